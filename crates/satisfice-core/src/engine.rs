@@ -1,0 +1,77 @@
+use crate::{DataType, Error, Parameters, Tensor};
+
+/// A tensor with its name in the model's signature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the model's signature.
+    pub name: String,
+    /// The tensor.
+    pub tensor: Tensor,
+}
+
+/// One request to an engine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InferRequest {
+    /// Inputs, each name once.
+    pub inputs: Vec<NamedTensor>,
+    /// Names of the outputs wanted; empty means the engine's default outputs.
+    pub outputs: Vec<String>,
+    /// Parameters of the request, such as `plan`.
+    pub parameters: Parameters,
+}
+
+impl InferRequest {
+    /// The input of that name, if the request has it.
+    pub fn input(&self, name: &str) -> Option<&Tensor> {
+        self.inputs
+            .iter()
+            .find(|input| input.name == name)
+            .map(|input| &input.tensor)
+    }
+}
+
+/// An engine's answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InferResponse {
+    /// Outputs in the order asked for.
+    pub outputs: Vec<NamedTensor>,
+    /// What was done: plan, counts, times.
+    pub parameters: Parameters,
+}
+
+/// Name, type and shape of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name in the signature.
+    pub name: String,
+    /// Element type.
+    pub datatype: DataType,
+    /// Length of each dimension; -1 stands for any length.
+    pub shape: Vec<i64>,
+}
+
+/// Signature of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelMetadata {
+    /// Kind of model and engine, such as `"satisfice_gnn"`.
+    pub platform: String,
+    /// Inputs that a request may carry.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs that a request may ask for.
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// Something that answers inference requests for one version of one model.
+///
+/// Calls block and use the cores they need; the server runs them off its async threads and bounds
+/// how many run at once. Two calls at once do not disturb each other.
+pub trait Engine: Send + Sync {
+    /// Signature of the model; the same for the engine's whole life.
+    fn metadata(&self) -> &ModelMetadata;
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// A typed [`Error`]; nothing of the request outlives it.
+    fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error>;
+}

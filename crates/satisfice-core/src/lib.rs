@@ -1,0 +1,22 @@
+//! What an engine is to the server.
+//!
+//! A request is a list of named [`Tensor`]s and [`Parameters`]; an [`Engine`] answers it with
+//! named tensors and parameters, or with a typed [`Error`]. This crate does no I/O, knows no
+//! async runtime and no wire format.
+//!
+//! ```
+//! use satisfice_core::{Tensor, TensorData};
+//!
+//! let tensor = Tensor::new(vec![2, 3], TensorData::Fp32(vec![0.0; 6])).unwrap();
+//! assert_eq!(tensor.datatype().name(), "FP32");
+//! ```
+
+mod engine;
+mod error;
+mod parameter;
+mod tensor;
+
+pub use engine::{Engine, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec};
+pub use error::{Error, ErrorKind};
+pub use parameter::{Parameter, Parameters};
+pub use tensor::{ByteStrings, DataType, ShapeMismatch, Tensor, TensorData};

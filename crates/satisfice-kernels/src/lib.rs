@@ -1,0 +1,15 @@
+//! The numeric kernels and the memory mapping.
+//!
+//! This is the only crate with `unsafe` code: one block maps files, one calls the matrix product
+//! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
+
+mod gather;
+mod mapped;
+mod matmul;
+mod prefetch;
+mod rows;
+
+pub use gather::{gather_max, gather_sum, gather_weighted};
+pub use mapped::MappedFile;
+pub use matmul::matmul_transposed;
+pub use rows::Rows;
