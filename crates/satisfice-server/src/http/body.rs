@@ -1,0 +1,159 @@
+//! Taking in a request body, within its limits.
+
+use super::{App, error::HttpError};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use http_body_util::BodyExt;
+use satisfice_core::{Error, ErrorKind};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Room that is made before the first byte arrives, whatever length the client announces.
+const ROOM_BYTES_MAX: usize = 1 << 20;
+/// Time for a refused client to finish sending.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A whole body, counted against what the server holds at once.
+pub(super) struct HeldBody {
+    pub bytes: Vec<u8>,
+    /// Kept until the request is answered.
+    pub held: OwnedSemaphorePermit,
+}
+
+/// The announced length of the body, if it is announced and within the limit.
+pub(super) fn announced_length(
+    headers: &HeaderMap,
+    max: usize,
+) -> Result<Option<usize>, HttpError> {
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else {
+        return Ok(None);
+    };
+    match number(length) {
+        Some(length) if length <= max => Ok(Some(length)),
+        Some(_) => Err(too_large(max)),
+        None => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "wrong_header",
+            "the header `Content-Length` is not a number of bytes",
+        )
+        .into()),
+    }
+}
+
+/// A header that is nothing but digits, as a number; too large a number is the largest.
+pub(super) fn number(value: &HeaderValue) -> Option<usize> {
+    let text = value.to_str().ok()?;
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(usize::MAX))
+}
+
+/// Refuses compressed bodies.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), HttpError> {
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(identity)
+    {
+        return Ok(());
+    }
+    Err(HttpError::with_status(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::new(
+            ErrorKind::Unsupported,
+            "unsupported_encoding",
+            "compressed request bodies are not supported",
+        )
+        .with_hint("send the body without Content-Encoding"),
+    ))
+}
+
+/// Reads the body to its end.
+pub(super) async fn read(
+    app: &App,
+    body: &mut Body,
+    announced: Option<usize>,
+) -> Result<HeldBody, HttpError> {
+    let timeout = app.limits.body_read_timeout;
+    match tokio::time::timeout(timeout, collect(app, body, announced)).await {
+        Ok(result) => result,
+        Err(_) => Err(HttpError::with_status(
+            StatusCode::REQUEST_TIMEOUT,
+            Error::new(
+                ErrorKind::InvalidInput,
+                "body_too_slow",
+                format!("the body did not arrive within {timeout:?}"),
+            ),
+        )),
+    }
+}
+
+async fn collect(
+    app: &App,
+    body: &mut Body,
+    announced: Option<usize>,
+) -> Result<HeldBody, HttpError> {
+    let max = app.limits.body_bytes_max;
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(ROOM_BYTES_MAX));
+    let mut held = hold(app, 0)?;
+    while let Some(frame) = body.frame().await {
+        let Ok(chunk) = frame.map_err(incomplete)?.into_data() else {
+            continue; // trailers
+        };
+        if chunk.len() > max - bytes.len() {
+            return Err(too_large(max));
+        }
+        held.merge(hold(app, chunk.len())?);
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(HeldBody { bytes, held })
+}
+
+/// Lets a refused client finish sending: many read the answer only then, and would see a broken
+/// connection instead of it. What arrives is dropped as it comes.
+pub(super) fn discard(mut body: Body, headers: &HeaderMap, error: &HttpError) {
+    let waits_for_us = headers.contains_key(header::EXPECT);
+    if waits_for_us || error.status() == StatusCode::REQUEST_TIMEOUT {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(DISCARD_TIMEOUT, async move {
+        while let Some(Ok(_)) = body.frame().await {}
+    }));
+}
+
+fn hold(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit, HttpError> {
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Arc::clone(&app.bodies)
+        .try_acquire_many_owned(permits)
+        .map_err(|_| {
+            Error::new(
+                ErrorKind::Unavailable,
+                "bodies_full",
+                "the server holds as many bytes of requests as it may",
+            )
+            .with_hint("send the request again later")
+            .into()
+        })
+}
+
+fn too_large(max: usize) -> HttpError {
+    Error::new(
+        ErrorKind::TooLarge,
+        "body_too_large",
+        format!("the body has more than the {max} bytes that are allowed"),
+    )
+    .into()
+}
+
+/// Most often nobody is left to read this.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn incomplete(error: axum::Error) -> HttpError {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "body_incomplete",
+        format!("the body ended early: {error}"),
+    )
+    .into()
+}

@@ -1,0 +1,116 @@
+//! Errors as HTTP answers.
+
+use crate::clip::clip;
+use axum::{
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use satisfice_core::{Error, ErrorKind};
+use serde::Serialize;
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// An error with its status.
+#[derive(Debug)]
+pub(super) struct HttpError {
+    status: StatusCode,
+    error: Error,
+}
+
+/// The one table from a kind of error to a status.
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Error> for HttpError {
+    fn from(error: Error) -> Self {
+        Self {
+            status: status(error.kind()),
+            error,
+        }
+    }
+}
+
+impl HttpError {
+    /// An error that only HTTP has a status for.
+    pub(super) fn with_status(status: StatusCode, error: Error) -> Self {
+        Self { status, error }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::warn!(
+                status = self.status.as_u16(),
+                code = self.error.code(),
+                "{}",
+                self.error
+            );
+        } else {
+            tracing::debug!(
+                status = self.status.as_u16(),
+                code = self.error.code(),
+                "{}",
+                self.error
+            );
+        }
+        let body = axum::Json(ErrorBody {
+            error: self.error.message(),
+            code: self.error.code(),
+            hint: self.error.hint(),
+        });
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+/// A path that does not exist.
+pub(super) async fn no_route(uri: Uri) -> HttpError {
+    Error::new(
+        ErrorKind::NotFound,
+        "route_not_found",
+        format!("there is nothing at `{}`", clip(uri.path())),
+    )
+    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready and /v2/models/{model}[/versions/{version}][/ready | /infer]")
+    .into()
+}
+
+/// A path that exists, with another method.
+pub(super) async fn no_method(uri: Uri) -> HttpError {
+    HttpError::with_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        Error::new(
+            ErrorKind::InvalidInput,
+            "method_not_allowed",
+            format!("`{}` does not have this method", clip(uri.path())),
+        )
+        .with_hint("POST to .../infer, GET everything else"),
+    )
+}

@@ -1,0 +1,410 @@
+//! Tensor elements in JSON: from the text of `data` straight into a vector of the right type.
+
+use crate::clip::clip;
+use satisfice_core::{ByteStrings, DataType, TensorData};
+use serde::{Serialize, Serializer};
+use std::str::FromStr;
+
+/// Elements of `datatype` from `text`, which is valid JSON. `elements` is the product of `shape`.
+///
+/// The message of the error lacks only the tensor's name.
+pub(super) fn decode(
+    text: &str,
+    datatype: DataType,
+    shape: &[usize],
+    elements: usize,
+) -> Result<TensorData, String> {
+    let scan = Scan {
+        text,
+        shape,
+        elements,
+        datatype,
+    };
+    match datatype {
+        DataType::Bool => scan.values(boolean).map(TensorData::Bool),
+        DataType::Uint8 => scan.values(parsed).map(TensorData::Uint8),
+        DataType::Uint16 => scan.values(parsed).map(TensorData::Uint16),
+        DataType::Uint32 => scan.values(parsed).map(TensorData::Uint32),
+        DataType::Uint64 => scan.values(parsed).map(TensorData::Uint64),
+        DataType::Int8 => scan.values(parsed).map(TensorData::Int8),
+        DataType::Int16 => scan.values(parsed).map(TensorData::Int16),
+        DataType::Int32 => scan.values(parsed).map(TensorData::Int32),
+        DataType::Int64 => scan.values(parsed).map(TensorData::Int64),
+        DataType::Fp32 => scan
+            .values(|token| parsed(token).filter(|v: &f32| v.is_finite()))
+            .map(TensorData::Fp32),
+        DataType::Fp64 => scan
+            .values(|token| parsed(token).filter(|v: &f64| v.is_finite()))
+            .map(TensorData::Fp64),
+        DataType::Bytes => scan.strings().map(TensorData::Bytes),
+        DataType::Fp16 | DataType::Bf16 => Err(format!("{datatype} has no form in JSON")),
+    }
+}
+
+/// What an element of `datatype` may be.
+fn expected(datatype: DataType) -> &'static str {
+    match datatype {
+        DataType::Bool => "true, false, 1 or 0",
+        DataType::Uint8 => "a whole number from 0 to 255",
+        DataType::Uint16 => "a whole number from 0 to 65535",
+        DataType::Uint32 => "a whole number from 0 to 4294967295",
+        DataType::Uint64 => "a whole number from 0 to 18446744073709551615",
+        DataType::Int8 => "a whole number from -128 to 127",
+        DataType::Int16 => "a whole number from -32768 to 32767",
+        DataType::Int32 => "a whole number from -2147483648 to 2147483647",
+        DataType::Int64 => "a whole number from -9223372036854775808 to 9223372036854775807",
+        DataType::Fp32 => "a number within the range of 32-bit floats",
+        DataType::Fp64 => "a number within the range of 64-bit floats",
+        DataType::Bytes => "a string",
+        DataType::Fp16 | DataType::Bf16 => "binary data",
+    }
+}
+
+fn boolean(token: &str) -> Option<bool> {
+    match token {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// JSON's numbers are a part of what Rust reads; what Rust reads beyond is not JSON.
+fn parsed<T: FromStr>(token: &str) -> Option<T> {
+    token.parse().ok()
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    shape: &'a [usize],
+    elements: usize,
+    datatype: DataType,
+}
+
+impl<'a> Scan<'a> {
+    fn values<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+        let mut values = Vec::with_capacity(self.room());
+        self.each(|token| {
+            values.push(read(token)?);
+            Some(())
+        })?;
+        Ok(values)
+    }
+
+    fn strings(&self) -> Result<ByteStrings, String> {
+        let mut strings = ByteStrings::with_capacity(self.room());
+        self.each(|token| {
+            let inner = token.strip_prefix('"')?.strip_suffix('"')?;
+            if inner.contains('\\') {
+                strings.push(serde_json::from_str::<String>(token).ok()?.as_bytes());
+            } else {
+                strings.push(inner.as_bytes());
+            }
+            Some(())
+        })?;
+        Ok(strings)
+    }
+
+    /// Room for the elements, as far as the text can hold them: each takes a digit and a comma.
+    fn room(&self) -> usize {
+        self.elements.min(self.text.len() / 2)
+    }
+
+    /// Calls `push` for each element, in order, and checks the nesting against the shape.
+    fn each(&self, mut push: impl FnMut(&'a str) -> Option<()>) -> Result<(), String> {
+        let mut nesting = Nesting::new(self.shape);
+        let mut count = 0;
+        for token in Tokens(self.text) {
+            match token {
+                Token::Open => nesting.open()?,
+                Token::Close => nesting.close()?,
+                Token::Element(element) => {
+                    nesting.element()?;
+                    if count == self.elements {
+                        return Err(format!(
+                            "data has more than the {count} elements of shape {:?}",
+                            self.shape
+                        ));
+                    }
+                    push(element).ok_or_else(|| self.wrong(count, element))?;
+                    count += 1;
+                }
+            }
+        }
+        if count < self.elements {
+            return Err(format!(
+                "data has {count} elements, but shape {:?} holds {}",
+                self.shape, self.elements
+            ));
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, index: usize, element: &str) -> String {
+        let what = match element.as_bytes().first() {
+            Some(b'{') => "an object".into(),
+            _ => clip(element),
+        };
+        format!(
+            "element {index} is {what}, but {} is {}",
+            self.datatype,
+            expected(self.datatype)
+        )
+    }
+}
+
+/// Checks that arrays are either one flat array, or nested as a shape says.
+struct Nesting<'a> {
+    shape: &'a [usize],
+    /// Items so far in each open array.
+    counts: Vec<usize>,
+    layout: Layout,
+}
+
+#[derive(PartialEq)]
+enum Layout {
+    Unknown,
+    Flat,
+    Nested,
+}
+
+impl<'a> Nesting<'a> {
+    fn new(shape: &'a [usize]) -> Self {
+        Self {
+            shape,
+            counts: Vec::with_capacity(shape.len().max(1)),
+            layout: Layout::Unknown,
+        }
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        if let Some(count) = self.counts.last_mut() {
+            *count += 1;
+            if self.layout == Layout::Flat || self.counts.len() >= self.shape.len() {
+                return Err(format!("data is nested deeper than shape {:?}", self.shape));
+            }
+            self.layout = Layout::Nested;
+        }
+        self.counts.push(0);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let count = self.counts.pop();
+        let depth = self.counts.len();
+        match (count, self.shape.get(depth)) {
+            (Some(count), Some(&length)) if self.layout == Layout::Nested && count != length => {
+                Err(format!(
+                    "an array of data has {count} items where dimension {depth} of shape {:?} has {length}",
+                    self.shape
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn element(&mut self) -> Result<(), String> {
+        let depth = self.counts.len();
+        let Some(count) = self.counts.last_mut() else {
+            return Err("data is not an array".to_owned());
+        };
+        *count += 1;
+        match self.layout {
+            Layout::Nested if depth != self.shape.len() => Err(format!(
+                "data is partly flat and partly nested, or nested less deep than shape {:?}",
+                self.shape
+            )),
+            Layout::Nested | Layout::Flat => Ok(()),
+            Layout::Unknown => {
+                self.layout = Layout::Flat;
+                Ok(())
+            }
+        }
+    }
+}
+
+enum Token<'a> {
+    Open,
+    Close,
+    /// A number, word or string as written; for an object, only its first character.
+    Element(&'a str),
+}
+
+/// Splits valid JSON; objects are not looked into.
+struct Tokens<'a>(&'a str);
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Token<'a>> {
+        let bytes = self.0.as_bytes();
+        let start = bytes
+            .iter()
+            .position(|b| !matches!(b, b',' | b' ' | b'\n' | b'\r' | b'\t'))?;
+        let length = match bytes[start] {
+            b'[' | b']' | b'{' => 1,
+            b'"' => string_length(&bytes[start..]),
+            _ => bytes[start..]
+                .iter()
+                .position(|b| matches!(b, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t'))
+                .unwrap_or(bytes.len() - start),
+        };
+        let token = &self.0[start..start + length];
+        self.0 = &self.0[start + length..];
+        Some(match bytes[start] {
+            b'[' => Token::Open,
+            b']' => Token::Close,
+            _ => Token::Element(token),
+        })
+    }
+}
+
+/// Length of the JSON string at the start of `bytes`, with both quotes.
+fn string_length(bytes: &[u8]) -> usize {
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Writes elements as one flat JSON array; only for data without an [`obstacle`].
+pub(super) struct JsonData<'a>(pub &'a TensorData);
+
+impl Serialize for JsonData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            TensorData::Bool(v) => v.serialize(serializer),
+            TensorData::Uint8(v) => v.serialize(serializer),
+            TensorData::Uint16(v) => v.serialize(serializer),
+            TensorData::Uint32(v) => v.serialize(serializer),
+            TensorData::Uint64(v) => v.serialize(serializer),
+            TensorData::Int8(v) => v.serialize(serializer),
+            TensorData::Int16(v) => v.serialize(serializer),
+            TensorData::Int32(v) => v.serialize(serializer),
+            TensorData::Int64(v) => v.serialize(serializer),
+            TensorData::Fp32(v) => v.serialize(serializer),
+            TensorData::Fp64(v) => v.serialize(serializer),
+            TensorData::Bytes(v) => serializer.collect_seq(v.iter().map(String::from_utf8_lossy)),
+            TensorData::Fp16(_) | TensorData::Bf16(_) => {
+                Err(serde::ser::Error::custom("no form in JSON"))
+            }
+        }
+    }
+}
+
+/// Why these elements cannot be JSON, if they cannot.
+pub(super) fn obstacle(data: &TensorData) -> Option<&'static str> {
+    const NOT_FINITE: &str = "an element is NaN or infinite, which JSON does not have";
+    match data {
+        TensorData::Fp16(_) => Some("FP16 has no form in JSON"),
+        TensorData::Bf16(_) => Some("BF16 has no form in JSON"),
+        TensorData::Fp32(v) => (!v.iter().all(|v| v.is_finite())).then_some(NOT_FINITE),
+        TensorData::Fp64(v) => (!v.iter().all(|v| v.is_finite())).then_some(NOT_FINITE),
+        TensorData::Bytes(v) => v
+            .iter()
+            .any(|string| std::str::from_utf8(string).is_err())
+            .then_some("a BYTES element is not UTF-8, which JSON strings are"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn int(text: &str, shape: &[usize]) -> Result<TensorData, String> {
+        decode(text, DataType::Int64, shape, shape.iter().product())
+    }
+
+    #[test]
+    fn flat_and_nested_are_the_same() {
+        let expected = TensorData::Int64(vec![1, 2, 3, 4]);
+        for text in ["[1,2,3,4]", "[[1,2],[3,4]]", " [ [1 ,\n2],\t[3,4 ] ]"] {
+            assert_eq!(int(text, &[2, 2]), Ok(expected.clone()), "{text}");
+        }
+        assert_eq!(int("[[[1],[2]],[[3],[4]]]", &[2, 2, 1]), Ok(expected));
+        assert_eq!(int("[7]", &[]), Ok(TensorData::Int64(vec![7])));
+    }
+
+    #[test]
+    fn nothing_has_several_forms() {
+        for (text, shape) in [
+            ("[]", &[0, 3][..]),
+            ("[]", &[3, 0]),
+            ("[[],[],[]]", &[3, 0]),
+            ("[]", &[0]),
+        ] {
+            assert_eq!(int(text, shape), Ok(TensorData::Int64(vec![])), "{text}");
+        }
+        assert!(int("[[]]", &[3, 0]).is_err());
+        assert!(int("[]", &[]).is_err());
+    }
+
+    #[test]
+    fn other_nesting_is_refused() {
+        for text in [
+            "[[1,2,3,4]]",
+            "[[1,2],3,4]",
+            "[1,[2,3],4]",
+            "[[1],[2,3,4]]",
+            "[[1,2],[3]]",
+            "[[1,2],[3,4],[]]",
+            "[[[1,2],[3,4]]]",
+            "[1,2,3]",
+            "[1,2,3,4,5]",
+            "[]",
+            "1",
+            "{}",
+            "\"1\"",
+            "[{\"a\":1},2,3,4]",
+        ] {
+            assert!(int(text, &[2, 2]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn elements_are_checked() {
+        let error = decode("[1,300]", DataType::Uint8, &[2], 2).unwrap_err();
+        assert!(error.contains("element 1 is 300"), "{error}");
+        for (datatype, good, bad) in [
+            (DataType::Uint8, "255", "256"),
+            (DataType::Uint64, "18446744073709551615", "-1"),
+            (DataType::Int8, "-128", "-129"),
+            (
+                DataType::Int64,
+                "-9223372036854775808",
+                "9223372036854775808",
+            ),
+            (DataType::Int32, "3", "3.0"),
+            (DataType::Int32, "3", "3e0"),
+            (DataType::Int32, "3", "null"),
+            (DataType::Int32, "3", "\"3\""),
+            (DataType::Bool, "1", "2"),
+            (DataType::Bool, "true", "\"true\""),
+            (DataType::Fp32, "3.4e38", "3.5e38"),
+            (DataType::Fp64, "-1", "1e999"),
+            (DataType::Fp32, "1E-3", "true"),
+            (DataType::Bytes, "\"a,]\\\" b\"", "1"),
+            (DataType::Bytes, "\"\\u00e9\"", "\"\\ud800\""),
+        ] {
+            let one = |element: &str| decode(&format!("[{element}]"), datatype, &[1], 1);
+            assert!(one(good).is_ok(), "{datatype} {good}");
+            assert!(one(bad).is_err(), "{datatype} {bad}");
+        }
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        let text = r#"["a\"]", "", "\\", "é\n"]"#;
+        let expected: ByteStrings = ["a\"]", "", "\\", "é\n"].into_iter().collect();
+        assert_eq!(
+            decode(text, DataType::Bytes, &[4], 4),
+            Ok(TensorData::Bytes(expected))
+        );
+    }
+}

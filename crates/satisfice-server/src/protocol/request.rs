@@ -1,0 +1,231 @@
+//! Requests as the server reads them.
+
+use super::TensorLimits;
+use super::message::{
+    OutputMessage, OutputMessages, ParametersMessage, TensorMessages, invalid, parse,
+    refuse_singular,
+};
+use super::tensor::{Role, check_count, decode_all, split};
+use crate::clip::clip;
+use satisfice_core::{Error, ErrorKind, InferRequest, Parameter, Parameters};
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
+/// A request and what is to be done with its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedRequest {
+    /// The client's own name for the request, to be echoed.
+    pub id: Option<String>,
+    /// What the engine is asked.
+    pub request: InferRequest,
+    /// How the outputs are to be sent.
+    pub format: AnswerFormat,
+}
+
+/// Which outputs travel as binary data and which as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnswerFormat {
+    /// Outputs not named in `outputs` are binary (the request parameter `binary_data_output`).
+    pub binary: bool,
+    /// Whether an output is binary, by name (the output parameter `binary_data`).
+    pub outputs: BTreeMap<String, bool>,
+}
+
+impl AnswerFormat {
+    pub(super) fn is_binary(&self, output: &str) -> bool {
+        self.outputs.get(output).copied().unwrap_or(self.binary)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct RequestMessage<'a> {
+    id: Option<String>,
+    #[serde(default)]
+    parameters: ParametersMessage,
+    #[serde(borrow)]
+    inputs: TensorMessages<'a>,
+    outputs: Option<OutputMessages>,
+    parameter: Option<IgnoredAny>,
+    input: Option<IgnoredAny>,
+    output: Option<IgnoredAny>,
+}
+
+/// Reads a request. `json_length` is the length of the JSON document in bytes when binary tensors
+/// may follow it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] naming the input and element that is wrong, [`ErrorKind::TooLarge`]
+/// over a limit, [`ErrorKind::Unsupported`] for shared memory, classification and requests of
+/// nothing but raw bytes (`json_length` 0).
+pub fn decode_request(
+    body: &[u8],
+    json_length: Option<usize>,
+    limits: TensorLimits,
+) -> Result<DecodedRequest, Error> {
+    if json_length == Some(0) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "raw_request",
+            "requests of nothing but raw bytes are not supported",
+        )
+        .with_hint("put a JSON document that describes the inputs before the bytes"));
+    }
+    let (json, tail) = split(body, json_length)?;
+    let message: RequestMessage<'_> = parse(json)?;
+    refuse_singular(message.parameter, "parameter")?;
+    refuse_singular(message.input, "input")?;
+    refuse_singular(message.output, "output")?;
+    let mut parameters = message.parameters.0;
+    let mut format = AnswerFormat {
+        binary: flag(&mut parameters, "binary_data_output")?.unwrap_or(false),
+        outputs: BTreeMap::new(),
+    };
+    let outputs = match message.outputs {
+        Some(outputs) => outputs_asked(outputs, &mut format, limits)?,
+        None => Vec::new(),
+    };
+    Ok(DecodedRequest {
+        id: message.id,
+        request: InferRequest {
+            inputs: decode_all(Role::Input, message.inputs, tail, limits)?,
+            outputs,
+            parameters,
+        },
+        format,
+    })
+}
+
+fn outputs_asked(
+    outputs: OutputMessages,
+    format: &mut AnswerFormat,
+    limits: TensorLimits,
+) -> Result<Vec<String>, Error> {
+    check_count(Role::Output, outputs.total, limits)?;
+    let mut names = Vec::with_capacity(outputs.items.len());
+    for output in outputs.items {
+        let binary = output_is_binary(&output)?.unwrap_or(format.binary);
+        if format.outputs.insert(output.name.clone(), binary).is_some() {
+            return Err(invalid(
+                "duplicate_name",
+                format!("output `{}` is asked for twice", clip(&output.name)),
+            ));
+        }
+        names.push(output.name);
+    }
+    Ok(names)
+}
+
+fn output_is_binary(output: &OutputMessage) -> Result<Option<bool>, Error> {
+    refuse_singular(output.parameter, "parameter")?;
+    let mut parameters = output.parameters.0.clone();
+    for name in ["classification", "shared_memory_region"] {
+        if parameters.contains_key(name) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "unsupported_output",
+                format!("output `{}`: `{name}` is not supported", clip(&output.name)),
+            ));
+        }
+    }
+    flag(&mut parameters, "binary_data")
+}
+
+/// Takes a boolean out of `parameters`.
+fn flag(parameters: &mut Parameters, name: &str) -> Result<Option<bool>, Error> {
+    match parameters.remove(name) {
+        None => Ok(None),
+        Some(Parameter::Bool(value)) => Ok(Some(value)),
+        Some(_) => Err(invalid(
+            "wrong_parameter",
+            format!("parameter `{name}` is not true or false"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use satisfice_core::TensorData;
+
+    fn decode(json: &str) -> Result<DecodedRequest, Error> {
+        decode_request(json.as_bytes(), None, TensorLimits::default())
+    }
+
+    #[test]
+    fn keys_come_in_any_order() {
+        let request = decode(
+            r#"{"outputs":null,"inputs":[{"data":[[1,2]],"shape":[1,2],"more":{"a":[[]]},
+                "datatype":"INT8","name":"x"}],"id":"7","parameters":{"n":1,"f":0.5,"s":"t","b":true}}"#,
+        )
+        .unwrap();
+        assert_eq!(request.id.as_deref(), Some("7"));
+        assert_eq!(request.request.parameters.len(), 4);
+        let x = request.request.input("x").unwrap();
+        assert_eq!(x.data(), &TensorData::Int8(vec![1, 2]));
+    }
+
+    #[test]
+    fn what_would_be_misread_is_refused() {
+        for (json, code) in [
+            (r#"{"inputs":[],"output":[]}"#, "misspelled_key"),
+            (r#"{"inputs":[],"parameter":{}}"#, "misspelled_key"),
+            (r#"{"inputs":[],"inputs":[]}"#, "invalid_message"),
+            (
+                r#"{"inputs":[],"parameters":{"a":1,"a":2}}"#,
+                "invalid_message",
+            ),
+            (r#"{"inputs":[],"parameters":{"a":[]}}"#, "invalid_message"),
+            (
+                r#"{"inputs":[],"parameters":{"a":9223372036854775808}}"#,
+                "invalid_message",
+            ),
+            (
+                r#"{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}"#,
+                "duplicate_name",
+            ),
+            (
+                r#"{"inputs":[],"parameters":{"binary_data_output":1}}"#,
+                "wrong_parameter",
+            ),
+            (r#"{"inputs":[]}x"#, "invalid_json"),
+            (r"{}", "invalid_message"),
+            ("", "invalid_json"),
+        ] {
+            assert_eq!(decode(json).unwrap_err().code(), code, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_offered_is_said() {
+        for json in [
+            r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]}"#,
+            r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","parameters":{"shared_memory_region":"r"}}]}"#,
+        ] {
+            assert_eq!(decode(json).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn counts_are_bounded() {
+        let limits = TensorLimits {
+            tensors_max: 2,
+            elements_max: 4,
+            rank_max: 2,
+        };
+        let decode = |json: String| decode_request(json.as_bytes(), None, limits).unwrap_err();
+        let input = |name: usize, shape: &str| {
+            format!(r#"{{"name":"{name}","shape":{shape},"datatype":"INT8","data":[]}}"#)
+        };
+        let many: Vec<_> = (0..3).map(|i| input(i, "[0]")).collect();
+        for (inputs, code) in [
+            (many.join(","), "too_many_tensors"),
+            (input(0, "[0,0,0]"), "too_many_dimensions"),
+            (input(0, "[5]"), "too_many_elements"),
+            (input(0, "[4294967296,4294967296,0]"), "too_many_dimensions"),
+            (input(0, "[9223372036854775807,3]"), "too_many_elements"),
+        ] {
+            let error = decode(format!(r#"{{"inputs":[{inputs}]}}"#));
+            assert_eq!((error.kind(), error.code()), (ErrorKind::TooLarge, code));
+        }
+    }
+}

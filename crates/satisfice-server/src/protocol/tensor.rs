@@ -1,0 +1,296 @@
+//! The tensors of a message, wherever their elements are.
+
+use super::message::{
+    DIMENSIONS_READ_MAX, TENSORS_READ_MAX, TensorMessage, TensorMessages, invalid, refuse_singular,
+    write,
+};
+use super::{Encoded, TensorLimits, binary, data};
+use crate::clip::clip;
+use satisfice_core::{DataType, Error, ErrorKind, NamedTensor, Parameter, Tensor};
+use serde::Serialize;
+use std::{collections::HashSet, fmt};
+
+/// Which tensors a message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Input,
+    Output,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        })
+    }
+}
+
+/// A message cut into its JSON document and the binary tensors, if it may have any.
+pub(super) fn split(
+    body: &[u8],
+    json_length: Option<usize>,
+) -> Result<(&[u8], Option<&[u8]>), Error> {
+    let Some(length) = json_length else {
+        return Ok((body, None));
+    };
+    match body.split_at_checked(length) {
+        Some((json, tail)) => Ok((json, Some(tail))),
+        None => Err(invalid(
+            "wrong_json_length",
+            format!(
+                "the JSON is to have {length} bytes, but the whole message has {}",
+                body.len()
+            ),
+        )),
+    }
+}
+
+/// Reads tensors; `tail` holds the binary ones, all of it and nothing else.
+pub(super) fn decode_all(
+    role: Role,
+    messages: TensorMessages<'_>,
+    mut tail: Option<&[u8]>,
+    limits: TensorLimits,
+) -> Result<Vec<NamedTensor>, Error> {
+    check_count(role, messages.total, limits)?;
+    let mut tensors: Vec<NamedTensor> = Vec::with_capacity(messages.items.len());
+    let mut names = HashSet::with_capacity(messages.items.len());
+    for message in messages.items {
+        if !names.insert(message.name.clone()) {
+            return Err(invalid(
+                "duplicate_name",
+                format!("{role} `{}` occurs twice", clip(&message.name)),
+            ));
+        }
+        let tensor = decode(role, &message, &mut tail, limits)?;
+        tensors.push(NamedTensor {
+            name: message.name,
+            tensor,
+        });
+    }
+    match tail {
+        Some(rest) if !rest.is_empty() => Err(invalid(
+            "bytes_left_over",
+            format!("{} bytes are left after the last tensor", rest.len()),
+        )),
+        _ => Ok(tensors),
+    }
+}
+
+/// Refuses more tensors than the limit.
+pub(super) fn check_count(role: Role, count: usize, limits: TensorLimits) -> Result<(), Error> {
+    let max = limits.tensors_max.min(TENSORS_READ_MAX);
+    if count <= max {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::TooLarge,
+        "too_many_tensors",
+        format!("the message has {count} {role}s, but at most {max} are allowed"),
+    ))
+}
+
+fn decode(
+    role: Role,
+    message: &TensorMessage<'_>,
+    tail: &mut Option<&[u8]>,
+    limits: TensorLimits,
+) -> Result<Tensor, Error> {
+    let context = |text: String| format!("{role} `{}`: {text}", clip(&message.name));
+    refuse_singular(message.parameter, "parameter")?;
+    let datatype = DataType::from_name(&message.datatype).ok_or_else(|| {
+        let known = DataType::ALL.map(DataType::name).join(", ");
+        invalid(
+            "unknown_datatype",
+            context(format!("unknown datatype `{}`", clip(&message.datatype))),
+        )
+        .with_hint(format!("datatypes are {known}"))
+    })?;
+    let (shape, elements) = shape(message, &context, limits)?;
+    let values = match (&message.data, binary_size(message, &context)?) {
+        (Some(_), Some(_)) => Err(invalid(
+            "ambiguous_data",
+            context("has both `data` and `binary_data_size`".to_owned()),
+        )),
+        (None, None) => Err(invalid(
+            "data_missing",
+            context("has neither `data` nor the parameter `binary_data_size`".to_owned()),
+        )),
+        (Some(_), None) if matches!(datatype, DataType::Fp16 | DataType::Bf16) => Err(
+            needs_binary(context(format!("{datatype} has no form in JSON"))),
+        ),
+        (Some(text), None) => data::decode(text.get(), datatype, &shape, elements)
+            .map_err(|message| invalid("wrong_data", context(message))),
+        (None, Some(size)) => {
+            let raw = take(tail, size)
+                .map_err(|message| invalid("wrong_binary_data", context(message)))?;
+            binary::decode(raw, datatype, elements)
+                .map_err(|message| invalid("wrong_binary_data", context(message)))
+        }
+    }?;
+    Tensor::new(shape, values)
+        .map_err(|mismatch| invalid("wrong_data", context(mismatch.to_string())))
+}
+
+/// The shape and the product of its dimensions, which is within the limits.
+fn shape(
+    message: &TensorMessage<'_>,
+    context: &impl Fn(String) -> String,
+    limits: TensorLimits,
+) -> Result<(Vec<usize>, usize), Error> {
+    let rank = message.shape.total;
+    let rank_max = limits.rank_max.min(DIMENSIONS_READ_MAX);
+    if rank > rank_max {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            "too_many_dimensions",
+            context(format!(
+                "shape has {rank} dimensions, but at most {rank_max} are allowed"
+            )),
+        ));
+    }
+    let dimensions = &message.shape.items;
+    let shape: Vec<usize> = dimensions
+        .iter()
+        .map(|&length| usize::try_from(length))
+        .collect::<Result<_, _>>()
+        .map_err(|_| {
+            invalid(
+                "negative_shape",
+                context(format!("shape {dimensions:?} has a negative dimension")),
+            )
+            .with_hint("a request states the true length of every dimension")
+        })?;
+    let elements = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
+    match elements {
+        Some(elements) if elements <= limits.elements_max => Ok((shape, elements)),
+        _ => Err(Error::new(
+            ErrorKind::TooLarge,
+            "too_many_elements",
+            context(format!(
+                "shape {shape:?} holds more than the {} elements that are allowed",
+                limits.elements_max
+            )),
+        )),
+    }
+}
+
+fn binary_size(
+    message: &TensorMessage<'_>,
+    context: &impl Fn(String) -> String,
+) -> Result<Option<usize>, Error> {
+    let parameters = &message.parameters.0;
+    if parameters.contains_key("shared_memory_region") {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "shared_memory",
+            context("shared memory is not supported".to_owned()),
+        ));
+    }
+    match parameters.get("binary_data_size") {
+        None => Ok(None),
+        Some(&Parameter::Int(size)) if size >= 0 => Ok(Some(size as usize)),
+        Some(_) => Err(invalid(
+            "wrong_parameter",
+            context("`binary_data_size` is not a whole number of bytes".to_owned()),
+        )),
+    }
+}
+
+fn take<'b>(tail: &mut Option<&'b [u8]>, size: usize) -> Result<&'b [u8], String> {
+    let Some(rest) = *tail else {
+        return Err(format!(
+            "has `binary_data_size`, but the header `{}` does not say where the JSON ends",
+            super::JSON_LENGTH_HEADER
+        ));
+    };
+    let (raw, rest) = rest.split_at_checked(size).ok_or_else(|| {
+        format!(
+            "`binary_data_size` is {size}, but only {} bytes are left",
+            rest.len()
+        )
+    })?;
+    *tail = Some(rest);
+    Ok(raw)
+}
+
+fn needs_binary(message: String) -> Error {
+    invalid("needs_binary", message)
+        .with_hint("send it, or ask for it, as binary data (the binary_tensor_data extension)")
+}
+
+/// A tensor as it is written.
+#[derive(Serialize)]
+pub(super) struct TensorOut<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: &'a [usize],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinarySize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<data::JsonData<'a>>,
+    #[serde(skip)]
+    binary: Option<&'a Tensor>,
+}
+
+#[derive(Serialize)]
+struct BinarySize {
+    binary_data_size: usize,
+}
+
+impl<'a> TensorOut<'a> {
+    /// The tensor as JSON, or as a description of the binary data that follows.
+    pub(super) fn new(role: Role, named: &'a NamedTensor, as_binary: bool) -> Result<Self, Error> {
+        let tensor = &named.tensor;
+        let context = |text: &str| format!("{role} `{}`: {text}", clip(&named.name));
+        let out = Self {
+            name: &named.name,
+            datatype: tensor.datatype().name(),
+            shape: tensor.shape(),
+            parameters: None,
+            data: None,
+            binary: None,
+        };
+        if as_binary {
+            let binary_data_size = binary::size(tensor.data())
+                .ok_or_else(|| invalid("element_too_long", context("an element is over 4 GiB")))?;
+            Ok(Self {
+                parameters: Some(BinarySize { binary_data_size }),
+                binary: Some(tensor),
+                ..out
+            })
+        } else if let Some(obstacle) = data::obstacle(tensor.data()) {
+            Err(needs_binary(context(obstacle)))
+        } else {
+            Ok(Self {
+                data: Some(data::JsonData(tensor.data())),
+                ..out
+            })
+        }
+    }
+}
+
+/// Writes `document`, then the binary ones of its tensors.
+pub(super) fn encode_message<M: Serialize>(
+    document: &M,
+    tensors: &[TensorOut<'_>],
+) -> Result<Encoded, Error> {
+    let mut body = write(document)?;
+    let json_length = body.len();
+    let size: usize = tensors
+        .iter()
+        .filter_map(|tensor| tensor.parameters.as_ref())
+        .map(|parameters| parameters.binary_data_size)
+        .sum();
+    body.reserve_exact(size);
+    let mut any = false;
+    for tensor in tensors.iter().filter_map(|tensor| tensor.binary) {
+        binary::encode(tensor.data(), &mut body);
+        any = true;
+    }
+    Ok(Encoded {
+        body,
+        json_length: any.then_some(json_length),
+    })
+}

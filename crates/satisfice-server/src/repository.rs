@@ -1,0 +1,118 @@
+//! The models that a server serves.
+
+use crate::clip::clip;
+use satisfice_core::Engine;
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+const NAME_BYTES_MAX: usize = 255;
+
+/// Engines by model name and version.
+#[derive(Default)]
+pub struct Models {
+    engines: BTreeMap<String, BTreeMap<u64, Arc<dyn Engine>>>,
+}
+
+/// A model that cannot be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelsError {
+    /// The operator's mistake: the name could not stand in a path.
+    #[error(
+        "`{name}` is not a model name: 1 to 255 of A-Z, a-z, 0-9, `.`, `_` and `-`, not starting with `.`"
+    )]
+    InvalidName {
+        /// The name, cut if it is long.
+        name: String,
+    },
+    /// The operator's mistake: versions start at 1.
+    #[error("model `{model}`: version 0 does not exist, versions start at 1")]
+    InvalidVersion {
+        /// The model.
+        model: String,
+    },
+    /// The operator's mistake: this version of the model has been added already.
+    #[error("model `{model}` has version {version} already")]
+    Duplicate {
+        /// The model.
+        model: String,
+        /// The version.
+        version: u64,
+    },
+}
+
+impl Models {
+    /// No models.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a version of a model. Requests that name no version get the highest.
+    ///
+    /// # Errors
+    /// [`ModelsError`] when the name or version is not valid or is taken.
+    pub fn insert(
+        &mut self,
+        name: &str,
+        version: u64,
+        engine: Arc<dyn Engine>,
+    ) -> Result<(), ModelsError> {
+        if !is_valid_name(name) {
+            return Err(ModelsError::InvalidName {
+                name: clip(name).into_owned(),
+            });
+        }
+        let model = || name.to_owned();
+        if version == 0 {
+            return Err(ModelsError::InvalidVersion { model: model() });
+        }
+        let versions = self.engines.entry(model()).or_default();
+        if versions.contains_key(&version) {
+            return Err(ModelsError::Duplicate {
+                model: model(),
+                version,
+            });
+        }
+        versions.insert(version, engine);
+        Ok(())
+    }
+
+    pub(crate) fn into_inner(self) -> BTreeMap<String, BTreeMap<u64, Arc<dyn Engine>>> {
+        self.engines
+    }
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions = |(name, versions): (&String, &BTreeMap<u64, _>)| {
+            (name.clone(), versions.keys().copied().collect::<Vec<_>>())
+        };
+        f.debug_map()
+            .entries(self.engines.iter().map(versions))
+            .finish()
+    }
+}
+
+fn is_valid_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_a_path_or_a_header() {
+        for name in ["a", "GraphSAGE-2.1_x", "0", "-", &"a".repeat(255)] {
+            assert!(is_valid_name(name), "{name}");
+        }
+        let long = "a".repeat(256);
+        for name in [
+            "", ".", "..", ".a", "a/b", "a b", "a\n", "é", "a%2f", "a:b", &long,
+        ] {
+            assert!(!is_valid_name(name), "{name}");
+        }
+    }
+}
