@@ -1,0 +1,121 @@
+mod adjacency;
+mod array;
+mod arrays;
+mod csv_table;
+mod edge_list;
+mod edge_table;
+mod export;
+mod features;
+mod ids;
+mod labels;
+mod node_table;
+mod npy;
+mod options;
+mod parquet_column;
+mod parquet_table;
+mod staging;
+mod store_writer;
+mod table;
+
+pub use options::{FeatureDType, ImportOptions, ImportSummary, Source, Tables};
+
+use crate::{Progress, StoreError};
+use adjacency::{Adjacency, EdgeOptions};
+use array::Array;
+use edge_list::EdgeList;
+use ids::OwnedIds;
+use staging::Staging;
+use std::path::{Path, PathBuf};
+
+/// A graph as a source gives it.
+#[derive(Debug)]
+struct GraphInput {
+    /// The file at fault when the graph as a whole is wrong.
+    path: PathBuf,
+    nodes: usize,
+    /// Integers `[2, edges]`.
+    edges: Array,
+    /// `[nodes, features]`
+    features: Array,
+    labels: Option<Vec<i32>>,
+    classes: Option<Vec<String>>,
+    ids: OwnedIds,
+    /// Whether the source says that it is undirected.
+    undirected: bool,
+    skipped_columns: Vec<String>,
+}
+
+/// Makes a graph store of a source in the directory `out`.
+///
+/// Duplicate edges and self-loops are kept unless `options` say otherwise, because `PyTorch`
+/// Geometric keeps them: each counts. An undirected source is one that says so itself, and is
+/// checked; or one of which `options.undirected` makes one.
+///
+/// The same source gives the same bytes. Blocks, and uses all cores; holds the topology in memory,
+/// ids and labels, and a piece of the features. Temporary files go beside `out`.
+///
+/// # Errors
+/// Whatever is wrong with the source, with its file and place; then nothing is left at `out`, and
+/// what was there still is.
+pub fn import(
+    source: &Source,
+    options: &ImportOptions,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<ImportSummary, StoreError> {
+    let staging = Staging::new(out, options.overwrite)?;
+    let input = match source {
+        Source::Export(path) => export::read(path)?,
+        Source::Arrays(path) => arrays::read(path, &staging)?,
+        Source::Tables(tables) => node_table::read_graph(tables, &staging, progress)?,
+    };
+    let edges = EdgeList::new(input.edges.clone(), input.nodes)?;
+    let adjacency = Adjacency::build(
+        &edges,
+        input.nodes,
+        EdgeOptions {
+            reverses: options.undirected,
+            merge: options.undirected || options.merge_duplicates,
+            remove_self_loops: options.remove_self_loops,
+        },
+        progress,
+    )?;
+    if input.undirected && !options.undirected {
+        check_undirected(&input.path, &adjacency, options.merge_duplicates)?;
+    }
+    let summary = store_writer::write(
+        &staging.store(),
+        &input,
+        &edges,
+        &adjacency,
+        *options,
+        progress,
+    )?;
+    staging.commit()?;
+    Ok(summary)
+}
+
+/// Holds a source to its word.
+fn check_undirected(path: &Path, adjacency: &Adjacency, merged: bool) -> Result<(), StoreError> {
+    let duplicate = if merged {
+        None
+    } else {
+        adjacency.find_duplicate()
+    };
+    let problem = match (duplicate, adjacency.find_one_way()) {
+        (Some((source, target)), _) => {
+            format!("the edge from node {source} to node {target} stands twice")
+        }
+        (None, Some((source, target))) => {
+            format!("the edge from node {source} to node {target} has no reverse")
+        }
+        (None, None) => return Ok(()),
+    };
+    Err(StoreError::Malformed {
+        path: path.to_owned(),
+        message: format!(
+            "it says that it is undirected, but {problem}; import it as undirected (--undirected), \
+             or export it without that claim"
+        ),
+    })
+}

@@ -1,0 +1,153 @@
+//! A graph as `NumPy` arrays: one `.npz` file, or a directory of `.npy` files.
+
+use super::{
+    GraphInput, OwnedIds,
+    array::{Array, Strided},
+    features, labels, npy,
+    staging::Staging,
+};
+use crate::{StoreError, error::At};
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+use zip::{ZipArchive, result::ZipError};
+
+pub(crate) fn read(path: &Path, staging: &Staging) -> Result<GraphInput, StoreError> {
+    let mut arrays = if path.is_dir() {
+        Arrays::Directory(path.to_owned())
+    } else {
+        Arrays::open_zip(path, staging)?
+    };
+    let edges = arrays.required(&["edge_index"])?;
+    let features = arrays.required(&["node_feat", "x"])?;
+    let [nodes, _] = features::shape(&features)?;
+    if let Some(count) = arrays.any(&["num_nodes"])? {
+        check_node_count(&count, nodes)?;
+    }
+    let labels = match arrays.any(&["node_label", "y"])? {
+        Some(array) => Some(labels::of_array(&array, nodes, None)?),
+        None => None,
+    };
+    Ok(GraphInput {
+        path: path.to_owned(),
+        nodes,
+        edges,
+        features,
+        labels,
+        classes: None,
+        ids: OwnedIds::positions(nodes),
+        undirected: false,
+        skipped_columns: Vec::new(),
+    })
+}
+
+fn check_node_count(count: &Array, nodes: usize) -> Result<(), StoreError> {
+    count.expect_integers()?;
+    if count.shape.iter().product::<usize>() != 1 {
+        return Err(count.malformed(format!("shape {:?}, but it is one number", count.shape)));
+    }
+    let mut value = [0];
+    count.read_integers(
+        Strided {
+            start: 0,
+            stride: 1,
+        },
+        &mut value,
+    );
+    if usize::try_from(value[0]) == Ok(nodes) {
+        return Ok(());
+    }
+    Err(count.malformed(format!(
+        "{}, but there are features of {nodes} nodes",
+        value[0]
+    )))
+}
+
+/// Where arrays are looked for.
+enum Arrays<'a> {
+    Directory(PathBuf),
+    Zip {
+        path: PathBuf,
+        archive: ZipArchive<BufReader<File>>,
+        staging: &'a Staging,
+    },
+}
+
+impl<'a> Arrays<'a> {
+    fn open_zip(path: &Path, staging: &'a Staging) -> Result<Self, StoreError> {
+        let file = File::open(path).at(path, "open it")?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(path, e))?;
+        Ok(Self::Zip {
+            path: path.to_owned(),
+            archive,
+            staging,
+        })
+    }
+
+    fn required(&mut self, names: &[&str]) -> Result<Array, StoreError> {
+        let path = match self {
+            Self::Directory(path) | Self::Zip { path, .. } => path.clone(),
+        };
+        self.any(names)?.ok_or_else(|| StoreError::Unsupported {
+            path,
+            message: format!("no array `{}`", names.join("` or `")),
+            hint:
+                "arrays are called as OGB calls them: `edge_index` [2, edges], `node_feat` [nodes, \
+                   features], and `node_label` [nodes] if there are labels"
+                    .to_owned(),
+        })
+    }
+
+    /// The first of these arrays that is there.
+    fn any(&mut self, names: &[&str]) -> Result<Option<Array>, StoreError> {
+        for name in names {
+            if let Some(array) = self.one(name)? {
+                return Ok(Some(array));
+            }
+        }
+        Ok(None)
+    }
+
+    fn one(&mut self, name: &str) -> Result<Option<Array>, StoreError> {
+        let member = format!("{name}.npy");
+        match self {
+            Self::Directory(dir) => {
+                let path = dir.join(member);
+                path.is_file().then(|| npy::open(&path, name)).transpose()
+            }
+            Self::Zip {
+                path,
+                archive,
+                staging,
+            } => {
+                let mut entry = match archive.by_name(&member) {
+                    Ok(entry) => entry,
+                    Err(ZipError::FileNotFound) => return Ok(None),
+                    Err(e) => return Err(zip_error(path, e)),
+                };
+                // Deflated members cannot be mapped, so all are copied.
+                let copy = staging.scratch(&member);
+                let mut out = BufWriter::new(File::create(&copy).at(&copy, "create it")?);
+                io::copy(&mut entry, &mut out).at(path, "unpack it")?;
+                out.flush().at(&copy, "write it")?;
+                npy::open_as(&copy, path, name).map(Some)
+            }
+        }
+    }
+}
+
+fn zip_error(path: &Path, error: ZipError) -> StoreError {
+    match error {
+        ZipError::Io(source) => StoreError::Io {
+            path: path.to_owned(),
+            action: "read it",
+            source,
+        },
+        other => StoreError::Malformed {
+            path: path.to_owned(),
+            message: format!("not a whole .npz file: {other}"),
+        },
+    }
+}

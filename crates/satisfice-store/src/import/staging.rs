@@ -1,0 +1,104 @@
+//! Where a store is made until it is whole.
+
+use crate::{StoreError, error::At, manifest::MANIFEST};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// A temporary directory beside the output, on the same file system; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    out: PathBuf,
+    dir: TempDir,
+}
+
+impl Staging {
+    /// # Errors
+    /// There is something at `out` that must not be replaced, or the place cannot be written.
+    pub(crate) fn new(out: &Path, overwrite: bool) -> Result<Self, StoreError> {
+        check_out(out, overwrite)?;
+        let beside = out
+            .ancestors()
+            .skip(1)
+            .map(|ancestor| {
+                if ancestor.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    ancestor
+                }
+            })
+            .find(|ancestor| ancestor.is_dir())
+            .unwrap_or(Path::new("."));
+        let dir = tempfile::Builder::new()
+            .prefix(".satisfice-import-")
+            .tempdir_in(beside)
+            .at(beside, "make a directory in it")?;
+        let staging = Self {
+            out: out.to_owned(),
+            dir,
+        };
+        let store = staging.store();
+        fs::create_dir(&store).at(&store, "make it")?;
+        Ok(staging)
+    }
+
+    /// The directory that becomes the store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// A temporary file.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Gives the store its name; a store that was there is gone afterwards.
+    pub(crate) fn commit(self) -> Result<(), StoreError> {
+        let (store, old) = (self.store(), self.scratch("replaced"));
+        File::open(&store)
+            .and_then(|dir| dir.sync_all())
+            .at(&store, "bring it to the disk")?;
+        let parent = match self.out.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).at(parent, "make it")?;
+        let replaced = self.out.exists();
+        if replaced {
+            fs::rename(&self.out, &old).at(&self.out, "move the store that is there away")?;
+        }
+        if let Err(source) = fs::rename(&store, &self.out) {
+            if replaced {
+                // The first error is the one to tell; the old store is put back where it can be.
+                let _ = fs::rename(&old, &self.out);
+            }
+            return Err(source).at(&self.out, "rename the finished store to it");
+        }
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .at(parent, "bring it to the disk")
+    }
+}
+
+fn check_out(out: &Path, overwrite: bool) -> Result<(), StoreError> {
+    let exists = |hint| {
+        Err(StoreError::Exists {
+            path: out.to_owned(),
+            hint,
+        })
+    };
+    let mut entries = match fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(_) if out.exists() => return exists("it is no directory: name another place"),
+        Err(_) => return Ok(()),
+    };
+    if entries.next().is_none() || (overwrite && out.join(MANIFEST).is_file()) {
+        Ok(())
+    } else if out.join(MANIFEST).is_file() {
+        exists("name another directory, or say that it may be overwritten (--overwrite)")
+    } else {
+        exists("it holds something else than a store: name another directory")
+    }
+}

@@ -1,0 +1,37 @@
+/// In-edges of every node, in compressed sparse rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Topology<'a> {
+    /// Where each node's in-edges begin and end in `indices`, `[nodes + 1]`.
+    pub indptr: &'a [u64],
+    /// Sources of the in-edges, ascending for each node, `[edges]`.
+    pub indices: &'a [u32],
+}
+
+impl<'a> Topology<'a> {
+    /// Number of nodes.
+    pub fn nodes(&self) -> usize {
+        self.indptr.len().saturating_sub(1)
+    }
+
+    /// Number of directed edges.
+    pub fn edges(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Sources of the edges to `node`, ascending; one that stands twice has two edges.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn in_neighbors(&self, node: u32) -> &'a [u32] {
+        let node = node as usize;
+        &self.indices[self.indptr[node] as usize..self.indptr[node + 1] as usize]
+    }
+
+    /// Number of edges to `node`.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn in_degree(&self, node: u32) -> u32 {
+        self.in_neighbors(node).len() as u32
+    }
+}

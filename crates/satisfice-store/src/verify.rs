@@ -1,0 +1,28 @@
+use crate::{Check, GraphStore, StoreError};
+use serde::Serialize;
+use std::path::Path;
+
+/// What a verification has looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Tensor files.
+    pub files: usize,
+    /// Tensors in them.
+    pub tensors: usize,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// Recomputes every checksum of the store in the directory `path` and checks its structure.
+///
+/// # Errors
+/// The first thing that is wrong, with its file and tensor.
+pub fn verify(path: &Path) -> Result<VerifyReport, StoreError> {
+    let store = GraphStore::open(path, Check::Checksums)?;
+    let files = &store.manifest().files;
+    Ok(VerifyReport {
+        files: files.len(),
+        tensors: files.iter().map(|file| file.tensors.len()).sum(),
+        bytes: files.iter().map(|file| file.bytes).sum(),
+    })
+}
