@@ -1,0 +1,320 @@
+//! From the tensors of a request to new nodes with their edges.
+
+use crate::{Attachment, Direction, GraphError, Plan, RequestLimits};
+use satisfice_core::{ByteStrings, InferRequest, Parameter, Tensor, TensorData};
+use satisfice_store::{GraphStore, NodeIdKind};
+
+/// The plan that a request names.
+pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
+    let plan = match request.parameters.get("plan") {
+        None => return Ok(None),
+        Some(Parameter::String(text)) => text.parse::<Plan>().map_err(|e| e.to_string()),
+        Some(_) => Err("parameter `plan` is a string such as `recompute:25%`".to_owned()),
+    };
+    plan.map(Some)
+        .map_err(|message| GraphError::request("unknown_plan", message))
+}
+
+/// Reads requests for one graph.
+pub(crate) struct Decoder<'a> {
+    pub store: &'a GraphStore,
+    pub features: usize,
+    pub limits: RequestLimits,
+}
+
+impl Decoder<'_> {
+    /// The new nodes of the request.
+    pub(crate) fn attachment(&self, request: &InferRequest) -> Result<Attachment, GraphError> {
+        let (x, queries) = self.x(required(request, "x", "FP32 [queries, features]")?)?;
+        let hint =
+            "INT64 [2, edges], or BYTES where ids are strings; [2, 0] for nodes without edges";
+        let edge_index = required(request, "edge_index", hint)?;
+        let edges = self.edges(edge_index, &self.directions(request)?)?;
+        let query_edges = match request.input("query_edge_index") {
+            Some(tensor) => query_edges(tensor, self.limits)?,
+            None => Vec::new(),
+        };
+        Ok(Attachment {
+            x,
+            queries,
+            edges,
+            query_edges,
+        })
+    }
+
+    fn x(&self, tensor: &Tensor) -> Result<(Vec<f32>, usize), GraphError> {
+        let [queries, width] = *tensor.shape() else {
+            return Err(wrong_shape("x", tensor, "[queries, features]"));
+        };
+        if width != self.features {
+            return Err(GraphError::request(
+                "wrong_feature_width",
+                format!(
+                    "`x` has shape [{queries}, {width}], but the model reads features of width {}",
+                    self.features
+                ),
+            ));
+        }
+        let x = match tensor.data() {
+            TensorData::Fp32(values) => values.clone(),
+            TensorData::Fp16(values) => values.iter().map(|v| v.to_f32()).collect(),
+            TensorData::Fp64(values) => values.iter().map(|&v| v as f32).collect(),
+            _ => return Err(wrong_datatype("x", tensor, "FP32, FP16 or FP64")),
+        };
+        Ok((x, queries))
+    }
+
+    /// Which way each edge points, or all of them.
+    fn directions(&self, request: &InferRequest) -> Result<Directions, GraphError> {
+        const WORDS: &str =
+            "0 or `both`, 1 or `in` (stored to query), 2 or `out` (query to stored)";
+        let wrong = |message: String| {
+            GraphError::request_hint(
+                "unknown_direction",
+                message,
+                format!("directions are {WORDS}"),
+            )
+        };
+        if let Some(tensor) = request.input("edge_direction") {
+            let TensorData::Uint8(codes) = tensor.data() else {
+                return Err(wrong_datatype("edge_direction", tensor, "UINT8"));
+            };
+            let direction = |(edge, &code): (usize, &u8)| match code {
+                0 => Ok(Direction::Both),
+                1 => Ok(Direction::In),
+                2 => Ok(Direction::Out),
+                _ => Err(wrong(format!("`edge_direction`: edge {edge} has {code}"))),
+            };
+            let each: Result<_, _> = codes.iter().enumerate().map(direction).collect();
+            return each.map(Directions::Each);
+        }
+        match request.parameters.get("edge_direction") {
+            Some(Parameter::String(word)) => match word.as_str() {
+                "both" => Ok(Directions::All(Direction::Both)),
+                "in" => Ok(Directions::All(Direction::In)),
+                "out" => Ok(Directions::All(Direction::Out)),
+                _ => Err(wrong(format!("parameter `edge_direction` is `{word}`"))),
+            },
+            Some(_) => Err(wrong(
+                "parameter `edge_direction` is not a string".to_owned(),
+            )),
+            None if self.store.manifest().undirected => Ok(Directions::All(Direction::Both)),
+            None => Ok(Directions::Missing),
+        }
+    }
+
+    fn edges(
+        &self,
+        tensor: &Tensor,
+        directions: &Directions,
+    ) -> Result<Vec<(u32, u32, Direction)>, GraphError> {
+        let count = edge_count("edge_index", tensor, self.limits)?;
+        let direction = |edge: usize| match directions {
+            Directions::All(direction) => *direction,
+            Directions::Each(each) => each[edge],
+            Directions::Missing => Direction::Both,
+        };
+        match directions {
+            Directions::Each(each) if each.len() != count => {
+                return Err(GraphError::request(
+                    "wrong_shape",
+                    format!(
+                        "`edge_direction` has {} values for {count} edges",
+                        each.len()
+                    ),
+                ));
+            }
+            Directions::Missing if count > 0 => {
+                return Err(GraphError::request_hint(
+                    "direction_missing",
+                    "the graph is directed, but the edges of the request have no direction",
+                    "send the input `edge_direction`, or the parameter `edge_direction` = `in`, \
+                     `out` or `both`",
+                ));
+            }
+            _ => {}
+        }
+        let query_of = |edge: usize| -> Result<u32, GraphError> {
+            match tensor.data() {
+                TensorData::Bytes(strings) => parse_query(edge, strings),
+                data => query_index("edge_index", edge, integer(data, edge)),
+            }
+        };
+        if !matches!(
+            tensor.data(),
+            TensorData::Bytes(_) | TensorData::Int64(_) | TensorData::Int32(_)
+        ) {
+            return Err(wrong_datatype(
+                "edge_index",
+                tensor,
+                "INT64, INT32 or BYTES",
+            ));
+        }
+        (0..count)
+            .map(|edge| {
+                let node = self.node(edge, tensor.data(), count + edge)?;
+                Ok((query_of(edge)?, node, direction(edge)))
+            })
+            .collect()
+    }
+
+    /// The position of the stored node that element `at` names.
+    fn node(&self, edge: usize, data: &TensorData, at: usize) -> Result<u32, GraphError> {
+        let ids = self.store.ids();
+        let (found, name) = match data {
+            TensorData::Bytes(strings) => {
+                let id = strings.get(at).unwrap_or_default();
+                (
+                    self.position_of_text(id),
+                    String::from_utf8_lossy(id).into_owned(),
+                )
+            }
+            data => {
+                let id = integer(data, at);
+                let found = match ids.kind() {
+                    NodeIdKind::Int64 => ids.position_of_int(id),
+                    NodeIdKind::Position | NodeIdKind::String => u32::try_from(id)
+                        .ok()
+                        .filter(|&p| (p as usize) < self.store.nodes()),
+                };
+                (found, id.to_string())
+            }
+        };
+        found.ok_or_else(|| {
+            let name: String = name.chars().take(80).collect();
+            GraphError::request_hint(
+                "unknown_node",
+                format!(
+                    "`edge_index`: edge {edge} names node `{name}`, which the graph does not have"
+                ),
+                match ids.kind() {
+                    NodeIdKind::String => {
+                        "nodes are named by their string ids (BYTES), or by position (INT64)"
+                    }
+                    NodeIdKind::Int64 => "nodes are named by their own ids, not by position",
+                    NodeIdKind::Position => "nodes are named by position, from 0",
+                },
+            )
+        })
+    }
+
+    fn position_of_text(&self, id: &[u8]) -> Option<u32> {
+        let ids = self.store.ids();
+        match ids.kind() {
+            NodeIdKind::String => ids.position_of_str(id),
+            NodeIdKind::Int64 => ids.position_of_int(parse(id)?),
+            NodeIdKind::Position => {
+                parse(id).filter(|&position: &u32| (position as usize) < self.store.nodes())
+            }
+        }
+    }
+}
+
+enum Directions {
+    All(Direction),
+    Each(Vec<Direction>),
+    Missing,
+}
+
+fn parse<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn required<'a>(
+    request: &'a InferRequest,
+    name: &str,
+    what: &str,
+) -> Result<&'a Tensor, GraphError> {
+    request.input(name).ok_or_else(|| {
+        GraphError::request_hint(
+            "missing_input",
+            format!("input `{name}` is missing"),
+            format!("`{name}` is {what}"),
+        )
+    })
+}
+
+fn wrong_shape(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
+    GraphError::request(
+        "wrong_shape",
+        format!(
+            "`{name}` has shape {:?}, but it is {wanted}",
+            tensor.shape()
+        ),
+    )
+}
+
+fn wrong_datatype(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
+    GraphError::request(
+        "wrong_datatype",
+        format!(
+            "`{name}` has datatype {}, but it is {wanted}",
+            tensor.datatype()
+        ),
+    )
+}
+
+/// Edges of a `[2, edges]` tensor, within the limit.
+fn edge_count(name: &str, tensor: &Tensor, limits: RequestLimits) -> Result<usize, GraphError> {
+    let [2, count] = *tensor.shape() else {
+        return Err(wrong_shape(name, tensor, "[2, edges]"));
+    };
+    if count > limits.edges_max {
+        return Err(GraphError::TooLarge {
+            what: "edges in one request",
+            found: count,
+            limit: limits.edges_max,
+        });
+    }
+    Ok(count)
+}
+
+fn query_edges(tensor: &Tensor, limits: RequestLimits) -> Result<Vec<(u32, u32)>, GraphError> {
+    const NAME: &str = "query_edge_index";
+    let count = edge_count(NAME, tensor, limits)?;
+    if !matches!(tensor.data(), TensorData::Int64(_) | TensorData::Int32(_)) {
+        return Err(wrong_datatype(NAME, tensor, "INT64 or INT32"));
+    }
+    (0..count)
+        .map(|edge| {
+            let source = query_index(NAME, edge, integer(tensor.data(), edge))?;
+            let target = query_index(NAME, edge, integer(tensor.data(), count + edge))?;
+            Ok((source, target))
+        })
+        .collect()
+}
+
+/// Element `at` of an integer tensor; -1, which is no index, of any other.
+fn integer(data: &TensorData, at: usize) -> i64 {
+    match data {
+        TensorData::Int64(values) => values[at],
+        TensorData::Int32(values) => i64::from(values[at]),
+        _ => -1,
+    }
+}
+
+fn query_index(name: &str, edge: usize, index: i64) -> Result<u32, GraphError> {
+    u32::try_from(index).map_err(|_| {
+        GraphError::request(
+            "edge_out_of_range",
+            format!("`{name}`: edge {edge} names query {index}"),
+        )
+    })
+}
+
+fn parse_query(edge: usize, strings: &ByteStrings) -> Result<u32, GraphError> {
+    let text = strings.get(edge).unwrap_or_default();
+    parse(text).ok_or_else(|| {
+        GraphError::request_hint(
+            "edge_out_of_range",
+            format!(
+                "`edge_index`: edge {edge} names query `{}`",
+                String::from_utf8_lossy(text)
+                    .chars()
+                    .take(80)
+                    .collect::<String>()
+            ),
+            "row 0 of a BYTES `edge_index` holds query indices as decimal text",
+        )
+    })
+}

@@ -1,0 +1,131 @@
+use satisfice_core::{Error, ErrorKind};
+use satisfice_store::StoreError;
+use std::path::PathBuf;
+
+/// What can go wrong between a model directory and an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// A file or directory cannot be read or written: the operator's to mend (path, permissions,
+    /// disk), then a retry helps.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The store, or a tensor file, is damaged, missing or of another version: the operator's to
+    /// mend; a retry does not help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `model.toml` does not describe a model that this version serves: the exporter's or the
+    /// author's to mend.
+    #[error("{path}: {message}", path = path.display())]
+    Config {
+        /// The sidecar file.
+        path: PathBuf,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// A tensor of the state dict is missing, left over or of another shape than `model.toml`
+    /// says: the exporter's or the author's to mend.
+    #[error("{path}: tensor `{tensor}`: {message} ({hint})", path = path.display())]
+    Weights {
+        /// The weights file.
+        path: PathBuf,
+        /// Full name of the tensor.
+        tensor: String,
+        /// What is wrong, with both shapes where shapes differ.
+        message: String,
+        /// The likely cause.
+        hint: String,
+    },
+    /// The precomputed embeddings do not belong to this store and these weights, or are not there:
+    /// the operator's to mend by `satisfice precompute`.
+    #[error("{path}: {message}; run `satisfice precompute`", path = path.display())]
+    Embeddings {
+        /// The embeddings directory.
+        path: PathBuf,
+        /// What does not fit.
+        message: String,
+    },
+    /// The request is wrong: the caller's to mend; the same request will fail again.
+    #[error("{message}")]
+    Request {
+        /// Stable word for programs.
+        code: &'static str,
+        /// What is wrong and where.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The request is over a limit: a smaller one may succeed.
+    #[error("{what}: {found} is over the limit of {limit}")]
+    TooLarge {
+        /// What is counted.
+        what: &'static str,
+        /// The request's count.
+        found: usize,
+        /// The largest count allowed.
+        limit: usize,
+    },
+}
+
+impl GraphError {
+    /// A wrong request, without a hint.
+    pub(crate) fn request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Request {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A wrong request, with a hint.
+    pub(crate) fn request_hint(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::Request {
+            code,
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Request { .. } => ErrorKind::InvalidInput,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Io { .. }
+            | Self::Store(_)
+            | Self::Config { .. }
+            | Self::Weights { .. }
+            | Self::Embeddings { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<GraphError> for Error {
+    fn from(error: GraphError) -> Self {
+        let kind = error.kind();
+        match error {
+            GraphError::Request {
+                code,
+                message,
+                hint,
+            } => {
+                let error = Self::new(kind, code, message);
+                match hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                }
+            }
+            GraphError::TooLarge { .. } => Self::new(kind, "too_large", error.to_string())
+                .with_hint("send the queries in several requests"),
+            other => Self::new(kind, "graph_engine", other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The graph engine.
+//!
+//! A trained graph neural network answers *new* nodes of a large stored graph. Values of every
+//! stored node after each layer are precomputed; a batch of new nodes reads them, and a plan says
+//! which of them are computed anew because the new nodes change them.
+
+mod embeddings;
+mod engine;
+mod error;
+mod model;
+mod model_dir;
+mod plan;
+mod run;
+
+pub use embeddings::{Precision, PrecomputeSummary, precompute};
+pub use engine::{GraphEngine, argmax};
+pub use error::GraphError;
+pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};
+pub use model_dir::ModelDir;
+pub use plan::{Plan, Policy, UnknownPlan};
+pub use run::{Answer, Attachment, Direction, EdgeRules, QueryBatch, StageTimes};

@@ -1,0 +1,113 @@
+use super::{Convolution, Propagation};
+use crate::{
+    GraphError,
+    model::{config::GcnConfig, config::Norm, linear::Linear, weights::Weights},
+    run::{DegreeScale, LayerInput, Sources},
+};
+use std::ops::Range;
+
+/// `W Σ_s c_s c_t x_s + b`.
+///
+/// Source: Kipf and Welling (2017), as `GCNConv` of PyTorch Geometric and `GraphConv` of DGL.
+#[derive(Debug)]
+pub(crate) struct Gcn {
+    propagation: Propagation,
+    linear: Linear,
+}
+
+impl Gcn {
+    pub(crate) fn pyg(
+        weights: &Weights,
+        tensors: &str,
+        config: &GcnConfig,
+        (inputs, out): (usize, usize),
+    ) -> Result<Self, GraphError> {
+        let weight = weights.take(tensors, "lin.weight", &[out, inputs])?;
+        Self::with_weight(weights, tensors, config, weight, (inputs, out))
+    }
+
+    pub(crate) fn dgl(
+        weights: &Weights,
+        tensors: &str,
+        config: &GcnConfig,
+        (inputs, out): (usize, usize),
+    ) -> Result<Self, GraphError> {
+        let weight = weights.take_transposed(tensors, "weight", inputs, out)?;
+        Self::with_weight(weights, tensors, config, weight, (inputs, out))
+    }
+
+    fn with_weight(
+        weights: &Weights,
+        tensors: &str,
+        config: &GcnConfig,
+        weight: Vec<f32>,
+        (inputs, out): (usize, usize),
+    ) -> Result<Self, GraphError> {
+        let bias = match config.bias {
+            true => Some(weights.take(tensors, "bias", &[out])?),
+            false => None,
+        };
+        Ok(Self {
+            propagation: propagation(config.norm, config.self_loops, config.self_loop_weight),
+            linear: Linear::new(weight, bias, inputs, out),
+        })
+    }
+}
+
+/// The weights of a normalised sum. PyG's layers add self-loops unless told not to.
+pub(crate) fn propagation(norm: Norm, self_loops: Option<bool>, weight: f32) -> Propagation {
+    let (source, target) = match norm {
+        Norm::Symmetric if self_loops.unwrap_or(true) => {
+            let scale = DegreeScale::WithSelfLoop { weight };
+            return Propagation {
+                source: Some(scale),
+                target: Some(scale),
+                self_loop: Some(weight),
+            };
+        }
+        Norm::Symmetric => (
+            Some(DegreeScale::InverseSqrtIn),
+            Some(DegreeScale::InverseSqrtIn),
+        ),
+        Norm::Both => (
+            Some(DegreeScale::ClampedInverseSqrtOut),
+            Some(DegreeScale::ClampedInverseSqrtIn),
+        ),
+        Norm::Right => (None, Some(DegreeScale::ClampedInverseIn)),
+        Norm::Left => (Some(DegreeScale::ClampedInverseOut), None),
+        Norm::InDegree => (
+            Some(DegreeScale::ClampedInverseSqrtIn),
+            Some(DegreeScale::ClampedInverseSqrtIn),
+        ),
+        Norm::None => (None, None),
+    };
+    Propagation {
+        source,
+        target,
+        self_loop: None,
+    }
+}
+
+impl Convolution for Gcn {
+    fn width(&self) -> usize {
+        self.linear.outputs()
+    }
+
+    fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
+        (self.propagation.source, self.propagation.target)
+    }
+
+    fn averages(&self) -> bool {
+        false
+    }
+
+    fn compute(
+        &self,
+        input: &LayerInput<'_>,
+        range: Range<usize>,
+        sources: &mut Sources,
+    ) -> Vec<f32> {
+        self.linear
+            .apply(&self.propagation.compute(input, range, sources))
+    }
+}

@@ -1,0 +1,96 @@
+use super::{Convolution, Propagation, gcn::propagation};
+use crate::{
+    GraphError,
+    model::{config::Gcn2Config, linear::add_bias, weights::Weights},
+    run::{DegreeScale, LayerInput, Sources},
+};
+use satisfice_kernels::matmul_transposed;
+use std::ops::Range;
+
+/// `(1 - β) z + β z W` with `z = (1 - α) P x + α x0`, or with a second weight for `x0`.
+///
+/// Source: Chen et al., "Simple and Deep Graph Convolutional Networks" (2020), as `GCN2Conv` of
+/// PyTorch Geometric and DGL.
+#[derive(Debug)]
+pub(crate) struct Gcn2 {
+    propagation: Propagation,
+    alpha: f32,
+    beta: f32,
+    /// `[width, width]`, transposed.
+    weight: Vec<f32>,
+    /// Of the initial rows, where they have their own.
+    initial_weight: Option<Vec<f32>>,
+    bias: Option<Vec<f32>>,
+    width: usize,
+}
+
+impl Gcn2 {
+    pub(crate) fn take(
+        weights: &Weights,
+        tensors: &str,
+        config: &Gcn2Config,
+        width: usize,
+    ) -> Result<Self, GraphError> {
+        let take = |name: &str| weights.take_transposed(tensors, name, width, width);
+        Ok(Self {
+            propagation: propagation(config.norm, config.self_loops, 1.0),
+            alpha: config.alpha,
+            beta: config.beta,
+            weight: take("weight1")?,
+            initial_weight: match config.shared_weights {
+                true => None,
+                false => Some(take("weight2")?),
+            },
+            bias: match config.bias {
+                true => Some(weights.take(tensors, "bias", &[width])?),
+                false => None,
+            },
+            width,
+        })
+    }
+
+    /// `out += (1 - β) rows + β rows W`.
+    fn add_mixed(&self, mut rows: Vec<f32>, weight: &[f32], out: &mut [f32]) {
+        for (out, v) in out.iter_mut().zip(&mut rows) {
+            *out += (1.0 - self.beta) * *v;
+            *v *= self.beta;
+        }
+        matmul_transposed(&rows, weight, self.width, out);
+    }
+}
+
+impl Convolution for Gcn2 {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
+        (self.propagation.source, self.propagation.target)
+    }
+
+    fn averages(&self) -> bool {
+        false
+    }
+
+    fn compute(
+        &self,
+        input: &LayerInput<'_>,
+        range: Range<usize>,
+        sources: &mut Sources,
+    ) -> Vec<f32> {
+        let mut initial = input.initial_rows(range.clone());
+        initial.iter_mut().for_each(|v| *v *= self.alpha);
+        let mut rows = self.propagation.compute(input, range, sources);
+        rows.iter_mut().for_each(|v| *v *= 1.0 - self.alpha);
+        let mut out = vec![0.0; rows.len()];
+        match &self.initial_weight {
+            None => rows.iter_mut().zip(initial).for_each(|(v, x)| *v += x),
+            Some(weight) => self.add_mixed(initial, weight, &mut out),
+        }
+        self.add_mixed(rows, &self.weight, &mut out);
+        if let Some(bias) = &self.bias {
+            add_bias(bias, &mut out);
+        }
+        out
+    }
+}

@@ -1,0 +1,173 @@
+use super::{Convolution, Reduce, aggregate};
+use crate::{
+    GraphError,
+    model::{
+        config::{Aggregator, SageConfig},
+        linear::{Linear, add_bias},
+        row_op::{RowOp, l2_normalize},
+        weights::Weights,
+    },
+    run::{LayerInput, Sources},
+};
+use std::ops::Range;
+
+/// `W_n reduce_s(x_s) + W_r x_t + b`.
+///
+/// Source: Hamilton et al. (2017), as `SAGEConv` of PyTorch Geometric and DGL.
+#[derive(Debug)]
+pub(crate) struct Sage {
+    reduce: Reduce,
+    /// DGL's `gcn`: the target counts as one more source of a mean.
+    includes_own: bool,
+    message: Vec<RowOp>,
+    neighbors: Linear,
+    root: Option<Linear>,
+    bias: Option<Vec<f32>>,
+    normalize: bool,
+}
+
+impl Sage {
+    pub(crate) fn pyg(
+        weights: &Weights,
+        tensors: &str,
+        config: &SageConfig,
+        (inputs, out): (usize, usize),
+    ) -> Result<Self, GraphError> {
+        let prefix = |name: &str| format!("{tensors}.{name}");
+        let message = match config.project {
+            true => relu_of(Linear::take(weights, &prefix("lin"), inputs, inputs, true)?),
+            false => Vec::new(),
+        };
+        let root = match config.root_weight {
+            true => Some(Linear::take(weights, &prefix("lin_r"), inputs, out, false)?),
+            false => None,
+        };
+        Ok(Self {
+            reduce: reduce(config.aggregator),
+            includes_own: false,
+            message,
+            neighbors: Linear::take(weights, &prefix("lin_l"), inputs, out, config.bias)?,
+            root,
+            bias: None,
+            normalize: config.normalize,
+        })
+    }
+
+    pub(crate) fn dgl(
+        weights: &Weights,
+        tensors: &str,
+        config: &SageConfig,
+        (inputs, out): (usize, usize),
+    ) -> Result<Self, GraphError> {
+        let prefix = |name: &str| format!("{tensors}.{name}");
+        let message = match config.aggregator {
+            Aggregator::Pool => relu_of(Linear::take(
+                weights,
+                &prefix("fc_pool"),
+                inputs,
+                inputs,
+                true,
+            )?),
+            _ => Vec::new(),
+        };
+        let gcn = config.aggregator == Aggregator::Gcn;
+        // DGL 0.6 to 0.8 kept the bias beside the two weights.
+        let bias_beside = config.bias && weights.has(tensors, "bias");
+        let root_bias = config.bias && !bias_beside;
+        let root = match gcn {
+            true => None,
+            false => Some(Linear::take(
+                weights,
+                &prefix("fc_self"),
+                inputs,
+                out,
+                root_bias,
+            )?),
+        };
+        let bias = match bias_beside || (gcn && config.bias) {
+            true => Some(weights.take(tensors, "bias", &[out])?),
+            false => None,
+        };
+        Ok(Self {
+            reduce: reduce(config.aggregator),
+            includes_own: gcn,
+            message,
+            neighbors: Linear::take(weights, &prefix("fc_neigh"), inputs, out, false)?,
+            root,
+            bias,
+            normalize: config.normalize,
+        })
+    }
+
+    /// The mean over the sources and the target.
+    fn mean_with_own(
+        input: &LayerInput<'_>,
+        range: Range<usize>,
+        sources: &mut Sources,
+    ) -> Vec<f32> {
+        let own = input.own_rows(range.clone());
+        let mut rows = aggregate(input, range.clone(), Reduce::Sum, sources);
+        let width = rows.len() / range.len();
+        for ((row, own), index) in rows
+            .chunks_exact_mut(width)
+            .zip(own.chunks_exact(width))
+            .zip(range)
+        {
+            input.sources(input.targets.get(index), false, sources);
+            let scale = 1.0 / (sources.len() + 1) as f32;
+            row.iter_mut()
+                .zip(own)
+                .for_each(|(v, x)| *v = (*v + x) * scale);
+        }
+        rows
+    }
+}
+
+fn relu_of(linear: Linear) -> Vec<RowOp> {
+    vec![RowOp::Linear(linear), RowOp::Relu]
+}
+
+fn reduce(aggregator: Aggregator) -> Reduce {
+    match aggregator {
+        Aggregator::Mean => Reduce::Mean,
+        Aggregator::Max | Aggregator::Pool => Reduce::Max,
+        Aggregator::Sum | Aggregator::Gcn => Reduce::Sum,
+    }
+}
+
+impl Convolution for Sage {
+    fn width(&self) -> usize {
+        self.neighbors.outputs()
+    }
+
+    fn message(&self) -> &[RowOp] {
+        &self.message
+    }
+
+    fn averages(&self) -> bool {
+        self.includes_own || self.reduce != Reduce::Sum
+    }
+
+    fn compute(
+        &self,
+        input: &LayerInput<'_>,
+        range: Range<usize>,
+        sources: &mut Sources,
+    ) -> Vec<f32> {
+        let rows = match self.includes_own {
+            true => Self::mean_with_own(input, range.clone(), sources),
+            false => aggregate(input, range.clone(), self.reduce, sources),
+        };
+        let mut out = self.neighbors.apply(&rows);
+        if let Some(root) = &self.root {
+            root.add_to(&input.own_rows(range), &mut out);
+        }
+        if let Some(bias) = &self.bias {
+            add_bias(bias, &mut out);
+        }
+        if self.normalize {
+            out.chunks_exact_mut(self.width()).for_each(l2_normalize);
+        }
+        out
+    }
+}

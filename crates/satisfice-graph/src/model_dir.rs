@@ -1,0 +1,111 @@
+//! A model's place in a model repository.
+
+use crate::{GraphError, ModelConfig};
+use satisfice_kernels::MappedFile;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// One version of one model: `DIR/model.toml` and `DIR/<version>/`.
+#[derive(Debug, Clone)]
+pub struct ModelDir {
+    dir: PathBuf,
+    config: ModelConfig,
+    version: u32,
+}
+
+impl ModelDir {
+    /// The given version of the model in `dir`, or the highest one there.
+    ///
+    /// # Errors
+    /// [`GraphError::Io`] and [`GraphError::Config`], which name the file.
+    pub fn open(dir: &Path, version: Option<u32>) -> Result<Self, GraphError> {
+        let config = ModelConfig::read(dir)?;
+        let version = match version {
+            Some(version) => version,
+            None => highest_version(dir)?,
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            version,
+        })
+    }
+
+    /// Name of the model: that of its directory.
+    pub fn name(&self) -> String {
+        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        dir.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// The sidecar file.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Number of the version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The graph store.
+    pub fn store_path(&self) -> PathBuf {
+        self.dir.join(&self.config.graph)
+    }
+
+    /// The state dict.
+    pub fn weights_path(&self) -> PathBuf {
+        self.version_path().join("weights.safetensors")
+    }
+
+    /// Where `satisfice precompute` keeps the embeddings.
+    pub fn embeddings_path(&self) -> PathBuf {
+        self.version_path().join("embeddings")
+    }
+
+    fn version_path(&self) -> PathBuf {
+        self.dir.join(self.version.to_string())
+    }
+
+    /// A hash of all that the embeddings depend on besides the graph: weights and layers.
+    pub fn fingerprint(&self) -> Result<String, GraphError> {
+        let path = self.weights_path();
+        let weights = MappedFile::open(&path).map_err(|source| GraphError::Io { path, source })?;
+        let layers = self.config.architecture();
+        Ok(format!(
+            "{:016x}{:016x}",
+            xxh3_64(&weights),
+            xxh3_64(layers.as_bytes())
+        ))
+    }
+}
+
+fn highest_version(dir: &Path) -> Result<u32, GraphError> {
+    let io = |source| GraphError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let name = name.to_string_lossy();
+        // `01` is not the directory of version 1.
+        versions.extend(
+            name.parse::<u32>()
+                .ok()
+                .filter(|v| *v > 0 && v.to_string() == name),
+        );
+    }
+    versions
+        .into_iter()
+        .max()
+        .ok_or_else(|| GraphError::Config {
+            path: dir.to_owned(),
+            message: "no version: weights belong in a directory named 1, 2, ...".to_owned(),
+        })
+}

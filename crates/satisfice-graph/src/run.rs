@@ -1,0 +1,18 @@
+//! Running a model on a batch of new nodes: which rows are computed anew, and each layer's values.
+
+mod batch;
+mod forward;
+mod layer;
+mod policy;
+mod scale;
+mod scratch;
+mod select;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Attachment, Direction, EdgeRules, QueryBatch};
+pub use forward::{Answer, StageTimes};
+pub(crate) use forward::{LayerPass, Serving};
+pub(crate) use layer::{LayerInput, NodeScales, Sources, Target};
+pub(crate) use scale::{DegreeScale, GraphView};
+pub(crate) use scratch::ScratchPool;

@@ -1,0 +1,318 @@
+//! A batch of new nodes, as the layers want it.
+
+use crate::{GraphError, model::RequestLimits};
+use satisfice_store::Topology;
+
+/// Which way an edge between a query and a stored node points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// There is one edge each way.
+    Both,
+    /// From the stored node to the query.
+    In,
+    /// From the query to the stored node.
+    Out,
+}
+
+/// New nodes with their edges, as a caller gives them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attachment {
+    /// Features, `[queries, features]`, row-major.
+    pub x: Vec<f32>,
+    /// Number of queries.
+    pub queries: usize,
+    /// Edges between queries and stored nodes: (query, position of the stored node, direction).
+    pub edges: Vec<(u32, u32, Direction)>,
+    /// Directed edges between queries: (source, target).
+    pub query_edges: Vec<(u32, u32)>,
+}
+
+/// What the store says of its edges, which the edges of a batch follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeRules {
+    /// Every edge has its reverse: edges between queries get theirs.
+    pub undirected: bool,
+    /// An edge that stands twice counts once.
+    pub merge_duplicates: bool,
+    /// Every query gets an edge to itself.
+    pub query_self_loops: bool,
+}
+
+/// Lists of ids, one a row, end to end.
+#[derive(Debug, Default)]
+struct Lists {
+    ends: Vec<u32>,
+    ids: Vec<u32>,
+}
+
+impl Lists {
+    /// From pairs (row, id) sorted by row, for rows 0 .. `rows`.
+    fn new(rows: usize, pairs: impl Iterator<Item = (u32, u32)>) -> Self {
+        let mut lists = Self {
+            ends: Vec::with_capacity(rows),
+            ids: Vec::new(),
+        };
+        for (row, id) in pairs {
+            while lists.ends.len() < row as usize {
+                lists.ends.push(lists.ids.len() as u32);
+            }
+            lists.ids.push(id);
+        }
+        lists.ends.resize(rows, lists.ids.len() as u32);
+        lists
+    }
+
+    fn row(&self, row: usize) -> &[u32] {
+        let start = match row {
+            0 => 0,
+            _ => self.ends[row - 1] as usize,
+        };
+        &self.ids[start..self.ends[row] as usize]
+    }
+}
+
+/// A checked batch: every edge list is ordered by its reader.
+#[derive(Debug)]
+pub struct QueryBatch {
+    x: Vec<f32>,
+    queries: usize,
+    /// For each query: stored nodes with an edge to it.
+    stored_into_query: Lists,
+    /// For each query: queries with an edge to it.
+    query_into_query: Lists,
+    /// Stored nodes that a query has an edge to, ascending.
+    touched: Vec<u32>,
+    /// For each touched node: the queries with an edge to it.
+    query_into_touched: Lists,
+    /// Stored nodes with an edge to a query, ascending, and the number of such edges.
+    readers: Vec<(u32, u32)>,
+    edges: usize,
+}
+
+impl QueryBatch {
+    /// Checks and orders a batch for a graph of `topology` with rows of `features` values.
+    ///
+    /// # Errors
+    /// [`GraphError::Request`] and [`GraphError::TooLarge`], with what is wrong and where.
+    pub fn new(
+        attachment: Attachment,
+        topology: Topology<'_>,
+        features: usize,
+        rules: EdgeRules,
+        limits: RequestLimits,
+    ) -> Result<Self, GraphError> {
+        check(&attachment, topology, features, limits)?;
+        let queries = attachment.queries;
+        let (mut inward, mut outward) = (Vec::new(), Vec::new());
+        for &(query, node, direction) in &attachment.edges {
+            if direction != Direction::Out {
+                inward.push((query, node));
+            }
+            if direction != Direction::In {
+                outward.push((node, query));
+            }
+        }
+        // Pairs (reader, source).
+        let mut between: Vec<(u32, u32)> = Vec::with_capacity(attachment.query_edges.len());
+        for &(source, target) in &attachment.query_edges {
+            between.push((target, source));
+            if rules.undirected && source != target {
+                between.push((source, target));
+            }
+        }
+        if rules.query_self_loops {
+            between.retain(|(a, b)| a != b);
+            between.extend((0..queries as u32).map(|q| (q, q)));
+        }
+        for pairs in [&mut inward, &mut outward, &mut between] {
+            pairs.sort_unstable();
+            if rules.merge_duplicates {
+                pairs.dedup();
+            }
+        }
+        let touched = unique(outward.iter().map(|&(node, _)| node));
+        Ok(Self {
+            edges: inward.len() + outward.len() + between.len(),
+            readers: count_readers(&inward),
+            query_into_touched: group(&touched, &outward),
+            stored_into_query: Lists::new(queries, inward.into_iter()),
+            query_into_query: Lists::new(queries, between.into_iter()),
+            touched,
+            x: attachment.x,
+            queries,
+        })
+    }
+
+    /// A batch of no query.
+    pub(crate) fn empty() -> Self {
+        Self {
+            x: Vec::new(),
+            queries: 0,
+            stored_into_query: Lists::default(),
+            query_into_query: Lists::default(),
+            touched: Vec::new(),
+            query_into_touched: Lists::default(),
+            readers: Vec::new(),
+            edges: 0,
+        }
+    }
+
+    /// Number of queries.
+    pub fn queries(&self) -> usize {
+        self.queries
+    }
+
+    /// Directed edges that the batch adds to the graph, duplicates merged where the graph's are.
+    pub fn edges(&self) -> usize {
+        self.edges
+    }
+
+    /// Features, `[queries, features]`.
+    pub(crate) fn x(&self) -> &[f32] {
+        &self.x
+    }
+
+    pub(crate) fn stored_into_query(&self, query: usize) -> &[u32] {
+        self.stored_into_query.row(query)
+    }
+
+    pub(crate) fn query_into_query(&self, query: usize) -> &[u32] {
+        self.query_into_query.row(query)
+    }
+
+    /// Edges to a query, from stored nodes and queries.
+    pub(crate) fn query_in_degree(&self, query: usize) -> usize {
+        self.stored_into_query(query).len() + self.query_into_query(query).len()
+    }
+
+    /// Queries with an edge to a stored node.
+    pub(crate) fn query_into_stored(&self, node: u32) -> &[u32] {
+        match self.touched.binary_search(&node) {
+            Ok(row) => self.query_into_touched.row(row),
+            Err(_) => &[],
+        }
+    }
+
+    /// Stored nodes that get new in-edges, ascending.
+    pub(crate) fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    /// Stored nodes that get new out-edges, ascending, with how many.
+    pub(crate) fn readers(&self) -> &[(u32, u32)] {
+        &self.readers
+    }
+
+    /// New out-edges of each query: to stored nodes and to queries.
+    pub(crate) fn query_out_degrees(&self) -> Vec<u32> {
+        let mut degrees = vec![0; self.queries];
+        for &query in self
+            .query_into_touched
+            .ids
+            .iter()
+            .chain(&self.query_into_query.ids)
+        {
+            degrees[query as usize] += 1;
+        }
+        degrees
+    }
+}
+
+fn check(
+    batch: &Attachment,
+    topology: Topology<'_>,
+    features: usize,
+    limits: RequestLimits,
+) -> Result<(), GraphError> {
+    if batch.queries == 0 {
+        return Err(GraphError::request_hint(
+            "empty_batch",
+            "the batch has no query",
+            "`x` holds one row a query: send one at least",
+        ));
+    }
+    let edges = batch.edges.len() + batch.query_edges.len();
+    for (what, found, limit) in [
+        ("queries in one request", batch.queries, limits.queries_max),
+        ("edges in one request", edges, limits.edges_max),
+    ] {
+        if found > limit {
+            return Err(GraphError::TooLarge { what, found, limit });
+        }
+    }
+    if batch.x.len() != batch.queries * features {
+        return Err(GraphError::request(
+            "wrong_feature_width",
+            format!(
+                "`x` holds {} values for {} queries, but the graph's features have width {features}",
+                batch.x.len(),
+                batch.queries
+            ),
+        ));
+    }
+    if let Some(at) = batch.x.iter().position(|v| !v.is_finite()) {
+        return Err(GraphError::request(
+            "feature_not_finite",
+            format!(
+                "`x`: query {}, feature {} is {}",
+                at / features,
+                at % features,
+                batch.x[at]
+            ),
+        ));
+    }
+    check_edges(batch, topology.nodes())
+}
+
+fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {
+    let out_of_range = |edge: usize, what: &str, id: u32, count: usize| {
+        GraphError::request(
+            "edge_out_of_range",
+            format!("edge {edge}: {what} {id}, but there are {count}"),
+        )
+    };
+    for (edge, &(query, node, _)) in batch.edges.iter().enumerate() {
+        if query as usize >= batch.queries {
+            return Err(out_of_range(edge, "query", query, batch.queries));
+        }
+        if node as usize >= nodes {
+            return Err(out_of_range(edge, "stored node", node, nodes));
+        }
+    }
+    for (edge, &(source, target)) in batch.query_edges.iter().enumerate() {
+        for query in [source, target] {
+            if query as usize >= batch.queries {
+                return Err(out_of_range(edge, "query", query, batch.queries));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The different values of an ascending sequence.
+fn unique(values: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut unique: Vec<u32> = values.collect();
+    unique.dedup();
+    unique
+}
+
+/// Lists the ids of `pairs`, ascending by node, for each of `nodes`.
+fn group(nodes: &[u32], pairs: &[(u32, u32)]) -> Lists {
+    let mut row = 0;
+    let rows = pairs.iter().map(|&(node, id)| {
+        while nodes[row] != node {
+            row += 1;
+        }
+        (row as u32, id)
+    });
+    Lists::new(nodes.len(), rows)
+}
+
+fn count_readers(inward: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut nodes: Vec<u32> = inward.iter().map(|&(_, node)| node).collect();
+    nodes.sort_unstable();
+    nodes
+        .chunk_by(|a, b| a == b)
+        .map(|run| (run[0], run.len() as u32))
+        .collect()
+}

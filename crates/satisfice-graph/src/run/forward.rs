@@ -1,0 +1,445 @@
+//! A model's answer for a batch, layer by layer, and the same layers over the stored graph alone.
+
+use super::{
+    batch::QueryBatch,
+    layer::{
+        LayerInput, NodeScales, RowSet, Slots, Target, Targets, clear_slots, node_scales,
+        query_scales, run_layer, set_slots,
+    },
+    policy::{self, ReadWeight},
+    scale::{DegreeScale, GraphView},
+    scratch::{NONE, Scratch},
+    select::{DegreeEffects, ExactSelector, highest},
+};
+use crate::{
+    Plan, Policy,
+    model::{GnnModel, Layer},
+};
+use rayon::prelude::*;
+use satisfice_kernels::Rows;
+use std::time::{Duration, Instant};
+
+/// Time spent on the stages of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Choosing the stored nodes to compute anew.
+    pub select: Duration,
+    /// Running the layers.
+    pub layers: Duration,
+    /// Joining the layers and the head.
+    pub head: Duration,
+}
+
+/// A model's answer for a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// `[queries, outputs]`.
+    pub outputs: Vec<f32>,
+    /// Stored neighbours of the batch: those with an edge to a query.
+    pub candidates: usize,
+    /// Stored nodes computed anew, at one layer or more; ascending.
+    pub recomputed: Vec<u32>,
+    /// Edges read, over all layers.
+    pub edges: u64,
+    /// Where the time went.
+    pub times: StageTimes,
+}
+
+/// The scales of a model and, for each, the factors of the batch's queries.
+struct BatchScales {
+    kinds: Vec<DegreeScale>,
+    queries: Vec<Vec<f32>>,
+}
+
+impl BatchScales {
+    fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
+        let queries = kinds
+            .iter()
+            .map(|&kind| query_scales(kind, batch))
+            .collect();
+        Self { kinds, queries }
+    }
+
+    fn at<'a>(
+        &'a self,
+        scale: Option<DegreeScale>,
+        stored: &'a [Vec<f32>],
+        fresh: &[u32],
+    ) -> Option<NodeScales<'a>> {
+        let at = self.kinds.iter().position(|&kind| Some(kind) == scale)?;
+        Some(node_scales(&stored[at], &self.queries[at], fresh))
+    }
+}
+
+/// What of the graph a change of degree reaches in `model`.
+fn degree_effects(model: &GnnModel) -> DegreeEffects {
+    let sources = || {
+        model
+            .layers
+            .iter()
+            .filter_map(|layer| layer.conv.scales().0)
+    };
+    DegreeEffects {
+        in_degree_at_source: sources().any(|scale| !scale.follows_out_degree()),
+        out_degree_at_source: sources().any(DegreeScale::follows_out_degree),
+    }
+}
+
+/// A model with the stored graph and its values, as every request finds them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Serving<'a> {
+    pub model: &'a GnnModel,
+    pub graph: GraphView<'a>,
+    /// Stored values of the levels 0 .. K-1, each `[nodes, width]`.
+    pub levels: &'a [Rows<'a>],
+}
+
+impl Serving<'_> {
+    /// Answers a batch by a plan. `scratch` is prepared for the batch, and is left as it was found.
+    pub(crate) fn answer(&self, batch: &QueryBatch, plan: Plan, scratch: &mut Scratch) -> Answer {
+        let start = Instant::now();
+        let model = self.model;
+        let scales = BatchScales::new(model.scales(), batch);
+        let initial = model.apply_input(batch.x().to_vec());
+        let mut run = Run {
+            serving: self,
+            batch,
+            scales: &scales,
+            initial: &initial,
+            edges: 0,
+        };
+        let inner = model.layers() - 1;
+        let fresh = match plan {
+            Plan::Precomputed => vec![Vec::new(); inner],
+            Plan::Recompute { budget, policy } => {
+                vec![highest(batch, &run.scores(policy, scratch), budget); inner]
+            }
+            Plan::Exact => ExactSelector {
+                graph: self.graph,
+                batch,
+                effects: degree_effects(model),
+            }
+            .select(inner, &mut scratch.marks),
+        };
+        let selected = start.elapsed();
+        run.edges = 0;
+        let (last, joined) = run.layers(model.layers(), &fresh, scratch);
+        let ran = start.elapsed();
+        let outputs = model.finish(if joined.is_empty() {
+            vec![last]
+        } else {
+            joined
+        });
+        Answer {
+            outputs,
+            candidates: batch.readers().len(),
+            recomputed: union(&fresh),
+            edges: run.edges,
+            times: StageTimes {
+                select: selected,
+                layers: ran.saturating_sub(selected),
+                head: start.elapsed().saturating_sub(ran),
+            },
+        }
+    }
+}
+
+/// Values computed anew at one level.
+struct AtHand<'a> {
+    /// Of the queries, then of `nodes`, `[rows, width]`.
+    values: Vec<f32>,
+    /// Stored nodes, ascending.
+    nodes: &'a [u32],
+}
+
+/// The different nodes of ascending lists, ascending.
+fn union(lists: &[Vec<u32>]) -> Vec<u32> {
+    match lists {
+        [] => Vec::new(),
+        [first, rest @ ..] if rest.iter().all(|list| list == first) => first.clone(),
+        _ => {
+            let mut nodes = lists.concat();
+            nodes.sort_unstable();
+            nodes.dedup();
+            nodes
+        }
+    }
+}
+
+/// One batch on its way through the layers.
+struct Run<'a> {
+    serving: &'a Serving<'a>,
+    batch: &'a QueryBatch,
+    scales: &'a BatchScales,
+    /// Values of the queries before the first layer.
+    initial: &'a [f32],
+    edges: u64,
+}
+
+impl Run<'_> {
+    /// Values after the first `count` layers, of the queries and then of the layer's fresh nodes; and
+    /// those of the queries after each layer, where the model joins them.
+    fn layers(
+        &mut self,
+        count: usize,
+        fresh: &[Vec<u32>],
+        scratch: &mut Scratch,
+    ) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let model = self.serving.model;
+        let nothing = Vec::new();
+        let mut below = AtHand {
+            values: self.initial.to_vec(),
+            nodes: &nothing,
+        };
+        let mut joined = Vec::new();
+        for (index, layer) in model.layers[..count].iter().enumerate() {
+            let nodes = fresh.get(index).unwrap_or(&nothing);
+            let values = self.layer(layer, self.serving.levels[index], &below, nodes, scratch);
+            if model.joins_layers() {
+                joined.push(values[..self.batch.queries() * layer.width()].to_vec());
+            }
+            below = AtHand { values, nodes };
+        }
+        (below.values, joined)
+    }
+
+    /// Scores of the batch's stored neighbours by a policy.
+    fn scores(&mut self, policy: Policy, scratch: &mut Scratch) -> Vec<f64> {
+        let changes = match policy {
+            Policy::Oracle => self.changes(scratch),
+            _ => Vec::new(),
+        };
+        let last = &self.serving.model.layers[self.serving.model.layers() - 1].conv;
+        let (source, target) = last.scales();
+        let weight = match (source, target) {
+            (None, None) if last.averages() => ReadWeight::Share,
+            _ => ReadWeight::Scales(
+                self.scales.at(source, &scratch.scales, &[]),
+                self.scales.at(target, &scratch.scales, &[]),
+            ),
+        };
+        let reach = || policy::reach(self.batch, &weight, &mut scratch.slots);
+        policy::scores(policy, self.serving.graph, self.batch, reach, || changes)
+    }
+
+    /// By how much the last stored value of each of the batch's neighbours changes when all of them
+    /// are computed anew.
+    fn changes(&mut self, scratch: &mut Scratch) -> Vec<f64> {
+        let inner = self.serving.model.layers() - 1;
+        let nodes: Vec<u32> = self.batch.readers().iter().map(|&(node, _)| node).collect();
+        let (values, _) = self.layers(inner, &vec![nodes.clone(); inner], scratch);
+        let stored = self.serving.levels[inner];
+        let mut old = vec![0.0; stored.width()];
+        let new = values
+            .chunks_exact(stored.width())
+            .skip(self.batch.queries());
+        let change = |(&node, new): (&u32, &[f32])| {
+            stored.read(node as usize, &mut old);
+            let squares = new.iter().zip(&old).map(|(a, b)| f64::from(a - b).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        // A model of one layer reads features only, which do not change.
+        match inner {
+            0 => vec![0.0; nodes.len()],
+            _ => nodes.iter().zip(new).map(change).collect(),
+        }
+    }
+
+    /// Values after a layer of the queries and of `fresh`, from those at hand at the level below.
+    fn layer(
+        &mut self,
+        layer: &Layer,
+        stored: Rows<'_>,
+        below: &AtHand<'_>,
+        fresh: &[u32],
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
+        let queries = self.batch.queries();
+        let targets = Targets {
+            queries,
+            stored: fresh,
+        };
+        set_slots(&mut scratch.slots, queries, below.nodes);
+        let more = match layer.conv.message().is_empty() {
+            true => Vec::new(),
+            false => self.more_sources(layer, targets, below.nodes.len(), scratch),
+        };
+        let messages = messages(layer, stored, &below.values, &more);
+        let scores = layer.conv.scores(&messages);
+        let values_at_hand = Rows::f32(&below.values, stored.width());
+        let slots = match below.nodes.is_empty() && more.is_empty() {
+            true => Slots::AsStored,
+            false => Slots::Map(&scratch.slots),
+        };
+        let h = RowSet {
+            stored,
+            at_hand: values_at_hand,
+            slots,
+        };
+        let (source, target) = layer.conv.scales();
+        let input = LayerInput {
+            graph: self.serving.graph,
+            batch: self.batch,
+            targets,
+            h,
+            messages: match layer.conv.message().is_empty() {
+                true => h,
+                false => RowSet {
+                    at_hand: message_rows(&messages, values_at_hand.len() + more.len()),
+                    ..h
+                },
+            },
+            scores: &scores,
+            source_scales: self.scales.at(source, &scratch.scales, below.nodes),
+            target_scales: self.scales.at(target, &scratch.scales, below.nodes),
+            initial: RowSet {
+                stored: self.serving.levels[0],
+                at_hand: Rows::f32(self.initial, self.serving.levels[0].width()),
+                slots: Slots::AsStored,
+            },
+        };
+        self.edges += input.edges();
+        let values = run_layer(layer, &input);
+        clear_slots(&mut scratch.slots, below.nodes);
+        clear_slots(&mut scratch.slots, &more);
+        values
+    }
+
+    /// Stored nodes whose message the layer reads and whose value is not at hand, in the order in
+    /// which they get slots after the rows at hand.
+    fn more_sources(
+        &self,
+        layer: &Layer,
+        targets: Targets<'_>,
+        at_hand: usize,
+        scratch: &mut Scratch,
+    ) -> Vec<u32> {
+        let mut more = Vec::new();
+        let first = targets.queries + at_hand;
+        let mut add = |node: u32| {
+            let slot = &mut scratch.slots[node as usize];
+            if *slot == NONE {
+                *slot = (first + more.len()) as u32;
+                more.push(node);
+            }
+        };
+        for index in 0..targets.len() {
+            let stored = match targets.get(index) {
+                Target::Query(query) => self.batch.stored_into_query(query as usize),
+                Target::Stored(node) => {
+                    if layer.conv.reads_own_message() {
+                        add(node);
+                    }
+                    self.serving.graph.topology.in_neighbors(node)
+                }
+            };
+            stored.iter().for_each(|&node| add(node));
+        }
+        more
+    }
+}
+
+/// Rows of messages; where there are none, no row of width 1.
+fn message_rows(messages: &[f32], rows: usize) -> Rows<'_> {
+    let width = messages.len().checked_div(rows).unwrap_or(1).max(1);
+    Rows::f32(messages, width)
+}
+
+/// Messages of the values at hand, then of `more` stored nodes; nothing for a layer whose messages
+/// are the values.
+fn messages(layer: &Layer, stored: Rows<'_>, values: &[f32], more: &[u32]) -> Vec<f32> {
+    let ops = layer.conv.message();
+    if ops.is_empty() {
+        return Vec::new();
+    }
+    let width = stored.width();
+    let at_hand = values
+        .par_chunks(MESSAGE_ROWS * width)
+        .map(|rows| crate::model::apply_message(ops, rows.to_vec(), width));
+    let more = more.par_chunks(MESSAGE_ROWS).map(|nodes| {
+        let mut rows = vec![0.0; nodes.len() * width];
+        for (row, &node) in rows.chunks_exact_mut(width).zip(nodes) {
+            stored.read(node as usize, row);
+        }
+        crate::model::apply_message(ops, rows, width)
+    });
+    at_hand.chain(more).collect::<Vec<_>>().concat()
+}
+
+/// Rows that one task turns into messages together.
+const MESSAGE_ROWS: usize = 128;
+
+/// One layer over the stored graph alone, without a batch.
+#[derive(Debug)]
+pub(crate) struct LayerPass<'a> {
+    layer: &'a Layer,
+    graph: GraphView<'a>,
+    initial: Rows<'a>,
+    below: Rows<'a>,
+    /// Of every stored node; empty for a layer whose messages are the values.
+    messages: Vec<f32>,
+    scores: Vec<f32>,
+    source_scales: Vec<f32>,
+    target_scales: Vec<f32>,
+    batch: QueryBatch,
+}
+
+impl<'a> LayerPass<'a> {
+    /// A pass of the layer above the values `below`; `initial` are those of level 0. All messages
+    /// of the layer are made here.
+    pub(crate) fn new(
+        layer: &'a Layer,
+        graph: GraphView<'a>,
+        initial: Rows<'a>,
+        below: Rows<'a>,
+    ) -> Self {
+        let nodes: Vec<u32> = (0..below.len() as u32).collect();
+        let messages = messages(layer, below, &[], &nodes);
+        let (source, target) = layer.conv.scales();
+        let scales = |scale: Option<DegreeScale>| scale.map_or(Vec::new(), |s| graph.scales(s));
+        Self {
+            layer,
+            graph,
+            initial,
+            below,
+            scores: layer.conv.scores(&messages),
+            messages,
+            source_scales: scales(source),
+            target_scales: scales(target),
+            batch: QueryBatch::empty(),
+        }
+    }
+
+    /// Values of some stored nodes after the layer, `[nodes, width]`.
+    pub(crate) fn values(&self, nodes: &[u32]) -> Vec<f32> {
+        let stored_only = |stored: Rows<'a>| RowSet {
+            stored,
+            at_hand: Rows::f32(&[], stored.width()),
+            slots: Slots::AsStored,
+        };
+        let h = stored_only(self.below);
+        let (source, target) = self.layer.conv.scales();
+        let input = LayerInput {
+            graph: self.graph,
+            batch: &self.batch,
+            targets: Targets {
+                queries: 0,
+                stored: nodes,
+            },
+            h,
+            messages: match self.layer.conv.message().is_empty() {
+                true => h,
+                false => RowSet {
+                    at_hand: message_rows(&self.messages, self.below.len()),
+                    slots: Slots::All,
+                    ..h
+                },
+            },
+            scores: &self.scores,
+            source_scales: source.map(|_| node_scales(&self.source_scales, &[], &[])),
+            target_scales: target.map(|_| node_scales(&self.target_scales, &[], &[])),
+            initial: stored_only(self.initial),
+        };
+        run_layer(self.layer, &input)
+    }
+}

@@ -1,0 +1,289 @@
+//! What one layer reads, and how it is computed block by block.
+
+use super::{
+    batch::QueryBatch,
+    scale::{DegreeScale, GraphView},
+    scratch::NONE,
+};
+use crate::model::Layer;
+use rayon::prelude::*;
+use satisfice_kernels::Rows;
+use std::ops::Range;
+
+/// A node whose value a layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A query, by its row in the batch.
+    Query(u32),
+    /// A stored node.
+    Stored(u32),
+}
+
+/// The queries, then stored nodes, in the order in which their values are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    pub queries: usize,
+    pub stored: &'a [u32],
+}
+
+impl Targets<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.queries + self.stored.len()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Target {
+        match index.checked_sub(self.queries) {
+            None => Target::Query(index as u32),
+            Some(stored) => Target::Stored(self.stored[stored]),
+        }
+    }
+}
+
+/// Where the value of a stored node is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slots<'a> {
+    /// Every stored node as stored.
+    AsStored,
+    /// By slot among the rows at hand, as stored where there is none.
+    Map(&'a [u32]),
+    /// All rows are at hand, by node.
+    All,
+}
+
+/// Values of nodes at one level: stored rows, and rows at hand: of the queries, then of stored
+/// nodes computed anew.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowSet<'a> {
+    pub stored: Rows<'a>,
+    pub at_hand: Rows<'a>,
+    pub slots: Slots<'a>,
+}
+
+impl RowSet<'_> {
+    /// The row at hand of a node, if its row is at hand.
+    pub(crate) fn slot(&self, target: Target) -> Option<u32> {
+        let slot = match (target, self.slots) {
+            (Target::Query(query), _) => query,
+            (Target::Stored(_), Slots::AsStored) => NONE,
+            (Target::Stored(node), Slots::Map(slots)) => slots[node as usize],
+            (Target::Stored(node), Slots::All) => node,
+        };
+        // Slots may name rows that only another set of the same layer holds.
+        ((slot as usize) < self.at_hand.len()).then_some(slot)
+    }
+
+    /// Writes the value of a node to `out`.
+    pub(crate) fn read(&self, target: Target, out: &mut [f32]) {
+        match (self.slot(target), target) {
+            (Some(slot), _) => self.at_hand.read(slot as usize, out),
+            (None, Target::Stored(node)) => self.stored.read(node as usize, out),
+            (None, Target::Query(_)) => unreachable!("invariant: queries are at hand"),
+        }
+    }
+}
+
+/// Factors of the nodes at one level with the batch attached.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeScales<'a> {
+    /// By stored node.
+    pub stored: &'a [f32],
+    /// By row at hand.
+    pub at_hand: Vec<f32>,
+    /// By query.
+    pub queries: &'a [f32],
+}
+
+impl NodeScales<'_> {
+    pub(crate) fn of(&self, target: Target) -> f32 {
+        match target {
+            Target::Query(query) => self.queries[query as usize],
+            Target::Stored(node) => self.stored[node as usize],
+        }
+    }
+}
+
+/// The sources of one target: stored rows and rows at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub stored: Vec<u32>,
+    pub at_hand: Vec<u32>,
+}
+
+impl Sources {
+    pub(crate) fn len(&self) -> usize {
+        self.stored.len() + self.at_hand.len()
+    }
+}
+
+/// Everything that one layer reads for one batch.
+#[derive(Debug)]
+pub(crate) struct LayerInput<'a> {
+    pub graph: GraphView<'a>,
+    pub batch: &'a QueryBatch,
+    pub targets: Targets<'a>,
+    /// Values of the level below.
+    pub h: RowSet<'a>,
+    /// What sources send: `h`, or rows made of it.
+    pub messages: RowSet<'a>,
+    /// Attention scores of the messages at hand, `[rows, heads]`; empty where there are none.
+    pub scores: &'a [f32],
+    pub source_scales: Option<NodeScales<'a>>,
+    pub target_scales: Option<NodeScales<'a>>,
+    /// Values before the first layer, for models that mix them into every layer.
+    pub initial: RowSet<'a>,
+}
+
+impl LayerInput<'_> {
+    /// Lists the sources of `target`, without itself where `without_self`.
+    pub(crate) fn sources(&self, target: Target, without_self: bool, sources: &mut Sources) {
+        sources.stored.clear();
+        sources.at_hand.clear();
+        let (stored, queries) = self.in_edges(target);
+        let (own_stored, own_query) = match target {
+            Target::Stored(node) if without_self => (node, NONE),
+            Target::Query(query) if without_self => (NONE, query),
+            _ => (NONE, NONE),
+        };
+        let stored = stored
+            .iter()
+            .copied()
+            .filter(|&source| source != own_stored);
+        match self.messages.slots {
+            Slots::AsStored => sources.stored.extend(stored),
+            Slots::All => sources.at_hand.extend(stored),
+            Slots::Map(slots) => {
+                for source in stored {
+                    match slots[source as usize] {
+                        NONE => sources.stored.push(source),
+                        slot => sources.at_hand.push(slot),
+                    }
+                }
+            }
+        }
+        let queries = queries
+            .iter()
+            .copied()
+            .filter(|&source| source != own_query);
+        sources.at_hand.extend(queries);
+    }
+
+    /// Stored nodes and queries with an edge to `target`.
+    fn in_edges(&self, target: Target) -> (&[u32], &[u32]) {
+        match target {
+            Target::Query(query) => {
+                let query = query as usize;
+                (
+                    self.batch.stored_into_query(query),
+                    self.batch.query_into_query(query),
+                )
+            }
+            Target::Stored(node) => (
+                self.graph.topology.in_neighbors(node),
+                self.batch.query_into_stored(node),
+            ),
+        }
+    }
+
+    /// Values of the level below of some targets, `[targets, width]`.
+    pub(crate) fn own_rows(&self, range: Range<usize>) -> Vec<f32> {
+        read_rows(&self.h, self.targets, range)
+    }
+
+    /// Values before the first layer of some targets, `[targets, width]`.
+    pub(crate) fn initial_rows(&self, range: Range<usize>) -> Vec<f32> {
+        read_rows(&self.initial, self.targets, range)
+    }
+
+    /// Edges that the layer reads.
+    pub(crate) fn edges(&self) -> u64 {
+        (0..self.targets.len())
+            .map(|index| {
+                let (stored, queries) = self.in_edges(self.targets.get(index));
+                (stored.len() + queries.len()) as u64
+            })
+            .sum()
+    }
+}
+
+fn read_rows(set: &RowSet<'_>, targets: Targets<'_>, range: Range<usize>) -> Vec<f32> {
+    let width = set.stored.width();
+    let mut rows = vec![0.0; range.len() * width];
+    for (row, index) in rows.chunks_exact_mut(width).zip(range) {
+        set.read(targets.get(index), row);
+    }
+    rows
+}
+
+/// Targets that one task computes together: enough for the dense products to run well, few enough
+/// for every core to have some.
+fn block_len(targets: usize) -> usize {
+    (targets / 16).clamp(4, 64)
+}
+
+/// The values of all targets after `layer`, `[targets, layer.width()]`.
+pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>) -> Vec<f32> {
+    let targets = input.targets.len();
+    let width = layer.width();
+    let block = block_len(targets);
+    let mut values = vec![0.0; targets * width];
+    values
+        .par_chunks_mut(block * width)
+        .enumerate()
+        .for_each_init(Sources::default, |sources, (index, out)| {
+            let start = index * block;
+            let range = start..start + out.len() / width;
+            out.copy_from_slice(&layer.compute(input, range, sources));
+        });
+    values
+}
+
+/// Factors of one kind for the rows at hand of a level: queries, then `fresh` stored nodes.
+pub(crate) fn node_scales<'a>(
+    stored: &'a [f32],
+    queries: &'a [f32],
+    fresh: &[u32],
+) -> NodeScales<'a> {
+    let at_hand = queries
+        .iter()
+        .copied()
+        .chain(fresh.iter().map(|&node| stored[node as usize]))
+        .collect();
+    NodeScales {
+        stored,
+        at_hand,
+        queries,
+    }
+}
+
+/// The factor of every query.
+pub(crate) fn query_scales(scale: DegreeScale, batch: &QueryBatch) -> Vec<f32> {
+    use super::scale::Degrees;
+    let outgoing = batch.query_out_degrees();
+    (0..batch.queries())
+        .map(|query| {
+            let from_queries = batch.query_into_query(query);
+            scale.of(Degrees {
+                incoming: (batch.stored_into_query(query).len() + from_queries.len()) as u32,
+                outgoing: outgoing[query],
+                loops: from_queries
+                    .iter()
+                    .filter(|&&q| q as usize == query)
+                    .count() as u32,
+            })
+        })
+        .collect()
+}
+
+/// Writes the slots of rows that follow the first `start`, one a node.
+pub(crate) fn set_slots(slots: &mut [u32], start: usize, nodes: &[u32]) {
+    for (row, &node) in nodes.iter().enumerate() {
+        slots[node as usize] = (start + row) as u32;
+    }
+}
+
+/// Takes the slots of `nodes` away.
+pub(crate) fn clear_slots(slots: &mut [u32], nodes: &[u32]) {
+    for &node in nodes {
+        slots[node as usize] = NONE;
+    }
+}

@@ -1,0 +1,93 @@
+//! Factors of a node that follow from its degree.
+
+use satisfice_store::Topology;
+
+/// How a node's factor follows from its degrees. Source: `gcn_norm` of PyTorch Geometric;
+/// `GraphConv` and `GCN2Conv` of DGL.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum DegreeScale {
+    /// `(in-degree without self-loops + w)^-1/2`: every node has one self-loop of weight `w`.
+    WithSelfLoop { weight: f32 },
+    /// `in-degree^-1/2`, 0 for degree 0.
+    InverseSqrtIn,
+    /// `max(in-degree, 1)^-1/2`.
+    ClampedInverseSqrtIn,
+    /// `1 / max(in-degree, 1)`.
+    ClampedInverseIn,
+    /// `max(out-degree, 1)^-1/2`.
+    ClampedInverseSqrtOut,
+    /// `1 / max(out-degree, 1)`.
+    ClampedInverseOut,
+}
+
+/// Degrees of a node as they are with the batch attached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Degrees {
+    pub incoming: u32,
+    pub outgoing: u32,
+    /// Self-loops among them.
+    pub loops: u32,
+}
+
+impl DegreeScale {
+    pub(crate) fn of(self, degrees: Degrees) -> f32 {
+        let incoming = degrees.incoming as f32;
+        let outgoing = degrees.outgoing as f32;
+        match self {
+            Self::WithSelfLoop { weight } => {
+                inverse_sqrt((degrees.incoming - degrees.loops) as f32 + weight)
+            }
+            Self::InverseSqrtIn => inverse_sqrt(incoming),
+            Self::ClampedInverseSqrtIn => inverse_sqrt(incoming.max(1.0)),
+            Self::ClampedInverseIn => 1.0 / incoming.max(1.0),
+            Self::ClampedInverseSqrtOut => inverse_sqrt(outgoing.max(1.0)),
+            Self::ClampedInverseOut => 1.0 / outgoing.max(1.0),
+        }
+    }
+
+    /// Whether new out-edges change it; otherwise new in-edges do.
+    pub(crate) fn follows_out_degree(self) -> bool {
+        matches!(self, Self::ClampedInverseSqrtOut | Self::ClampedInverseOut)
+    }
+}
+
+fn inverse_sqrt(degree: f32) -> f32 {
+    if degree > 0.0 {
+        1.0 / degree.sqrt()
+    } else {
+        0.0
+    }
+}
+
+/// The stored graph, with what its edges say of each node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GraphView<'a> {
+    pub topology: Topology<'a>,
+    pub out_degree: &'a [u32],
+    /// Nodes with self-loops, ascending, and how many.
+    pub loops: &'a [(u32, u32)],
+}
+
+impl GraphView<'_> {
+    pub(crate) fn self_loops(&self, node: u32) -> u32 {
+        match self.loops.binary_search_by_key(&node, |&(node, _)| node) {
+            Ok(at) => self.loops[at].1,
+            Err(_) => 0,
+        }
+    }
+
+    pub(crate) fn degrees(&self, node: u32) -> Degrees {
+        Degrees {
+            incoming: self.topology.in_degree(node),
+            outgoing: self.out_degree[node as usize],
+            loops: self.self_loops(node),
+        }
+    }
+
+    /// The factor of every stored node, without a batch, `[nodes]`.
+    pub(crate) fn scales(&self, scale: DegreeScale) -> Vec<f32> {
+        (0..self.topology.nodes() as u32)
+            .map(|node| scale.of(self.degrees(node)))
+            .collect()
+    }
+}

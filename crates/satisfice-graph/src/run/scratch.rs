@@ -1,0 +1,112 @@
+//! Space of the size of the graph that a request uses and leaves as it found it.
+
+use super::{
+    batch::QueryBatch,
+    scale::{DegreeScale, GraphView},
+};
+use std::sync::{Mutex, PoisonError};
+
+/// No row.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// One request's space: reused by later ones, never shared by two at once.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// Stored node -> row among the rows computed anew at the level that is read; [`NONE`] = it is
+    /// read as stored. All [`NONE`] between requests.
+    pub slots: Vec<u32>,
+    /// For each of the model's scales: the factor of every stored node with the batch attached; as
+    /// without a batch between requests.
+    pub scales: Vec<Vec<f32>>,
+    /// Marks of the node sets' search; all 0 between requests.
+    pub marks: Vec<Mark>,
+}
+
+/// What a search knows of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// One more than a number of hops within which a change reaches the node; 0 = none known.
+    pub reached: u8,
+    /// One more than a number of hops within which no change reaches the node; 0 = none known.
+    pub unreached: u8,
+    /// Whether the node has been listed.
+    pub listed: bool,
+    /// Whether a query has an edge to the node.
+    pub touched: bool,
+    /// Whether the node has an edge to a query.
+    pub read: bool,
+}
+
+/// Spaces that no request uses just now, and what a new one starts from.
+#[derive(Debug)]
+pub(crate) struct ScratchPool {
+    free: Mutex<Vec<Scratch>>,
+    scales: Vec<DegreeScale>,
+    nodes: usize,
+}
+
+impl ScratchPool {
+    pub(crate) fn new(nodes: usize, scales: Vec<DegreeScale>) -> Self {
+        Self {
+            free: Mutex::new(Vec::new()),
+            scales,
+            nodes,
+        }
+    }
+
+    /// Runs `work` with a space prepared for `batch`. A space whose work panicked is not used again.
+    pub(crate) fn with<T>(
+        &self,
+        graph: GraphView<'_>,
+        batch: &QueryBatch,
+        work: impl FnOnce(&mut Scratch) -> T,
+    ) -> T {
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let mut scratch = free.unwrap_or_else(|| Scratch {
+            slots: vec![NONE; self.nodes],
+            scales: self.scales.iter().map(|&s| graph.scales(s)).collect(),
+            marks: vec![Mark::default(); self.nodes],
+        });
+        self.attach(graph, batch, &mut scratch, true);
+        let result = work(&mut scratch);
+        self.attach(graph, batch, &mut scratch, false);
+        self.free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(scratch);
+        result
+    }
+
+    /// Sets the factors of the nodes whose degree the batch changes, or sets them back.
+    fn attach(
+        &self,
+        graph: GraphView<'_>,
+        batch: &QueryBatch,
+        scratch: &mut Scratch,
+        attached: bool,
+    ) {
+        for (scale, values) in self.scales.iter().zip(&mut scratch.scales) {
+            let mut set = |node: u32, incoming: u32, outgoing: u32| {
+                let mut degrees = graph.degrees(node);
+                if attached {
+                    degrees.incoming += incoming;
+                    degrees.outgoing += outgoing;
+                }
+                values[node as usize] = scale.of(degrees);
+            };
+            if scale.follows_out_degree() {
+                for &(node, edges) in batch.readers() {
+                    set(node, 0, edges);
+                }
+            } else {
+                for &node in batch.touched() {
+                    set(node, batch.query_into_stored(node).len() as u32, 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The plans against a whole pass over the graph with the queries attached.
+
+use super::{
+    Attachment, Direction, EdgeRules, GraphView, LayerPass, QueryBatch, ScratchPool, Serving,
+};
+use crate::{Framework, GnnModel, ModelConfig, Plan, RequestLimits};
+use proptest::prelude::*;
+use satisfice_kernels::Rows;
+use satisfice_store::Topology;
+use std::{fs, path::Path};
+
+/// A directed multigraph as edge list (source, target).
+#[derive(Debug, Clone)]
+struct Graph {
+    nodes: usize,
+    edges: Vec<(u32, u32)>,
+}
+
+/// A graph in the form in which the store holds it.
+struct Csr {
+    indptr: Vec<u64>,
+    indices: Vec<u32>,
+    out_degree: Vec<u32>,
+    loops: Vec<(u32, u32)>,
+}
+
+impl Csr {
+    fn new(graph: &Graph) -> Self {
+        let mut edges: Vec<(u32, u32)> = graph.edges.iter().map(|&(s, t)| (t, s)).collect();
+        edges.sort_unstable();
+        let mut indptr = vec![0; graph.nodes + 1];
+        let mut out_degree = vec![0; graph.nodes];
+        for &(target, source) in &edges {
+            indptr[target as usize + 1] += 1;
+            out_degree[source as usize] += 1;
+        }
+        for node in 0..graph.nodes {
+            indptr[node + 1] += indptr[node];
+        }
+        let loops = (0..graph.nodes as u32)
+            .map(|v| (v, edges.iter().filter(|&&e| e == (v, v)).count() as u32))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        Self {
+            indptr,
+            indices: edges.into_iter().map(|(_, source)| source).collect(),
+            out_degree,
+            loops,
+        }
+    }
+
+    fn view(&self) -> GraphView<'_> {
+        GraphView {
+            topology: Topology {
+                indptr: &self.indptr,
+                indices: &self.indices,
+            },
+            out_degree: &self.out_degree,
+            loops: &self.loops,
+        }
+    }
+}
+
+/// Values of all nodes at the levels 0 .. K.
+fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32>> {
+    let nodes: Vec<u32> = (0..graph.topology.nodes() as u32).collect();
+    let mut levels = vec![model.apply_input(x.to_vec())];
+    for layer in 0..model.layers() {
+        let initial = Rows::f32(&levels[0], model.level_width(0));
+        let below = Rows::f32(&levels[layer], model.level_width(layer));
+        let values = LayerPass::new(&model.layers[layer], graph, initial, below).values(&nodes);
+        levels.push(values);
+    }
+    levels
+}
+
+fn answer(
+    model: &GnnModel,
+    stored: &Csr,
+    x: &[f32],
+    batch: &QueryBatch,
+    plans: &[Plan],
+) -> Vec<Vec<f32>> {
+    let view = stored.view();
+    let values = whole_graph(model, view, x);
+    let levels: Vec<Rows<'_>> = (0..model.layers())
+        .map(|level| Rows::f32(&values[level], model.level_width(level)))
+        .collect();
+    let pool = ScratchPool::new(view.topology.nodes(), model.scales());
+    plans
+        .iter()
+        .map(|&plan| {
+            let serving = Serving {
+                model,
+                graph: view,
+                levels: &levels,
+            };
+            let run = || pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch));
+            let (first, again) = (run(), run());
+            assert_eq!(
+                first.outputs, again.outputs,
+                "the scratch is left as it was found"
+            );
+            first.outputs
+        })
+        .collect()
+}
+
+/// The model's answer for the queries from a whole pass over the graph with them attached.
+fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
+    let mut attached = case.graph.clone();
+    attached.nodes += case.queries;
+    let query = |q: u32| q + case.graph.nodes as u32;
+    for &(q, node, direction) in &case.edges {
+        if direction != Direction::Out {
+            attached.edges.push((node, query(q)));
+        }
+        if direction != Direction::In {
+            attached.edges.push((query(q), node));
+        }
+    }
+    for &(source, target) in &case.query_edges {
+        attached.edges.push((query(source), query(target)));
+    }
+    let csr = Csr::new(&attached);
+    let values = whole_graph(model, csr.view(), &case.x(model.features()));
+    let of_queries = |level: usize| {
+        let width = model.level_width(level);
+        values[level][case.graph.nodes * width..].to_vec()
+    };
+    let layers = match model.joins_layers() {
+        true => (1..=model.layers()).map(of_queries).collect(),
+        false => vec![of_queries(model.layers())],
+    };
+    model.finish(layers)
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    graph: Graph,
+    queries: usize,
+    edges: Vec<(u32, u32, Direction)>,
+    query_edges: Vec<(u32, u32)>,
+}
+
+impl Case {
+    /// Features of the stored nodes, then of the queries.
+    fn x(&self, width: usize) -> Vec<f32> {
+        let value = |i: usize| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0;
+        (0..(self.graph.nodes + self.queries) * width)
+            .map(value)
+            .collect()
+    }
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (1..30_usize, 1..6_usize).prop_flat_map(|(nodes, queries)| {
+        let node = 0..nodes as u32;
+        let query = 0..queries as u32;
+        let direction = prop_oneof![
+            Just(Direction::Both),
+            Just(Direction::In),
+            Just(Direction::Out)
+        ];
+        (
+            prop::collection::vec((node.clone(), node.clone()), 0..90),
+            prop::collection::vec((query.clone(), node, direction), 0..20),
+            prop::collection::vec((query.clone(), query), 0..5),
+        )
+            .prop_map(move |(edges, query_edges_to_stored, query_edges)| Case {
+                graph: Graph { nodes, edges },
+                queries,
+                edges: query_edges_to_stored,
+                query_edges,
+            })
+    })
+}
+
+fn models() -> Vec<(String, GnnModel)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut models: Vec<(String, GnnModel)> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("model.toml").exists())
+        .map(|path| {
+            let config = ModelConfig::read(&path).unwrap();
+            let model = GnnModel::load(&config, &path.join("1/weights.safetensors")).unwrap();
+            (path.file_name().unwrap().display().to_string(), model)
+        })
+        .collect();
+    models.sort_by(|a, b| a.0.cmp(&b.0));
+    models
+}
+
+fn batch(case: &Case, topology: Topology<'_>, width: usize) -> QueryBatch {
+    let attachment = Attachment {
+        x: case.x(width)[case.graph.nodes * width..].to_vec(),
+        queries: case.queries,
+        edges: case.edges.clone(),
+        query_edges: case.query_edges.clone(),
+    };
+    let rules = EdgeRules {
+        undirected: false,
+        merge_duplicates: false,
+        query_self_loops: false,
+    };
+    QueryBatch::new(attachment, topology, width, rules, RequestLimits::default()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn exact_equals_a_whole_pass_with_the_queries_attached(case in cases()) {
+        let stored = Csr::new(&case.graph);
+        for (name, model) in models() {
+            let width = model.features();
+            let batch = batch(&case, stored.view().topology, width);
+            let x = case.x(width);
+            let found = answer(&model, &stored, &x[..case.graph.nodes * width], &batch, &[Plan::Exact]);
+            let wanted = reference(&model, &case);
+            for (found, wanted) in found[0].iter().zip(&wanted) {
+                prop_assert!((found - wanted).abs() <= 1e-4, "{name}: {found} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn queries_that_touch_nothing_in_common_are_answered_alike_together_and_alone(case in cases()) {
+        // Without edges from queries, no query changes what another reads.
+        let mut together = case;
+        together.edges.iter_mut().for_each(|edge| edge.2 = Direction::In);
+        together.query_edges.clear();
+        let stored = Csr::new(&together.graph);
+        for (name, model) in models() {
+            // DGL's GraphConv divides by out-degrees, which such edges do change.
+            if name.starts_with("dgl") && !model.scales().is_empty() {
+                continue;
+            }
+            let width = model.features();
+            let x = together.x(width);
+            let (x, query_x) = x.split_at(together.graph.nodes * width);
+            let all = batch(&together, stored.view().topology, width);
+            let plans = [Plan::Precomputed, Plan::recompute(0.5), Plan::Exact];
+            let found = answer(&model, &stored, x, &all, &plans);
+            for query in 0..together.queries {
+                let edges = together.edges.iter().filter(|e| e.0 as usize == query);
+                let alone = Attachment {
+                    x: query_x[query * width..][..width].to_vec(),
+                    queries: 1,
+                    edges: edges.map(|e| (0, e.1, e.2)).collect(),
+                    query_edges: Vec::new(),
+                };
+                let rules = EdgeRules { undirected: false, merge_duplicates: false, query_self_loops: false };
+                let alone = QueryBatch::new(alone, stored.view().topology, width, rules, RequestLimits::default()).unwrap();
+                for (found, alone) in found.iter().zip(answer(&model, &stored, x, &alone, &plans)) {
+                    let outputs = model.outputs();
+                    for (found, alone) in found[query * outputs..][..outputs].iter().zip(&alone) {
+                        prop_assert!((found - alone).abs() <= 1e-4, "{name}: {found} {alone}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn both_frameworks_have_fixtures() {
+    for (prefix, framework) in [("pyg", Framework::Pyg), ("dgl", Framework::Dgl)] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let of_framework = fs::read_dir(root)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .starts_with(prefix)
+            })
+            .inspect(|path| assert_eq!(ModelConfig::read(path).unwrap().framework, framework))
+            .count();
+        assert!(of_framework > 10, "{prefix}: {of_framework}");
+    }
+}
