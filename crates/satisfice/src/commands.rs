@@ -1,0 +1,57 @@
+//! What the commands do.
+
+mod demo;
+mod evaluate;
+mod import;
+mod precompute;
+mod query;
+mod serve;
+mod verify;
+
+use crate::cli::{Cli, Command};
+use anyhow::Result;
+use serde::Serialize;
+use std::io::{self, Write};
+
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let output = Output { json: cli.json };
+    match &cli.command {
+        Command::Import(args) => import::run(args, output),
+        Command::Verify(args) => verify::run(args, output),
+        Command::Precompute(args) => precompute::run(args, output),
+        Command::Evaluate(args) => evaluate::run(args, output),
+        Command::Serve(args) => serve::run(args),
+        Command::Query(args) => query::run(args, output),
+        Command::Demo(args) => demo::run(args, output),
+    }
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints a result as one JSON document, or as `text`.
+    fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut out, document)?;
+            writeln!(out)?;
+        } else {
+            out.write_all(text().as_bytes())?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Prints a line for people, at once; nothing where a program reads.
+    fn say(self, line: &str) -> Result<()> {
+        if !self.json {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{line}")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}

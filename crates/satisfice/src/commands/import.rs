@@ -1,0 +1,56 @@
+use super::Output;
+use crate::{
+    cli::{Import, PrecisionArg},
+    progress::Bars,
+    report,
+};
+use anyhow::{Result, bail};
+use satisfice_store::{FeatureDType, ImportOptions, ImportSummary, Source, Tables, import};
+
+pub(crate) fn run(args: &Import, output: Output) -> Result<()> {
+    let options = ImportOptions {
+        undirected: args.undirected,
+        merge_duplicates: args.merge_duplicates,
+        remove_self_loops: args.remove_self_loops,
+        feature_dtype: args.feature_precision.map(|precision| match precision {
+            PrecisionArg::F32 => FeatureDType::F32,
+            PrecisionArg::F16 => FeatureDType::F16,
+        }),
+        overwrite: args.overwrite,
+    };
+    let summary = import(&source(args)?, &options, &args.out, &Bars::default())?;
+    output.print(&summary, || text(args, &summary))
+}
+
+fn source(args: &Import) -> Result<Source> {
+    match (&args.from, &args.edges, &args.nodes) {
+        (Some(path), _, _) => Ok(Source::detect(path)?),
+        (None, Some(edges), Some(nodes)) => Ok(Source::Tables(Tables {
+            edges: edges.clone(),
+            nodes: nodes.clone(),
+            features: args.features.clone(),
+            labels: args.labels.clone(),
+        })),
+        _ => bail!("say where the graph is: `--from PATH`, or `--edges FILE --nodes FILE`"),
+    }
+}
+
+fn text(args: &Import, summary: &ImportSummary) -> String {
+    format!(
+        "{}: {} nodes, {} directed edges, {} features, {}\n\
+         {} duplicate edges {}, {} self-loops, {} nodes without edges\n",
+        args.out.display(),
+        summary.nodes,
+        summary.edges,
+        summary.features,
+        report::bytes(summary.bytes),
+        summary.duplicates,
+        if summary.duplicates_merged {
+            "merged"
+        } else {
+            "kept, as PyG keeps them"
+        },
+        summary.self_loops,
+        summary.isolated,
+    )
+}

@@ -1,0 +1,121 @@
+use super::Output;
+use crate::{cli::Query, http_client::HttpClient};
+use anyhow::{Result, ensure};
+use satisfice_core::{InferResponse, Parameter, Parameters, TensorData};
+use satisfice_graph::argmax;
+use satisfice_store::Queries;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+pub(crate) fn run(args: &Query, output: Output) -> Result<()> {
+    let queries = Queries::open(&args.queries)?;
+    ensure!(
+        args.rows.end <= queries.len(),
+        "{}: rows {:?} are asked for, but there are {} queries",
+        args.queries.display(),
+        args.rows,
+        queries.len()
+    );
+    let batch = queries.batch(args.rows.clone());
+    let client = HttpClient::new(&args.url);
+    let outputs = answer_outputs(&client, &args.model)?;
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let answer = client.infer_graph(&args.model, &batch, args.plan, None, &outputs)?;
+    let class_names = class_names(&answer.response);
+    let width = answer.outputs.len() / batch.queries();
+    let rows: Vec<Value> = answer
+        .outputs
+        .chunks_exact(width)
+        .zip(args.rows.clone())
+        .enumerate()
+        .map(|(index, (values, query))| {
+            let class = argmax(values);
+            json!({
+                "query": query,
+                "name": queries.name(query),
+                "class": class,
+                "class_name": class_names.as_ref().and_then(|names| names.get(index)),
+                "probability": softmax_of(values, class as usize),
+                "label": batch.labels.as_ref().map(|labels| labels[index]),
+            })
+        })
+        .collect();
+    let parameters = parameters(&answer.response);
+    let document = json!({ "model": args.model, "answers": rows, "parameters": parameters });
+    output.print(&document, || text(&rows, &answer.response.parameters))
+}
+
+/// The model's values, and the names of the classes where it has them.
+fn answer_outputs(client: &HttpClient, model: &str) -> Result<Vec<String>> {
+    let description = client.describe(model)?;
+    let outputs = description
+        .metadata
+        .outputs
+        .into_iter()
+        .map(|spec| spec.name);
+    let wanted = outputs
+        .enumerate()
+        .filter(|(index, name)| *index == 0 || name == "class_name");
+    Ok(wanted.map(|(_, name)| name).collect())
+}
+
+/// The predicted classes by name, where the answer has them.
+fn class_names(response: &InferResponse) -> Option<Vec<String>> {
+    let output = response
+        .outputs
+        .iter()
+        .find(|output| output.name == "class_name")?;
+    let TensorData::Bytes(names) = output.tensor.data() else {
+        return None;
+    };
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    Some(names.iter().map(text).collect())
+}
+
+/// The share of the largest value after a softmax.
+fn softmax_of(values: &[f32], class: usize) -> f32 {
+    let top = values[class];
+    1.0 / values.iter().map(|value| (value - top).exp()).sum::<f32>()
+}
+
+fn parameters(response: &InferResponse) -> Map<String, Value> {
+    let value = |parameter: &Parameter| match parameter {
+        Parameter::Bool(value) => json!(value),
+        Parameter::Int(value) => json!(value),
+        Parameter::Float(value) => json!(value),
+        Parameter::String(value) => json!(value),
+    };
+    let parameters = response.parameters.iter();
+    parameters
+        .map(|(name, parameter)| (name.clone(), value(parameter)))
+        .collect()
+}
+
+fn text(rows: &[Value], parameters: &Parameters) -> String {
+    let mut text = format!(
+        "{:<8} {:<32} {:>6} {:<16} {:>12} {:>6}\n",
+        "query", "name", "class", "class name", "probability", "label"
+    );
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "{:<8} {:<32} {:>6} {:<16} {:>12.3} {:>6}",
+            row["query"],
+            row["name"].as_str().unwrap_or("-"),
+            row["class"],
+            row["class_name"].as_str().unwrap_or("-"),
+            row["probability"].as_f64().unwrap_or_default(),
+            row["label"]
+                .as_i64()
+                .map_or("-".to_owned(), |label| label.to_string()),
+        );
+    }
+    let stages = parameters.iter().map(|(name, parameter)| match parameter {
+        Parameter::Bool(value) => format!("{name} {value}"),
+        Parameter::Int(value) => format!("{name} {value}"),
+        Parameter::Float(value) => format!("{name} {value}"),
+        Parameter::String(value) => format!("{name} {value}"),
+    });
+    let _ = writeln!(text, "{}", stages.collect::<Vec<_>>().join(", "));
+    text
+}
