@@ -1,0 +1,89 @@
+"""The tensors of a state dict, each claimed by the layer that uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from satisfice._errors import ExportError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def join(prefix: str, name: str) -> str:
+    """``prefix.name``; ``name`` alone where there is no prefix."""
+    return f"{prefix}.{name}" if prefix else name
+
+
+class Weights:
+    """A model's tensors as float32 arrays, and which of them belong to a layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        _check_initialized(model)
+        self._left = {
+            name: tensor
+            for name, tensor in model.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        self.taken: dict[str, NDArray[np.float32]] = {}
+
+    def take(self, prefix: str, *names: str) -> None:
+        """Claims ``prefix.name`` for each name."""
+        for name in names:
+            self.rename(join(prefix, name), join(prefix, name))
+
+    def rename(self, name: str, written: str) -> None:
+        """Claims the tensor ``name``, to be written as ``written``.
+
+        A module used at several places has its tensors claimed several times.
+        """
+        tensor = self._left.pop(name, None)
+        if tensor is not None:
+            self.taken[written] = _to_array(name, tensor)
+        elif written not in self.taken:
+            raise ExportError(f"the state dict has no tensor {name!r}: is the prefix right?")
+
+    def drop(self, name: str) -> None:
+        """Leaves out a tensor that is another one under a second name."""
+        self._left.pop(name, None)
+
+    def finish(self) -> dict[str, NDArray[np.float32]]:
+        """The claimed tensors.
+
+        Raises:
+            ExportError: a tensor belongs to no layer.
+        """
+        if self._left:
+            names = ", ".join(sorted(self._left)[:6])
+            raise ExportError(
+                f"the model has tensors that belong to no exported layer: {names}. "
+                "Name their modules in `layers`, `input` or `head`, or remove them from the model"
+            )
+        return self.taken
+
+
+def _check_initialized(model: nn.Module) -> None:
+    from torch.nn.parameter import is_lazy
+
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise ExportError(
+                f"parameter {name!r} is lazy and not initialised yet: "
+                "run the model once on its data before exporting it"
+            )
+
+
+def _to_array(name: str, tensor: Tensor) -> NDArray[np.float32]:
+    import torch
+
+    if not tensor.is_floating_point():
+        raise ExportError(
+            f"tensor {name!r} is {tensor.dtype}: only floating-point weights are read"
+        )
+    array: NDArray[Any] = tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()
+    if not np.isfinite(array).all():
+        raise ExportError(f"tensor {name!r} has values that are not finite: training has diverged")
+    return array

@@ -1,0 +1,253 @@
+"""A client for a Satisfice server, with numpy arrays in and out."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from satisfice import _protocol
+from satisfice._errors import ServerError
+
+# What a kept connection raises that the server has closed in the meantime.
+_STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer.
+
+    Attributes:
+        outputs: arrays by name, such as ``logits`` float32 [queries, classes].
+        parameters: what was done: plan, counts, times.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Response:
+    status: int
+    body: bytes
+    header_length: int | None
+
+
+class Client:
+    """Talks to one server over HTTP; safe to use from several threads, one connection each.
+
+    Args:
+        url: such as ``"http://127.0.0.1:8000"``.
+        timeout: seconds that connecting, and each read of an answer, may take.
+    """
+
+    def __init__(self, url: str, timeout: float = 30.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url must be such as http://127.0.0.1:8000, not {url!r}")
+        self._parts = parts
+        self._timeout = timeout
+        self._local = threading.local()
+
+    def live(self) -> bool:
+        """Whether the server runs; False where nobody answers."""
+        return self._healthy("/v2/health/live")
+
+    def ready(self) -> bool:
+        """Whether the server can answer requests; False where nobody answers."""
+        return self._healthy("/v2/health/ready")
+
+    def metadata(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """The model's signature: name, versions, platform, inputs and outputs.
+
+        Raises:
+            ServerError: the server does not know the model.
+            OSError: the server cannot be reached.
+        """
+        response = self._checked("GET", _model_path(model, version))
+        metadata: dict[str, Any] = json.loads(response.body)
+        return metadata
+
+    def infer(
+        self,
+        model: str,
+        x: ArrayLike,
+        edge_index: ArrayLike,
+        edge_direction: ArrayLike | None = None,
+        query_edge_index: ArrayLike | None = None,
+        plan: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Answers for B new nodes with E edges to stored nodes.
+
+        Args:
+            model: name of the model.
+            x: features of the new nodes, float32 [B, F].
+            edge_index: [2, E]; row 0 = query 0 .. B-1, row 1 = id of the stored node. Integers, or
+                strings where the stored nodes have string ids.
+            edge_direction: optional integers [E]: 0 both ways, 1 stored -> query,
+                2 query -> stored; needed on a directed graph.
+            query_edge_index: optional integers [2, P]: source query, target query.
+            plan: ``"exact"``, ``"pe"`` or such as ``"recompute:25%"``; the model's default if None.
+            outputs: names of the outputs wanted; the model's default ones if None.
+            version: of the model; the server's choice if None.
+            parameters: further parameters of the request.
+
+        Returns:
+            The outputs, and what the server did.
+
+        Raises:
+            ValueError: an argument has the wrong shape or type.
+            ServerError: the server refused or failed the request.
+            OSError: the server cannot be reached.
+        """
+        inputs = _inputs(x, edge_index, edge_direction, query_edge_index)
+        given = {**(parameters or {}), **({} if plan is None else {"plan": plan})}
+        body, header_length = _protocol.encode_request(inputs, outputs, given)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            _protocol.HEADER_LENGTH: str(header_length),
+        }
+        response = self._checked("POST", f"{_model_path(model, version)}/infer", body, headers)
+        answer, arrays = _protocol.decode_response(response.body, response.header_length)
+        return Result(arrays, answer.get("parameters", {}))
+
+    def close(self) -> None:
+        """Closes this thread's connection; the next request opens one again."""
+        connection = self._local.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _healthy(self, path: str) -> bool:
+        try:
+            return self._request("GET", path).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _checked(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+    ) -> _Response:
+        response = self._request(method, path, body, headers)
+        if response.status != 200:
+            raise _server_error(response)
+        return response
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+    ) -> _Response:
+        """One request, again on a fresh connection where the kept one had gone."""
+        is_kept = "connection" in self._local.__dict__
+        try:
+            return self._send(method, path, body, headers)
+        except _STALE:
+            self.close()
+            if not is_kept:
+                raise
+            return self._send(method, path, body, headers)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> _Response:
+        connection = self._connection()
+        connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
+        response = connection.getresponse()
+        length = response.getheader(_protocol.HEADER_LENGTH)
+        return _Response(response.status, response.read(), None if length is None else int(length))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if "connection" not in self._local.__dict__:
+            is_https = self._parts.scheme == "https"
+            kind = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
+            host = self._parts.hostname or ""
+            self._local.connection = kind(host, self._parts.port, timeout=self._timeout)
+        connection: http.client.HTTPConnection = self._local.connection
+        return connection
+
+
+def _model_path(model: str, version: str | None) -> str:
+    path = f"/v2/models/{quote(model, safe='')}"
+    return path if version is None else f"{path}/versions/{quote(str(version), safe='')}"
+
+
+def _inputs(
+    x: ArrayLike,
+    edge_index: ArrayLike,
+    edge_direction: ArrayLike | None,
+    query_edge_index: ArrayLike | None,
+) -> dict[str, NDArray[Any]]:
+    features = np.asarray(x, np.float32)
+    if features.ndim != 2:
+        raise ValueError(f"x must be [queries, features], not {list(features.shape)}")
+    edges = _edges(edge_index)
+    inputs: dict[str, NDArray[Any]] = {"x": features, "edge_index": edges}
+    if edge_direction is not None:
+        directions = np.asarray(edge_direction).astype(np.uint8)
+        if directions.shape != (edges.shape[1],):
+            raise ValueError(
+                f"edge_direction must be [{edges.shape[1]}], not {list(directions.shape)}"
+            )
+        inputs["edge_direction"] = directions
+    if query_edge_index is not None:
+        between = np.asarray(query_edge_index).astype(np.int64)
+        inputs["query_edge_index"] = _check_pairs("query_edge_index", between)
+    return inputs
+
+
+def _edges(edge_index: ArrayLike) -> NDArray[Any]:
+    """Edges as int64, or as text where the ids are strings."""
+    if isinstance(edge_index, (list, tuple)) and len(edge_index) == 2:
+        queries, stored = (np.asarray(row) for row in edge_index)
+        if queries.shape != stored.shape:
+            raise ValueError("the two rows of edge_index differ in length")
+        is_text = stored.dtype.kind in "UO"
+        edges = (
+            np.stack([queries.astype(str).astype(object), stored.astype(object)])
+            if is_text
+            else np.stack([queries, stored])
+        )
+    else:
+        edges = np.asarray(edge_index)
+    edges = _check_pairs("edge_index", edges)
+    if edges.dtype.kind in "UO":
+        return edges.astype(object)
+    if edges.size and edges.dtype.kind not in "iu":
+        raise ValueError(f"edge_index must be integers or strings, not {edges.dtype}")
+    return edges.astype(np.int64)
+
+
+def _check_pairs(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim != 2 or array.shape[0] != 2:
+        raise ValueError(f"{name} must be [2, edges], not {list(array.shape)}")
+    return array
+
+
+def _server_error(response: _Response) -> ServerError:
+    """The server's own words, or the bare body of whatever stands before it."""
+    try:
+        document = json.loads(response.body)
+    except ValueError:
+        document = {"error": response.body.decode("utf-8", "replace").strip()}
+    if not isinstance(document, dict):
+        document = {"error": str(document)}
+    message = document.get("error") or document.get("message") or "no message"
+    return ServerError(
+        response.status, str(document.get("code", "")), str(message), document.get("hint")
+    )
