@@ -13,7 +13,7 @@ use satisfice_store::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -28,7 +28,76 @@ pub enum Precision {
 }
 
 const FORMAT: u32 = 1;
-const TENSOR: &str = "h";
+
+/// One kept table, `[nodes, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    /// Values after a layer; of level 0, before the first.
+    Values(usize),
+    /// What a layer sums over the sources of each node.
+    Sums(usize),
+}
+
+impl Table {
+    /// All tables of a model in the order in which they are computed: values of level 0 where they
+    /// are not the features, then of each layer 1 .. K-1 its sums, where wanted and where it has
+    /// some, and its values.
+    fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
+        let first = model.has_input().then_some(Self::Values(0));
+        let layers = (1..model.layers()).flat_map(|layer| {
+            let summed = with_sums && model.layers[layer - 1].conv.source_sum().is_some();
+            let sums = summed.then_some(Self::Sums(layer));
+            sums.into_iter().chain([Self::Values(layer)])
+        });
+        first.into_iter().chain(layers).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Values(level) => format!("h{level}"),
+            Self::Sums(layer) => format!("s{layer}"),
+        }
+    }
+
+    /// Name of the tensor in its file.
+    fn tensor(self) -> &'static str {
+        match self {
+            Self::Values(_) => "h",
+            Self::Sums(_) => "s",
+        }
+    }
+
+    fn width(self, model: &GnnModel) -> usize {
+        match self {
+            Self::Values(level) => model.level_width(level),
+            Self::Sums(layer) => model.level_width(layer - 1),
+        }
+    }
+
+    fn path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.safetensors", self.name()))
+    }
+
+    fn open(self, dir: &Path) -> Result<OpenTable, GraphError> {
+        Ok(OpenTable {
+            table: self,
+            file: TensorFile::open(&self.path(dir))?,
+        })
+    }
+}
+
+/// A kept table, mapped.
+#[derive(Debug)]
+struct OpenTable {
+    table: Table,
+    file: TensorFile,
+}
+
+impl OpenTable {
+    fn rows(&self) -> Result<Rows<'_>, GraphError> {
+        Ok(self.file.rows(self.table.tensor())?)
+    }
+}
 
 /// `embeddings/manifest.toml`: what is there, and what it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,15 +109,9 @@ struct Manifest {
     /// Fingerprint of the weights and layers.
     model: String,
     precision: Precision,
-    /// The finished levels, in the order in which they were computed.
+    /// The finished tables, in the order in which they were computed.
     #[serde(default)]
-    levels: Vec<LevelRecord>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct LevelRecord {
-    level: usize,
-    file: FileRecord,
+    tables: Vec<FileRecord>,
 }
 
 impl Manifest {
@@ -76,6 +139,11 @@ impl Manifest {
         }
     }
 
+    fn table(&self, table: Table) -> Option<&FileRecord> {
+        let name = format!("{}.safetensors", table.name());
+        self.tables.iter().find(|file| file.name == name)
+    }
+
     /// Replaces the file as a whole: a kill leaves the old one or the new one.
     fn write(&self, dir: &Path) -> Result<(), GraphError> {
         let path = Self::path(dir);
@@ -91,27 +159,41 @@ impl Manifest {
     }
 }
 
-/// The levels that a model keeps: level 0 where it is not the features, then 1 .. K-1.
-fn kept_levels(model: &GnnModel) -> std::ops::Range<usize> {
-    usize::from(!model.has_input())..model.layers()
+/// What to keep, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrecomputeOptions {
+    /// Precision of the values.
+    pub precision: Precision,
+    /// Whether each node's sum over its sources is kept too, in f32: recomputation then reads what
+    /// changed instead of every source.
+    pub sums: bool,
+}
+
+impl Default for PrecomputeOptions {
+    fn default() -> Self {
+        Self {
+            precision: Precision::F32,
+            sums: true,
+        }
+    }
 }
 
 /// What a precomputation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrecomputeSummary {
-    /// Levels computed now.
-    pub computed: Vec<usize>,
-    /// Levels that an earlier run had finished, checked and kept.
-    pub kept: Vec<usize>,
-    /// Bytes of all levels on disk.
+    /// Tables computed now: `h1` holds the values after layer 1, `s1` the sums that went into them.
+    pub computed: Vec<String>,
+    /// Tables that an earlier run had finished, checked and kept.
+    pub kept: Vec<String>,
+    /// Bytes of all tables on disk.
     pub bytes: u64,
 }
 
 /// Computes the embeddings of every stored node, layer by layer, on all cores, and writes each
-/// level when it is whole. Levels that an interrupted run has finished are kept when they belong to
+/// table when it is whole. Tables that an interrupted run has finished are kept when they belong to
 /// the same graph, weights, layers and precision; anything else there is replaced.
 ///
-/// Memory: the level read is mapped; a chunk of the level written, and for layers that make
+/// Memory: the table read is mapped; a chunk of the table written, and for layers that make
 /// messages of values (GAT, GATv2, GraphSAGE with a projection) all messages, are held.
 ///
 /// # Errors
@@ -120,7 +202,7 @@ pub fn precompute(
     model_dir: &ModelDir,
     model: &GnnModel,
     store: &GraphStore,
-    precision: Precision,
+    options: PrecomputeOptions,
     progress: &dyn Progress,
 ) -> Result<PrecomputeSummary, GraphError> {
     check_features(model, store, model_dir)?;
@@ -133,58 +215,67 @@ pub fn precompute(
         format: FORMAT,
         store: store.fingerprint(),
         model: model_dir.fingerprint()?,
-        precision,
-        levels: Vec::new(),
+        precision: options.precision,
+        tables: Vec::new(),
     };
-    manifest.levels = finished_levels(&dir, &manifest);
-    let kept: Vec<usize> = manifest.levels.iter().map(|record| record.level).collect();
+    let wanted = Table::all(model, options.sums);
+    manifest.tables = finished_tables(&dir, &manifest, &wanted);
+    let kept = manifest.tables.len();
     let loops: Vec<(u32, u32)> = store.self_loops().collect();
     let pass = Pass {
         dir: &dir,
         model,
         store,
         graph: graph_view(store, &loops),
-        precision,
+        options,
         progress,
     };
-    let mut computed = Vec::new();
-    for level in kept_levels(model).filter(|level| !kept.contains(level)) {
-        let file = pass.level(level)?;
-        manifest.levels.push(LevelRecord { level, file });
-        manifest.write(&dir)?;
-        computed.push(level);
-    }
-    if computed.is_empty() {
+    manifest.write(&dir)?;
+    for &table in &wanted[kept..] {
+        manifest.tables.push(pass.compute(table)?);
         manifest.write(&dir)?;
     }
+    for table in Table::all(model, true) {
+        if !wanted.contains(&table) {
+            remove_if_there(&table.path(&dir))?;
+        }
+    }
+    let names = |tables: &[Table]| tables.iter().map(|table| table.name()).collect();
     Ok(PrecomputeSummary {
-        computed,
-        kept,
-        bytes: manifest.levels.iter().map(|record| record.file.bytes).sum(),
+        computed: names(&wanted[kept..]),
+        kept: names(&wanted[..kept]),
+        bytes: manifest.tables.iter().map(|file| file.bytes).sum(),
     })
 }
 
-/// The first levels, in order, that a run with the same manifest has finished and that are whole.
-fn finished_levels(dir: &Path, wanted: &Manifest) -> Vec<LevelRecord> {
+fn remove_if_there(path: &Path) -> Result<(), GraphError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(GraphError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Of the tables wanted, the first ones that a run with the same manifest has finished and that are
+/// whole.
+fn finished_tables(dir: &Path, manifest: &Manifest, wanted: &[Table]) -> Vec<FileRecord> {
     let Ok(found) = Manifest::read(dir) else {
         return Vec::new();
     };
     let same = Manifest {
-        levels: Vec::new(),
+        tables: Vec::new(),
         ..found.clone()
-    } == *wanted;
-    if !same {
-        return Vec::new();
+    } == *manifest;
+    let tables = wanted.iter().map_while(|table| found.table(*table));
+    match same {
+        true => tables
+            .take_while(|file| file.verify(dir).is_ok())
+            .cloned()
+            .collect(),
+        false => Vec::new(),
     }
-    found
-        .levels
-        .into_iter()
-        .take_while(|record| record.file.verify(dir).is_ok())
-        .collect()
-}
-
-fn level_path(dir: &Path, level: usize) -> PathBuf {
-    dir.join(format!("h{level}.safetensors"))
 }
 
 /// The stored graph as the layers read it.
@@ -221,7 +312,7 @@ struct Pass<'a> {
     model: &'a GnnModel,
     store: &'a GraphStore,
     graph: GraphView<'a>,
-    precision: Precision,
+    options: PrecomputeOptions,
     progress: &'a dyn Progress,
 }
 
@@ -229,82 +320,105 @@ struct Pass<'a> {
 const CHUNK_NODES: usize = 16_384;
 
 impl Pass<'_> {
-    /// Computes and writes a level.
-    fn level(&self, level: usize) -> Result<FileRecord, GraphError> {
+    /// Computes and writes a table.
+    fn compute(&self, table: Table) -> Result<FileRecord, GraphError> {
         let nodes = self.store.nodes();
-        let width = self.model.level_width(level);
-        let dtype = match self.precision {
-            Precision::F32 => DType::F32,
-            Precision::F16 => DType::F16,
+        let dtype = match (table, self.options.precision) {
+            (Table::Values(_), Precision::F16) => DType::F16,
+            (Table::Values(_), Precision::F32) | (Table::Sums(_), _) => DType::F32,
         };
-        let spec = TensorSpec::new(TENSOR, dtype, vec![nodes, width]);
-        let mut writer = TensorWriter::create(&level_path(self.dir, level), &[spec])?;
-        self.progress.start(
-            &format!("level {level} of {}", self.model.layers() - 1),
-            Some(nodes as u64),
-        );
-        match level {
-            0 => self.input_level(&mut writer)?,
-            _ => self.layer_level(level, &mut writer)?,
+        let shape = vec![nodes, table.width(self.model)];
+        let spec = TensorSpec::new(table.tensor(), dtype, shape);
+        let mut writer = TensorWriter::create(&table.path(self.dir), &[spec])?;
+        let task = match table {
+            Table::Values(level) => format!("layer {level} of {}", self.model.layers() - 1),
+            Table::Sums(layer) => format!("sums of layer {layer}"),
+        };
+        self.progress.start(&task, Some(nodes as u64));
+        let mut write = |values: &[f32], nodes: usize| -> Result<(), GraphError> {
+            append(&mut writer, dtype, values)?;
+            self.progress.advance(nodes as u64);
+            Ok(())
+        };
+        match table {
+            Table::Values(0) => self.input(&mut write)?,
+            Table::Values(layer) => self.values(layer, &mut write)?,
+            Table::Sums(layer) => self.sums(layer, &mut write)?,
         }
         self.progress.finish();
         Ok(writer.finish()?)
     }
 
-    fn input_level(&self, writer: &mut TensorWriter) -> Result<(), GraphError> {
+    fn input(&self, write: &mut Write<'_>) -> Result<(), GraphError> {
         let features = self.store.features();
         for nodes in chunks(self.store.nodes()) {
             let mut rows = vec![0.0; nodes.len() * features.width()];
             for (row, &node) in rows.chunks_exact_mut(features.width()).zip(&nodes) {
                 features.read(node as usize, row);
             }
-            self.write(writer, &self.model.apply_input(rows), nodes.len())?;
+            write(&self.model.apply_input(rows), nodes.len())?;
         }
         Ok(())
     }
 
-    fn layer_level(&self, level: usize, writer: &mut TensorWriter) -> Result<(), GraphError> {
-        let first = kept_levels(self.model).start;
-        let open = |level: usize| match level >= first {
-            true => Level::open(&level_path(self.dir, level)).map(Some),
-            false => Ok(None),
+    fn values(&self, layer: usize, write: &mut Write<'_>) -> Result<(), GraphError> {
+        let sums = Table::Sums(layer);
+        let kept = Table::all(self.model, self.options.sums).contains(&sums);
+        let sums = kept.then(|| sums.open(self.dir)).transpose()?;
+        let sums = sums.as_ref().map(OpenTable::rows).transpose()?;
+        self.with_layer(layer, |pass, nodes| {
+            write(&pass.values(nodes, sums), nodes.len())
+        })
+    }
+
+    fn sums(&self, layer: usize, write: &mut Write<'_>) -> Result<(), GraphError> {
+        self.with_layer(layer, |pass, nodes| match pass.sums(nodes) {
+            Some(sums) => write(&sums, nodes.len()),
+            None => Ok(()),
+        })
+    }
+
+    /// Goes over all stored nodes, chunk by chunk, with a layer and the values that it reads.
+    fn with_layer(
+        &self,
+        layer: usize,
+        mut chunk: impl FnMut(&LayerPass<'_>, &[u32]) -> Result<(), GraphError>,
+    ) -> Result<(), GraphError> {
+        let open = |level: usize| match level == 0 && !self.model.has_input() {
+            true => Ok(None),
+            false => Table::Values(level).open(self.dir).map(Some),
         };
-        let (initial, below) = (open(0)?, open(level - 1)?);
+        let (initial, below) = (open(0)?, open(layer - 1)?);
         let initial = self.rows(initial.as_ref())?;
         let below = self.rows(below.as_ref())?;
-        let layer = &self.model.layers[level - 1];
-        let pass = LayerPass::new(layer, self.graph, initial, below);
+        let pass = LayerPass::new(&self.model.layers[layer - 1], self.graph, initial, below);
         for nodes in chunks(self.store.nodes()) {
-            self.write(writer, &pass.values(&nodes), nodes.len())?;
+            chunk(&pass, &nodes)?;
         }
         Ok(())
     }
 
-    /// The rows of a kept level, or the features.
-    fn rows<'r>(&'r self, level: Option<&'r Level>) -> Result<Rows<'r>, GraphError> {
-        match level {
-            Some(level) => level.rows(),
+    /// The rows of a table, or the features.
+    fn rows<'r>(&'r self, table: Option<&'r OpenTable>) -> Result<Rows<'r>, GraphError> {
+        match table {
+            Some(table) => table.rows(),
             None => Ok(self.store.features()),
         }
     }
+}
 
-    fn write(
-        &self,
-        writer: &mut TensorWriter,
-        values: &[f32],
-        nodes: usize,
-    ) -> Result<(), GraphError> {
-        match self.precision {
-            Precision::F32 => writer.append(cast_slice(values))?,
-            Precision::F16 => {
-                let mut halves = vec![f16::ZERO; values.len()];
-                halves.convert_from_f32_slice(values);
-                writer.append(cast_slice(&halves))?;
-            }
-        }
-        self.progress.advance(nodes as u64);
-        Ok(())
+/// Takes the values of some more nodes, and how many nodes.
+type Write<'a> = dyn FnMut(&[f32], usize) -> Result<(), GraphError> + 'a;
+
+fn append(writer: &mut TensorWriter, dtype: DType, values: &[f32]) -> Result<(), GraphError> {
+    if dtype == DType::F16 {
+        let mut halves = vec![f16::ZERO; values.len()];
+        halves.convert_from_f32_slice(values);
+        writer.append(cast_slice(&halves))?;
+    } else {
+        writer.append(cast_slice(values))?;
     }
+    Ok(())
 }
 
 fn chunks(nodes: usize) -> impl Iterator<Item = Vec<u32>> {
@@ -313,28 +427,15 @@ fn chunks(nodes: usize) -> impl Iterator<Item = Vec<u32>> {
         .map(move |start| (start as u32..nodes.min(start + CHUNK_NODES) as u32).collect())
 }
 
-/// One level on disk, mapped.
-#[derive(Debug)]
-struct Level(TensorFile);
-
-impl Level {
-    fn open(path: &Path) -> Result<Self, GraphError> {
-        Ok(Self(TensorFile::open(path)?))
-    }
-
-    fn rows(&self) -> Result<Rows<'_>, GraphError> {
-        Ok(self.0.rows(TENSOR)?)
-    }
-}
-
-/// All levels that a model reads while it serves.
+/// All tables that a model reads while it serves.
 #[derive(Debug)]
 pub(crate) struct Embeddings {
-    levels: Vec<Level>,
+    tables: Vec<OpenTable>,
 }
 
 impl Embeddings {
-    /// Opens the embeddings of a model and checks that they belong to its graph and weights.
+    /// Opens the embeddings of a model and checks that they belong to its graph and weights. Sums
+    /// are read where they are kept.
     pub(crate) fn open(
         model_dir: &ModelDir,
         model: &GnnModel,
@@ -343,39 +444,41 @@ impl Embeddings {
     ) -> Result<Self, GraphError> {
         check_features(model, store, model_dir)?;
         let dir = model_dir.embeddings_path();
-        if kept_levels(model).is_empty() {
-            return Ok(Self { levels: Vec::new() });
+        if Table::all(model, true).is_empty() {
+            return Ok(Self { tables: Vec::new() });
         }
         let manifest = Manifest::read(&dir)?;
-        let stale = |what: &str| GraphError::Embeddings {
+        let wrong = |message: String| GraphError::Embeddings {
             path: dir.clone(),
-            message: format!("they were computed from {what}"),
+            message,
         };
         if manifest.store != store.fingerprint() {
-            return Err(stale("another graph store"));
+            return Err(wrong(
+                "they were computed from another graph store".to_owned(),
+            ));
         }
         if manifest.model != model_dir.fingerprint()? {
-            return Err(stale("other weights or layers"));
+            return Err(wrong(
+                "they were computed from other weights or layers".to_owned(),
+            ));
         }
-        let mut levels = Vec::new();
-        for level in kept_levels(model) {
-            let record = manifest.levels.iter().find(|record| record.level == level);
-            let Some(record) = record else {
-                return Err(GraphError::Embeddings {
-                    path: dir,
-                    message: format!("level {level} is not there: a run was interrupted"),
-                });
+        let mut tables = Vec::new();
+        for table in Table::all(model, true) {
+            let Some(file) = manifest.table(table) else {
+                if let Table::Sums(_) = table {
+                    continue;
+                }
+                let name = table.name();
+                return Err(wrong(format!("{name} is not there: a run was interrupted")));
             };
             if check == Check::Checksums {
-                record.file.verify(&dir)?;
+                file.verify(&dir)?;
             }
-            let path = level_path(&dir, level);
-            let file = Level::open(&path)?;
-            let rows = file.rows()?;
-            let shape = [store.nodes(), model.level_width(level)];
+            let open = table.open(&dir)?;
+            let (rows, shape) = (open.rows()?, [store.nodes(), table.width(model)]);
             if [rows.len(), rows.width()] != shape {
                 return Err(GraphError::Embeddings {
-                    path,
+                    path: table.path(&dir),
                     message: format!(
                         "shape [{}, {}], but the model and graph need {shape:?}",
                         rows.len(),
@@ -383,12 +486,12 @@ impl Embeddings {
                     ),
                 });
             }
-            levels.push(file);
+            tables.push(open);
         }
-        Ok(Self { levels })
+        Ok(Self { tables })
     }
 
-    /// The levels 0 .. K-1 as a run reads them.
+    /// The values of the levels 0 .. K-1.
     pub(crate) fn levels<'a>(
         &'a self,
         model: &GnnModel,
@@ -398,9 +501,23 @@ impl Embeddings {
         if !model.has_input() {
             rows.push(store.features());
         }
-        for level in &self.levels {
-            rows.push(level.rows()?);
+        for open in &self.tables {
+            if let Table::Values(_) = open.table {
+                rows.push(open.rows()?);
+            }
         }
         Ok(rows)
+    }
+
+    /// For each layer: its sums, where they are kept.
+    pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+        let of_layer = |layer: usize| {
+            let open = self
+                .tables
+                .iter()
+                .find(|open| open.table == Table::Sums(layer));
+            open.map(OpenTable::rows).transpose()
+        };
+        (1..=model.layers()).map(of_layer).collect()
     }
 }

@@ -56,9 +56,9 @@ impl GraphEngine {
                 message,
             })?;
         let manifest = store.manifest();
+        let loops: Vec<(u32, u32)> = store.self_loops().collect();
         Ok(Self {
             embeddings,
-            loops: store.self_loops().collect(),
             rules: EdgeRules {
                 undirected: manifest.undirected,
                 merge_duplicates: manifest.duplicates == Duplicates::Merged,
@@ -67,7 +67,8 @@ impl GraphEngine {
             limits: config.limits,
             default_plan,
             output: config.output.clone(),
-            scratch: ScratchPool::new(store.nodes(), model.scales()),
+            scratch: ScratchPool::new(graph_view(&store, &loops), model.scales()),
+            loops,
             metadata: metadata(&model, &store, &config.output),
             model,
             store,
@@ -111,10 +112,13 @@ impl GraphEngine {
     /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
         let levels = self.embeddings.levels(&self.model, &self.store)?;
+        let sums = self.embeddings.sums(&self.model)?;
         let serving = Serving {
             model: &self.model,
             graph: graph_view(&self.store, &self.loops),
             levels: &levels,
+            sums: &sums,
+            scales: self.scratch.scales(),
         };
         Ok(self.scratch.with(serving.graph, batch, |scratch| {
             serving.answer(batch, plan, scratch)
@@ -227,6 +231,7 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &Answer, decode: Duration) -
         ),
         ("batch_edges".to_owned(), batch.edges().into()),
         ("edges".to_owned(), (answer.edges as i64).into()),
+        ("rows".to_owned(), (answer.rows as i64).into()),
         ("decode_us".to_owned(), micros(decode).into()),
         ("select_us".to_owned(), micros(times.select).into()),
         ("layers_us".to_owned(), micros(times.layers).into()),

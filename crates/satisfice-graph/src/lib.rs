@@ -12,7 +12,7 @@ mod model_dir;
 mod plan;
 mod run;
 
-pub use embeddings::{Precision, PrecomputeSummary, precompute};
+pub use embeddings::{Precision, PrecomputeOptions, PrecomputeSummary, precompute};
 pub use engine::{GraphEngine, argmax};
 pub use error::GraphError;
 pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};

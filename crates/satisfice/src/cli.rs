@@ -125,6 +125,10 @@ pub(crate) struct Precompute {
     /// Precision in which embeddings are kept; with f16, `exact` reads unchanged nodes rounded.
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionArg,
+    /// Do not keep each node's sum over its neighbours: less memory, but recomputation then reads
+    /// every neighbour instead of what changed.
+    #[arg(long)]
+    pub no_sums: bool,
 }
 
 /// Show what each plan costs and how close it comes, on held-out queries.

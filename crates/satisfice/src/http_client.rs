@@ -24,8 +24,10 @@ pub(crate) struct HttpClient {
 pub(crate) struct GraphAnswer {
     /// `[queries, width]`.
     pub outputs: Vec<f32>,
-    /// Edges read, over all layers.
+    /// In-edges of everything computed, over all layers.
     pub edges: u64,
+    /// Rows read for them.
+    pub rows: u64,
     pub response: InferResponse,
 }
 
@@ -56,13 +58,14 @@ impl HttpClient {
         else {
             bail!("the first output of model `{model}` is not FP32");
         };
-        let edges = match response.parameters.get("edges") {
-            Some(Parameter::Int(edges)) => *edges as u64,
+        let count = |name: &str| match response.parameters.get(name) {
+            Some(Parameter::Int(count)) => *count as u64,
             _ => 0,
         };
         Ok(GraphAnswer {
             outputs: values.clone(),
-            edges,
+            edges: count("edges"),
+            rows: count("rows"),
             response,
         })
     }

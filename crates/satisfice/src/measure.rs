@@ -16,8 +16,10 @@ pub(crate) trait Answerer {
 pub(crate) struct BatchAnswer {
     /// `[queries, width]`.
     pub outputs: Vec<f32>,
-    /// Edges read, over all layers.
+    /// In-edges of everything computed, over all layers.
     pub edges: u64,
+    /// Rows read for them.
+    pub rows: u64,
 }
 
 /// One line of the table.
@@ -37,8 +39,10 @@ pub(crate) struct Row {
     pub p50_ms: f64,
     pub p90_ms: f64,
     pub p99_ms: f64,
-    /// Mean of the edges read per batch.
+    /// In-edges of everything computed, over all layers, per batch.
     pub edges: f64,
+    /// Rows read for them, per batch.
+    pub rows: f64,
 }
 
 /// All answers of one plan at one batch size.
@@ -46,6 +50,7 @@ struct Pass {
     outputs: Vec<f32>,
     latencies: Vec<Duration>,
     edges: u64,
+    rows: u64,
 }
 
 /// Measures every plan at every batch size on the first `limit` queries. `exact` is always run, as
@@ -100,6 +105,7 @@ fn pass(
         outputs: Vec::new(),
         latencies: Vec::with_capacity(slices.len()),
         edges: 0,
+        rows: 0,
     };
     for slice in slices {
         let start = Instant::now();
@@ -109,6 +115,7 @@ fn pass(
         pass.latencies.push(start.elapsed());
         pass.outputs.extend(answer.outputs);
         pass.edges += answer.edges;
+        pass.rows += answer.rows;
         advance(slice.queries());
     }
     pass.latencies.sort_unstable();
@@ -139,6 +146,7 @@ fn row(plan: Plan, batch: usize, slices: &[QuerySlice], pass: &Pass, exact: &Pas
         p90_ms: percentile(0.9),
         p99_ms: percentile(0.99),
         edges: pass.edges as f64 / slices.len() as f64,
+        rows: pass.rows as f64 / slices.len() as f64,
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// The table of plans, one line a row.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<26} {:>6} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>12}\n",
+        "{:<26} {:>6} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>12} {:>11}\n",
         "plan",
         "batch",
         "accuracy",
@@ -15,7 +15,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
         "p50 ms",
         "p90 ms",
         "p99 ms",
-        "edges/batch"
+        "edges/batch",
+        "rows/batch"
     );
     for row in rows {
         let accuracy = match row.accuracy {
@@ -24,7 +25,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
         };
         let _ = writeln!(
             text,
-            "{:<26} {:>6} {:>9} {:>9.2}% {:>9.4} {:>9.2} {:>9.2} {:>9.2} {:>12.0}",
+            "{:<26} {:>6} {:>9} {:>9.2}% {:>9.4} {:>9.2} {:>9.2} {:>9.2} {:>12.0} {:>11.0}",
             row.plan,
             row.batch,
             accuracy,
@@ -33,7 +34,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.p50_ms,
             row.p90_ms,
             row.p99_ms,
-            row.edges
+            row.edges,
+            row.rows
         );
     }
     text

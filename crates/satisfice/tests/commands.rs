@@ -39,7 +39,7 @@ fn import_precompute_and_verify_tell_what_they_did() {
     let kept: Value =
         serde_json::from_str(&run_ok(&["--json", "precompute", text(&model)])).unwrap();
     assert_eq!(kept["computed"], serde_json::json!([]));
-    assert_eq!(kept["kept"], serde_json::json!([1, 2]));
+    assert_eq!(kept["kept"], serde_json::json!(["s1", "h1", "s2", "h2"]));
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn an_interrupted_precomputation_goes_on_where_it_stopped() {
     let model = add_model(dir.path(), "pyg_gcn_3_layers_directed");
     let embeddings = model.join("1/embeddings");
     let whole = fs::read(embeddings.join("h2.safetensors")).unwrap();
-    // As a kill during level 2 leaves it: level 1 finished and recorded, level 2 not.
+    // As a kill during the last layer leaves it: all but the last table finished and recorded.
     let manifest = fs::read_to_string(embeddings.join("manifest.toml")).unwrap();
-    let second = manifest.rfind("[[levels]]").unwrap();
+    let second = manifest.rfind("[[tables]]").unwrap();
     fs::write(embeddings.join("manifest.toml"), &manifest[..second]).unwrap();
     fs::remove_file(embeddings.join("h2.safetensors")).unwrap();
 
@@ -62,13 +62,13 @@ fn an_interrupted_precomputation_goes_on_where_it_stopped() {
         text(dir.path()),
     ]);
     assert!(
-        refused.contains("level 2") && refused.contains("precompute"),
+        refused.contains("h2") && refused.contains("precompute"),
         "{refused}"
     );
     let summary: Value =
         serde_json::from_str(&run_ok(&["--json", "precompute", text(&model)])).unwrap();
-    assert_eq!(summary["computed"], serde_json::json!([2]));
-    assert_eq!(summary["kept"], serde_json::json!([1]));
+    assert_eq!(summary["computed"], serde_json::json!(["h2"]));
+    assert_eq!(summary["kept"], serde_json::json!(["s1", "h1", "s2"]));
     assert_eq!(fs::read(embeddings.join("h2.safetensors")).unwrap(), whole);
 }
 

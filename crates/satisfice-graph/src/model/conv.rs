@@ -44,6 +44,11 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         true
     }
 
+    /// The plain sum over sources that it takes, where it takes one of the values themselves.
+    fn source_sum(&self) -> Option<SourceSum> {
+        None
+    }
+
     /// The factor of a node as a source and as a target.
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
         (None, None)
@@ -67,6 +72,77 @@ pub(crate) enum Reduce {
     Max,
 }
 
+/// How a layer's plain sum over sources leaves out self-loops; only layers that have such a sum can
+/// have it kept and brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SourceSum {
+    /// The graph's self-loops do not count.
+    pub without_self: bool,
+}
+
+impl SourceSum {
+    /// Adds the messages of a target's sources, each times its factor as a source, to `sum`.
+    ///
+    /// Where the sum of the stored sources is kept, and what changed of it is less than the whole,
+    /// only that is read: the rows that are not to count any more are subtracted as they were
+    /// counted, and the rows that count now are added. Source: the identity
+    /// `Σ c' x' = Σ c x + Σ over what changed of (c' x' - c x)`.
+    pub(crate) fn add(
+        self,
+        input: &LayerInput<'_>,
+        target: Target,
+        sources: &mut Sources,
+        sum: &mut [f32],
+    ) {
+        let stored_sums = match (target, input.sums) {
+            (Target::Stored(node), Some(sums)) => Some((node, sums)),
+            _ => None,
+        };
+        if let Some((node, kept)) = stored_sums {
+            input.changed_sources(node, self.without_self, sources);
+            let rows = 1 + sources.len() + sources.withdrawn.len();
+            if rows <= input.in_degree(target, self.without_self) {
+                input.count_rows(rows);
+                kept.sums.read(node as usize, sum);
+                if !sources.withdrawn.is_empty() {
+                    let mut withdrawn = std::mem::take(&mut sources.row);
+                    withdrawn.clear();
+                    withdrawn.resize(sum.len(), 0.0);
+                    let stored = input.messages.stored;
+                    gather_sum(stored, &sources.withdrawn, kept.scales, &mut withdrawn);
+                    sum.iter_mut().zip(&withdrawn).for_each(|(v, x)| *v -= x);
+                    sources.row = withdrawn;
+                }
+                add_sources(input, sources, sum);
+                return;
+            }
+        }
+        input.sources(target, self.without_self, sources);
+        input.count_rows(sources.len());
+        add_sources(input, sources, sum);
+    }
+
+    /// The sums of some stored nodes without a batch, `[nodes, width]`.
+    pub(crate) fn of(self, input: &LayerInput<'_>, range: Range<usize>) -> Vec<f32> {
+        let width = input.messages.stored.width();
+        let mut sources = Sources::default();
+        let mut sums = vec![0.0; range.len() * width];
+        for (sum, index) in sums.chunks_exact_mut(width).zip(range) {
+            self.add(input, input.targets.get(index), &mut sources, sum);
+        }
+        sums
+    }
+}
+
+/// Adds the rows listed, each times its factor.
+fn add_sources(input: &LayerInput<'_>, sources: &Sources, sum: &mut [f32]) {
+    let (messages, scales) = (&input.messages, input.source_scales.as_ref());
+    let stored_scales = scales.map(|s| s.stored);
+    gather_sum(messages.stored, &sources.stored, stored_scales, sum);
+    let scales_at_hand = scales.map(|s| &s.at_hand[..]);
+    gather_sum(messages.at_hand, &sources.at_hand, scales_at_hand, sum);
+}
+
 /// Reduces the messages of some targets' sources, `[targets, message width]`.
 fn aggregate(
     input: &LayerInput<'_>,
@@ -78,24 +154,36 @@ fn aggregate(
     let width = messages.at_hand.width();
     let mut rows = vec![0.0; range.len() * width];
     for (row, index) in rows.chunks_exact_mut(width).zip(range) {
-        input.sources(input.targets.get(index), false, sources);
-        if sources.len() == 0 {
-            continue;
-        }
-        if reduce == Reduce::Max {
-            row.fill(f32::NEG_INFINITY);
-            gather_max(messages.stored, &sources.stored, row);
-            gather_max(messages.at_hand, &sources.at_hand, row);
-        } else {
-            gather_sum(messages.stored, &sources.stored, None, row);
-            gather_sum(messages.at_hand, &sources.at_hand, None, row);
-        }
-        if reduce == Reduce::Mean {
-            let scale = 1.0 / sources.len() as f32;
-            row.iter_mut().for_each(|v| *v *= scale);
+        let target = input.targets.get(index);
+        let in_degree = input.in_degree(target, false);
+        match reduce {
+            _ if in_degree == 0 => {}
+            Reduce::Max => {
+                input.sources(target, false, sources);
+                input.count_rows(in_degree);
+                row.fill(f32::NEG_INFINITY);
+                gather_max(messages.stored, &sources.stored, row);
+                gather_max(messages.at_hand, &sources.at_hand, row);
+            }
+            Reduce::Sum => EVERY_SOURCE.add(input, target, sources, row),
+            Reduce::Mean => {
+                EVERY_SOURCE.add(input, target, sources, row);
+                let scale = 1.0 / in_degree as f32;
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
         }
     }
     rows
+}
+
+/// Self-loops count as any other edge.
+pub(crate) const EVERY_SOURCE: SourceSum = SourceSum {
+    without_self: false,
+};
+
+/// The plain sum of a layer that reduces messages so, where the messages are the values.
+fn reduced_sum(reduce: Reduce, message: &[RowOp]) -> Option<SourceSum> {
+    (reduce != Reduce::Max && message.is_empty()).then_some(EVERY_SOURCE)
 }
 
 /// The weights of a sum over sources: a factor of the source times a factor of the target, and a
@@ -109,6 +197,13 @@ pub(crate) struct Propagation {
 }
 
 impl Propagation {
+    /// Its plain sum.
+    fn source_sum(&self) -> SourceSum {
+        SourceSum {
+            without_self: self.self_loop.is_some(),
+        }
+    }
+
     /// The weighted sums of some targets' sources, `[targets, width]`.
     fn compute(
         &self,
@@ -118,23 +213,15 @@ impl Propagation {
     ) -> Vec<f32> {
         let messages = &input.messages;
         let width = messages.at_hand.width();
-        let scales = input.source_scales.as_ref();
         let mut rows = vec![0.0; range.len() * width];
         let mut own = vec![0.0; width];
         for (row, index) in rows.chunks_exact_mut(width).zip(range) {
             let target = input.targets.get(index);
-            input.sources(target, self.self_loop.is_some(), sources);
-            gather_sum(
-                messages.stored,
-                &sources.stored,
-                scales.map(|s| s.stored),
-                row,
-            );
-            let at_hand = scales.map(|s| &s.at_hand[..]);
-            gather_sum(messages.at_hand, &sources.at_hand, at_hand, row);
+            self.source_sum().add(input, target, sources, row);
             if let Some(weight) = self.self_loop {
                 messages.read(target, &mut own);
-                let weight = weight * scale_of(scales, target);
+                let scales = input.source_scales.as_ref();
+                let weight = weight * scales.map_or(1.0, |scales| scales.of(target));
                 row.iter_mut().zip(&own).for_each(|(v, x)| *v += weight * x);
             }
             if let Some(scales) = &input.target_scales {
@@ -144,8 +231,4 @@ impl Propagation {
         }
         rows
     }
-}
-
-fn scale_of(scales: Option<&crate::run::NodeScales<'_>>, target: Target) -> f32 {
-    scales.map_or(1.0, |scales| scales.of(target))
 }

@@ -3,12 +3,12 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        LayerInput, NodeScales, RowSet, Slots, Target, Targets, clear_slots, node_scales,
-        query_scales, run_layer, set_slots,
+        LayerInput, NodeScales, RowSet, Slots, StoredSums, Target, Targets, clear_slots,
+        node_scales, query_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     scale::{DegreeScale, GraphView},
-    scratch::{NONE, Scratch},
+    scratch::{NONE, RESCALED, Scratch},
     select::{DegreeEffects, ExactSelector, highest},
 };
 use crate::{
@@ -17,7 +17,10 @@ use crate::{
 };
 use rayon::prelude::*;
 use satisfice_kernels::Rows;
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, Instant},
+};
 
 /// Time spent on the stages of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,8 +42,10 @@ pub struct Answer {
     pub candidates: usize,
     /// Stored nodes computed anew, at one layer or more; ascending.
     pub recomputed: Vec<u32>,
-    /// Edges read, over all layers.
+    /// In-edges of everything computed, over all layers.
     pub edges: u64,
+    /// Rows of sources read for them: fewer than edges where kept sums are brought up to date.
+    pub rows: u64,
     /// Where the time went.
     pub times: StageTimes,
 }
@@ -92,6 +97,10 @@ pub(crate) struct Serving<'a> {
     pub graph: GraphView<'a>,
     /// Stored values of the levels 0 .. K-1, each `[nodes, width]`.
     pub levels: &'a [Rows<'a>],
+    /// For each layer: the kept sums over the sources of every stored node, `[nodes, width below]`.
+    pub sums: &'a [Option<Rows<'a>>],
+    /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
+    pub scales: &'a [Vec<f32>],
 }
 
 impl Serving<'_> {
@@ -107,6 +116,7 @@ impl Serving<'_> {
             scales: &scales,
             initial: &initial,
             edges: 0,
+            rows: AtomicU64::new(0),
         };
         let inner = model.layers() - 1;
         let fresh = match plan {
@@ -123,6 +133,7 @@ impl Serving<'_> {
         };
         let selected = start.elapsed();
         run.edges = 0;
+        run.rows = AtomicU64::new(0);
         let (last, joined) = run.layers(model.layers(), &fresh, scratch);
         let ran = start.elapsed();
         let outputs = model.finish(if joined.is_empty() {
@@ -135,12 +146,24 @@ impl Serving<'_> {
             candidates: batch.readers().len(),
             recomputed: union(&fresh),
             edges: run.edges,
+            rows: run.rows.into_inner(),
             times: StageTimes {
                 select: selected,
                 layers: ran.saturating_sub(selected),
                 head: start.elapsed().saturating_sub(ran),
             },
         }
+    }
+
+    /// The kept sums of a layer and the factors with which they were made.
+    fn stored_sums(&self, layer: usize, kinds: &[DegreeScale]) -> Option<StoredSums<'_>> {
+        let sums = (*self.sums.get(layer)?)?;
+        let (source, _) = self.model.layers[layer].conv.scales();
+        let kind = kinds.iter().position(|&kind| Some(kind) == source);
+        Some(StoredSums {
+            sums,
+            scales: kind.map(|kind| &self.scales[kind][..]),
+        })
     }
 }
 
@@ -174,6 +197,7 @@ struct Run<'a> {
     /// Values of the queries before the first layer.
     initial: &'a [f32],
     edges: u64,
+    rows: AtomicU64,
 }
 
 impl Run<'_> {
@@ -194,7 +218,7 @@ impl Run<'_> {
         let mut joined = Vec::new();
         for (index, layer) in model.layers[..count].iter().enumerate() {
             let nodes = fresh.get(index).unwrap_or(&nothing);
-            let values = self.layer(layer, self.serving.levels[index], &below, nodes, scratch);
+            let values = self.layer(index, &below, nodes, scratch);
             if model.joins_layers() {
                 joined.push(values[..self.batch.queries() * layer.width()].to_vec());
             }
@@ -248,16 +272,24 @@ impl Run<'_> {
     /// Values after a layer of the queries and of `fresh`, from those at hand at the level below.
     fn layer(
         &mut self,
-        layer: &Layer,
-        stored: Rows<'_>,
+        index: usize,
         below: &AtHand<'_>,
         fresh: &[u32],
         scratch: &mut Scratch,
     ) -> Vec<f32> {
+        let (serving, scales) = (self.serving, self.scales);
+        let layer = &serving.model.layers[index];
+        let stored = serving.levels[index];
         let queries = self.batch.queries();
         let targets = Targets {
             queries,
             stored: fresh,
+        };
+        let (source, target) = layer.conv.scales();
+        let sums = serving.stored_sums(index, &scales.kinds);
+        let rescaled = match (sums, source) {
+            (Some(_), Some(source)) => mark_rescaled(self.batch, source, &mut scratch.slots),
+            _ => Vec::new(),
         };
         set_slots(&mut scratch.slots, queries, below.nodes);
         let more = match layer.conv.message().is_empty() {
@@ -267,7 +299,7 @@ impl Run<'_> {
         let messages = messages(layer, stored, &below.values, &more);
         let scores = layer.conv.scores(&messages);
         let values_at_hand = Rows::f32(&below.values, stored.width());
-        let slots = match below.nodes.is_empty() && more.is_empty() {
+        let slots = match below.nodes.is_empty() && more.is_empty() && rescaled.is_empty() {
             true => Slots::AsStored,
             false => Slots::Map(&scratch.slots),
         };
@@ -276,7 +308,6 @@ impl Run<'_> {
             at_hand: values_at_hand,
             slots,
         };
-        let (source, target) = layer.conv.scales();
         let input = LayerInput {
             graph: self.serving.graph,
             batch: self.batch,
@@ -290,18 +321,22 @@ impl Run<'_> {
                 },
             },
             scores: &scores,
-            source_scales: self.scales.at(source, &scratch.scales, below.nodes),
-            target_scales: self.scales.at(target, &scratch.scales, below.nodes),
+            source_scales: scales.at(source, &scratch.scales, below.nodes),
+            target_scales: scales.at(target, &scratch.scales, below.nodes),
             initial: RowSet {
                 stored: self.serving.levels[0],
                 at_hand: Rows::f32(self.initial, self.serving.levels[0].width()),
                 slots: Slots::AsStored,
             },
+            sums,
+            rows_read: &self.rows,
         };
-        self.edges += input.edges();
+        let edges = input.edges();
         let values = run_layer(layer, &input);
+        self.edges += edges;
         clear_slots(&mut scratch.slots, below.nodes);
         clear_slots(&mut scratch.slots, &more);
+        clear_slots(&mut scratch.slots, &rescaled);
         values
     }
 
@@ -337,6 +372,18 @@ impl Run<'_> {
         }
         more
     }
+}
+
+/// Marks the stored nodes whose factor as a source the batch changes.
+fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> Vec<u32> {
+    let nodes: Vec<u32> = match source.follows_out_degree() {
+        true => batch.readers().iter().map(|&(node, _)| node).collect(),
+        false => batch.touched().to_vec(),
+    };
+    for &node in &nodes {
+        slots[node as usize] = RESCALED;
+    }
+    nodes
 }
 
 /// Rows of messages; where there are none, no row of width 1.
@@ -410,16 +457,43 @@ impl<'a> LayerPass<'a> {
         }
     }
 
-    /// Values of some stored nodes after the layer, `[nodes, width]`.
-    pub(crate) fn values(&self, nodes: &[u32]) -> Vec<f32> {
-        let stored_only = |stored: Rows<'a>| RowSet {
+    /// Sums over the sources of some stored nodes, `[nodes, width below]`; nothing for a layer that
+    /// takes no plain sum.
+    pub(crate) fn sums(&self, nodes: &[u32]) -> Option<Vec<f32>> {
+        let sum = self.layer.conv.source_sum()?;
+        let rows_read = AtomicU64::new(0);
+        let input = self.input(nodes, None, &rows_read);
+        let block = nodes.len().div_ceil(64).max(1);
+        let blocks: Vec<Vec<f32>> = (0..nodes.len())
+            .step_by(block)
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .map(|start| sum.of(&input, start..nodes.len().min(start + block)))
+            .collect();
+        Some(blocks.concat())
+    }
+
+    /// Values of some stored nodes after the layer, `[nodes, width]`; `sums` are those of every
+    /// stored node, where they are kept.
+    pub(crate) fn values(&self, nodes: &[u32], sums: Option<Rows<'_>>) -> Vec<f32> {
+        let rows_read = AtomicU64::new(0);
+        run_layer(self.layer, &self.input(nodes, sums, &rows_read))
+    }
+
+    fn input<'b>(
+        &'b self,
+        nodes: &'b [u32],
+        sums: Option<Rows<'b>>,
+        rows_read: &'b AtomicU64,
+    ) -> LayerInput<'b> {
+        let stored_only = |stored: Rows<'b>| RowSet {
             stored,
             at_hand: Rows::f32(&[], stored.width()),
             slots: Slots::AsStored,
         };
         let h = stored_only(self.below);
         let (source, target) = self.layer.conv.scales();
-        let input = LayerInput {
+        LayerInput {
             graph: self.graph,
             batch: &self.batch,
             targets: Targets {
@@ -439,7 +513,11 @@ impl<'a> LayerPass<'a> {
             source_scales: source.map(|_| node_scales(&self.source_scales, &[], &[])),
             target_scales: target.map(|_| node_scales(&self.target_scales, &[], &[])),
             initial: stored_only(self.initial),
-        };
-        run_layer(self.layer, &input)
+            sums: sums.map(|sums| StoredSums {
+                sums,
+                scales: source.map(|_| &self.source_scales[..]),
+            }),
+            rows_read,
+        }
     }
 }

@@ -3,12 +3,15 @@
 use super::{
     batch::QueryBatch,
     scale::{DegreeScale, GraphView},
-    scratch::NONE,
+    scratch::{NONE, RESCALED},
 };
 use crate::model::Layer;
 use rayon::prelude::*;
 use satisfice_kernels::Rows;
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// A node whose value a layer computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,17 +105,37 @@ impl NodeScales<'_> {
     }
 }
 
-/// The sources of one target: stored rows and rows at hand.
+/// The sources of one target: stored rows and rows at hand. And, where only changes are looked for,
+/// the stored rows that are not to count any more.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub stored: Vec<u32>,
     pub at_hand: Vec<u32>,
+    pub withdrawn: Vec<u32>,
+    /// Space for a row.
+    pub row: Vec<f32>,
 }
 
 impl Sources {
     pub(crate) fn len(&self) -> usize {
         self.stored.len() + self.at_hand.len()
     }
+
+    fn clear(&mut self) {
+        self.stored.clear();
+        self.at_hand.clear();
+        self.withdrawn.clear();
+    }
+}
+
+/// What the sources of every stored node add up to without a batch, and the factors with which they
+/// were counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredSums<'a> {
+    /// `[nodes, width]`.
+    pub sums: Rows<'a>,
+    /// By stored node; 1 where there are none.
+    pub scales: Option<&'a [f32]>,
 }
 
 /// Everything that one layer reads for one batch.
@@ -129,6 +152,10 @@ pub(crate) struct LayerInput<'a> {
     pub scores: &'a [f32],
     pub source_scales: Option<NodeScales<'a>>,
     pub target_scales: Option<NodeScales<'a>>,
+    /// Where they are kept: sums that only need to be brought up to date.
+    pub sums: Option<StoredSums<'a>>,
+    /// Rows read by all targets so far.
+    pub rows_read: &'a AtomicU64,
     /// Values before the first layer, for models that mix them into every layer.
     pub initial: RowSet<'a>,
 }
@@ -136,14 +163,9 @@ pub(crate) struct LayerInput<'a> {
 impl LayerInput<'_> {
     /// Lists the sources of `target`, without itself where `without_self`.
     pub(crate) fn sources(&self, target: Target, without_self: bool, sources: &mut Sources) {
-        sources.stored.clear();
-        sources.at_hand.clear();
+        sources.clear();
         let (stored, queries) = self.in_edges(target);
-        let (own_stored, own_query) = match target {
-            Target::Stored(node) if without_self => (node, NONE),
-            Target::Query(query) if without_self => (NONE, query),
-            _ => (NONE, NONE),
-        };
+        let (own_stored, own_query) = own_ids(target, without_self);
         let stored = stored
             .iter()
             .copied()
@@ -152,10 +174,11 @@ impl LayerInput<'_> {
             Slots::AsStored => sources.stored.extend(stored),
             Slots::All => sources.at_hand.extend(stored),
             Slots::Map(slots) => {
+                let rows = self.messages.at_hand.len() as u32;
                 for source in stored {
                     match slots[source as usize] {
-                        NONE => sources.stored.push(source),
-                        slot => sources.at_hand.push(slot),
+                        slot if slot < rows => sources.at_hand.push(slot),
+                        _ => sources.stored.push(source),
                     }
                 }
             }
@@ -165,6 +188,44 @@ impl LayerInput<'_> {
             .copied()
             .filter(|&source| source != own_query);
         sources.at_hand.extend(queries);
+    }
+
+    /// Lists what of the sources of a stored node differs from its stored sum: rows to withdraw, as
+    /// they were counted, and rows to add. Reads the ids of the node's in-edges where a source may
+    /// have changed; no row.
+    pub(crate) fn changed_sources(&self, node: u32, without_self: bool, sources: &mut Sources) {
+        sources.clear();
+        if let Slots::Map(slots) = self.messages.slots {
+            let (own, _) = own_ids(Target::Stored(node), without_self);
+            for &source in self.graph.topology.in_neighbors(node) {
+                let slot = slots[source as usize];
+                if slot == NONE || source == own {
+                    continue;
+                }
+                sources.withdrawn.push(source);
+                match slot {
+                    RESCALED => sources.stored.push(source),
+                    slot => sources.at_hand.push(slot),
+                }
+            }
+        }
+        sources.at_hand.extend(self.batch.query_into_stored(node));
+    }
+
+    /// In-edges of `target`, without those from itself where `without_self`.
+    pub(crate) fn in_degree(&self, target: Target, without_self: bool) -> usize {
+        let (stored, queries) = self.in_edges(target);
+        let loops = match target {
+            _ if !without_self => 0,
+            Target::Stored(node) => self.graph.self_loops(node) as usize,
+            Target::Query(query) => queries.iter().filter(|&&q| q == query).count(),
+        };
+        stored.len() + queries.len() - loops
+    }
+
+    /// Counts rows that a target has read.
+    pub(crate) fn count_rows(&self, rows: usize) {
+        self.rows_read.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// Stored nodes and queries with an edge to `target`.
@@ -202,6 +263,15 @@ impl LayerInput<'_> {
                 (stored.len() + queries.len()) as u64
             })
             .sum()
+    }
+}
+
+/// The ids of the target among stored nodes and among queries, where its own edges are left out.
+fn own_ids(target: Target, without_self: bool) -> (u32, u32) {
+    match target {
+        Target::Stored(node) if without_self => (node, NONE),
+        Target::Query(query) if without_self => (NONE, query),
+        _ => (NONE, NONE),
     }
 }
 

@@ -6,8 +6,11 @@ use super::{
 };
 use std::sync::{Mutex, PoisonError};
 
-/// No row.
+/// No row: the node is read as stored.
 pub(crate) const NONE: u32 = u32::MAX;
+
+/// No row either, but the batch changes the node's factor as a source.
+pub(crate) const RESCALED: u32 = u32::MAX - 1;
 
 /// One request's space: reused by later ones, never shared by two at once.
 #[derive(Debug)]
@@ -41,17 +44,24 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) struct ScratchPool {
     free: Mutex<Vec<Scratch>>,
-    scales: Vec<DegreeScale>,
-    nodes: usize,
+    kinds: Vec<DegreeScale>,
+    /// For each kind: the factor of every stored node without a batch.
+    scales: Vec<Vec<f32>>,
 }
 
 impl ScratchPool {
-    pub(crate) fn new(nodes: usize, scales: Vec<DegreeScale>) -> Self {
+    /// For a model's `kinds` of degree scales on a graph.
+    pub(crate) fn new(graph: GraphView<'_>, kinds: Vec<DegreeScale>) -> Self {
         Self {
             free: Mutex::new(Vec::new()),
-            scales,
-            nodes,
+            scales: kinds.iter().map(|&kind| graph.scales(kind)).collect(),
+            kinds,
         }
+    }
+
+    /// For each kind of degree scale: the factor of every stored node without a batch.
+    pub(crate) fn scales(&self) -> &[Vec<f32>] {
+        &self.scales
     }
 
     /// Runs `work` with a space prepared for `batch`. A space whose work panicked is not used again.
@@ -67,9 +77,9 @@ impl ScratchPool {
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
         let mut scratch = free.unwrap_or_else(|| Scratch {
-            slots: vec![NONE; self.nodes],
-            scales: self.scales.iter().map(|&s| graph.scales(s)).collect(),
-            marks: vec![Mark::default(); self.nodes],
+            slots: vec![NONE; graph.topology.nodes()],
+            scales: self.scales.clone(),
+            marks: vec![Mark::default(); graph.topology.nodes()],
         });
         self.attach(graph, batch, &mut scratch, true);
         let result = work(&mut scratch);
@@ -89,16 +99,16 @@ impl ScratchPool {
         scratch: &mut Scratch,
         attached: bool,
     ) {
-        for (scale, values) in self.scales.iter().zip(&mut scratch.scales) {
+        for (kind, values) in self.kinds.iter().zip(&mut scratch.scales) {
             let mut set = |node: u32, incoming: u32, outgoing: u32| {
                 let mut degrees = graph.degrees(node);
                 if attached {
                     degrees.incoming += incoming;
                     degrees.outgoing += outgoing;
                 }
-                values[node as usize] = scale.of(degrees);
+                values[node as usize] = kind.of(degrees);
             };
-            if scale.follows_out_degree() {
+            if kind.follows_out_degree() {
                 for &(node, edges) in batch.readers() {
                     set(node, 0, edges);
                 }

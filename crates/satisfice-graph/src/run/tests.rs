@@ -68,7 +68,8 @@ fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32
     for layer in 0..model.layers() {
         let initial = Rows::f32(&levels[0], model.level_width(0));
         let below = Rows::f32(&levels[layer], model.level_width(layer));
-        let values = LayerPass::new(&model.layers[layer], graph, initial, below).values(&nodes);
+        let values =
+            LayerPass::new(&model.layers[layer], graph, initial, below).values(&nodes, None);
         levels.push(values);
     }
     levels
@@ -86,17 +87,37 @@ fn answer(
     let levels: Vec<Rows<'_>> = (0..model.layers())
         .map(|level| Rows::f32(&values[level], model.level_width(level)))
         .collect();
-    let pool = ScratchPool::new(view.topology.nodes(), model.scales());
+    let nodes: Vec<u32> = (0..view.topology.nodes() as u32).collect();
+    let kept: Vec<Option<Vec<f32>>> = (0..model.layers())
+        .map(|layer| {
+            LayerPass::new(&model.layers[layer], view, levels[0], levels[layer]).sums(&nodes)
+        })
+        .collect();
+    let sums: Vec<Option<Rows<'_>>> = kept
+        .iter()
+        .zip(&levels)
+        .map(|(sums, below)| sums.as_ref().map(|sums| Rows::f32(sums, below.width())))
+        .collect();
+    let pool = ScratchPool::new(view, model.scales());
     plans
         .iter()
         .map(|&plan| {
-            let serving = Serving {
-                model,
-                graph: view,
-                levels: &levels,
+            let run = |sums: &[Option<Rows<'_>>]| {
+                let serving = Serving {
+                    model,
+                    graph: view,
+                    levels: &levels,
+                    sums,
+                    scales: pool.scales(),
+                };
+                pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch))
             };
-            let run = || pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch));
-            let (first, again) = (run(), run());
+            let (gathered, first, again) = (run(&[]), run(&sums), run(&sums));
+            assert!(first.rows <= gathered.rows && first.edges == gathered.edges);
+            for (first, gathered) in first.outputs.iter().zip(&gathered.outputs) {
+                let close = (first - gathered).abs() <= 1e-4 * gathered.abs().max(1.0);
+                assert!(close, "{plan}: {first} by changes, {gathered} by gathering");
+            }
             assert_eq!(
                 first.outputs, again.outputs,
                 "the scratch is left as it was found"

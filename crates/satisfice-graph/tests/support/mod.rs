@@ -8,7 +8,9 @@
     reason = "each test file uses a part of it; a test may panic"
 )]
 
-use satisfice_graph::{Attachment, Direction, GraphEngine, ModelDir, Precision, precompute};
+use satisfice_graph::{
+    Attachment, Direction, GraphEngine, ModelDir, PrecomputeOptions, precompute,
+};
 use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, import};
 use std::{
     fs,
@@ -40,7 +42,14 @@ pub fn prepare(model: &Path, graph: &Path) -> Ready {
     let store = Arc::new(GraphStore::open(&out, Check::Checksums).unwrap());
     let weights = satisfice_graph::GnnModel::load(model_dir.config(), &model_dir.weights_path());
     let weights = weights.unwrap_or_else(|e| panic!("{}: {e}", model.display()));
-    precompute(&model_dir, &weights, &store, Precision::F32, &NoProgress).unwrap();
+    precompute(
+        &model_dir,
+        &weights,
+        &store,
+        PrecomputeOptions::default(),
+        &NoProgress,
+    )
+    .unwrap();
     let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums).unwrap();
     Ready { dir, store, engine }
 }

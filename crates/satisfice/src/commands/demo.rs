@@ -10,7 +10,7 @@ use crate::{
     report,
 };
 use anyhow::{Context, Result, bail};
-use satisfice_graph::{GnnModel, ModelDir, Plan, Precision, precompute};
+use satisfice_graph::{GnnModel, ModelDir, Plan, PrecomputeOptions, precompute};
 use satisfice_server::{
     Admission, Limits, Service,
     protocol::client::{Format, encode_request},
@@ -137,7 +137,8 @@ fn prepare(bundle: &Path, dir: &Path, models: &Path, output: Output) -> Result<A
             .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         let model_dir = ModelDir::open(&to, None)?;
         let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
-        precompute(&model_dir, &model, &store, Precision::F32, &Bars::default())?;
+        let options = PrecomputeOptions::default();
+        precompute(&model_dir, &model, &store, options, &Bars::default())?;
         output.say(&format!("precomputed the embeddings of {name}"))?;
     }
     output.say(&format!("everything is in {}", dir.display()))?;
@@ -263,6 +264,7 @@ impl Answerer for OverHttp<'_> {
         Ok(BatchAnswer {
             outputs: answer.outputs,
             edges: answer.edges,
+            rows: answer.rows,
         })
     }
 }

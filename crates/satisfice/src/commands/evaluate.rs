@@ -60,6 +60,7 @@ impl Answerer for InProcess<'_> {
         Ok(BatchAnswer {
             outputs: answer.outputs,
             edges: answer.edges,
+            rows: answer.rows,
         })
     }
 }

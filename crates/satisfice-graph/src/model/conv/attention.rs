@@ -311,6 +311,7 @@ impl Convolution for Attention {
             if self.self_loops {
                 sources.at_hand.push(own_slot(input, target));
             }
+            input.count_rows(sources.len());
             self.edge_logits(input, &sources.at_hand, target_row, &mut logits);
             self.softmax(&mut logits);
             gather_weighted(

@@ -1,4 +1,4 @@
-use super::{Convolution, Propagation};
+use super::{Convolution, Propagation, SourceSum};
 use crate::{
     GraphError,
     model::{config::GcnConfig, config::Norm, linear::Linear, weights::Weights},
@@ -95,6 +95,10 @@ impl Convolution for Gcn {
 
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
         (self.propagation.source, self.propagation.target)
+    }
+
+    fn source_sum(&self) -> Option<SourceSum> {
+        Some(self.propagation.source_sum())
     }
 
     fn averages(&self) -> bool {

@@ -1,4 +1,4 @@
-use super::{Convolution, Propagation, gcn::propagation};
+use super::{Convolution, Propagation, SourceSum, gcn::propagation};
 use crate::{
     GraphError,
     model::{config::Gcn2Config, linear::add_bias, weights::Weights},
@@ -66,6 +66,10 @@ impl Convolution for Gcn2 {
 
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
         (self.propagation.source, self.propagation.target)
+    }
+
+    fn source_sum(&self) -> Option<SourceSum> {
+        Some(self.propagation.source_sum())
     }
 
     fn averages(&self) -> bool {

@@ -1,4 +1,4 @@
-use super::{Convolution, Reduce, aggregate};
+use super::{Convolution, Reduce, SourceSum, aggregate, reduced_sum};
 use crate::{
     model::row_op::{RowOp, apply_ops},
     run::{LayerInput, Sources},
@@ -21,6 +21,10 @@ pub(crate) struct Gin {
 impl Convolution for Gin {
     fn width(&self) -> usize {
         self.out
+    }
+
+    fn source_sum(&self) -> Option<SourceSum> {
+        reduced_sum(self.reduce, &[])
     }
 
     fn averages(&self) -> bool {

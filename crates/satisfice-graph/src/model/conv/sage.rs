@@ -1,4 +1,4 @@
-use super::{Convolution, Reduce, aggregate};
+use super::{Convolution, Reduce, SourceSum, aggregate, reduced_sum};
 use crate::{
     GraphError,
     model::{
@@ -113,8 +113,7 @@ impl Sage {
             .zip(own.chunks_exact(width))
             .zip(range)
         {
-            input.sources(input.targets.get(index), false, sources);
-            let scale = 1.0 / (sources.len() + 1) as f32;
+            let scale = 1.0 / (input.in_degree(input.targets.get(index), false) + 1) as f32;
             row.iter_mut()
                 .zip(own)
                 .for_each(|(v, x)| *v = (*v + x) * scale);
@@ -142,6 +141,10 @@ impl Convolution for Sage {
 
     fn message(&self) -> &[RowOp] {
         &self.message
+    }
+
+    fn source_sum(&self) -> Option<SourceSum> {
+        reduced_sum(self.reduce, &self.message)
     }
 
     fn averages(&self) -> bool {
