@@ -3,7 +3,7 @@
 use crate::{
     GraphError, ModelDir,
     model::GnnModel,
-    run::{GraphView, LayerPass},
+    run::{GraphView, Kept, LayerPass},
 };
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
@@ -34,27 +34,41 @@ const FORMAT: u32 = 1;
 enum Table {
     /// Values after a layer; of level 0, before the first.
     Values(usize),
+    /// What each node sends as a source of a layer, where that is not its value.
+    Messages(usize),
     /// What a layer sums over the sources of each node.
     Sums(usize),
 }
 
 impl Table {
     /// All tables of a model in the order in which they are computed: values of level 0 where they
-    /// are not the features, then of each layer 1 .. K-1 its sums, where wanted and where it has
-    /// some, and its values.
+    /// are not the features; then of each layer its messages, where they are not the values below,
+    /// and, but for the last layer, its sums, where wanted and where it has some, and its values.
     fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
-        let first = model.has_input().then_some(Self::Values(0));
-        let layers = (1..model.layers()).flat_map(|layer| {
-            let summed = with_sums && model.layers[layer - 1].conv.source_sum().is_some();
-            let sums = summed.then_some(Self::Sums(layer));
-            sums.into_iter().chain([Self::Values(layer)])
-        });
-        first.into_iter().chain(layers).collect()
+        let mut tables = Vec::new();
+        if model.has_input() {
+            tables.push(Self::Values(0));
+        }
+        for layer in 1..=model.layers() {
+            let conv = &model.layers[layer - 1].conv;
+            if !conv.message().is_empty() {
+                tables.push(Self::Messages(layer));
+            }
+            if layer == model.layers() {
+                break;
+            }
+            if with_sums && conv.source_sum().is_some() {
+                tables.push(Self::Sums(layer));
+            }
+            tables.push(Self::Values(layer));
+        }
+        tables
     }
 
     fn name(self) -> String {
         match self {
             Self::Values(level) => format!("h{level}"),
+            Self::Messages(layer) => format!("m{layer}"),
             Self::Sums(layer) => format!("s{layer}"),
         }
     }
@@ -63,6 +77,7 @@ impl Table {
     fn tensor(self) -> &'static str {
         match self {
             Self::Values(_) => "h",
+            Self::Messages(_) => "m",
             Self::Sums(_) => "s",
         }
     }
@@ -70,7 +85,7 @@ impl Table {
     fn width(self, model: &GnnModel) -> usize {
         match self {
             Self::Values(level) => model.level_width(level),
-            Self::Sums(layer) => model.level_width(layer - 1),
+            Self::Messages(layer) | Self::Sums(layer) => model.message_width(layer),
         }
     }
 
@@ -181,7 +196,8 @@ impl Default for PrecomputeOptions {
 /// What a precomputation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrecomputeSummary {
-    /// Tables computed now: `h1` holds the values after layer 1, `s1` the sums that went into them.
+    /// Tables computed now: `h1` holds the values after layer 1, `m1` and `s1` the messages and sums that
+    /// went into them.
     pub computed: Vec<String>,
     /// Tables that an earlier run had finished, checked and kept.
     pub kept: Vec<String>,
@@ -193,8 +209,7 @@ pub struct PrecomputeSummary {
 /// table when it is whole. Tables that an interrupted run has finished are kept when they belong to
 /// the same graph, weights, layers and precision; anything else there is replaced.
 ///
-/// Memory: the table read is mapped; a chunk of the table written, and for layers that make
-/// messages of values (GAT, GATv2, GraphSAGE with a projection) all messages, are held.
+/// Memory: the tables read are mapped; a chunk of the table written is held.
 ///
 /// # Errors
 /// [`GraphError`], with the file or tensor at fault.
@@ -222,18 +237,20 @@ pub fn precompute(
     manifest.tables = finished_tables(&dir, &manifest, &wanted);
     let kept = manifest.tables.len();
     let loops: Vec<(u32, u32)> = store.self_loops().collect();
-    let pass = Pass {
+    let mut pass = Pass {
         dir: &dir,
         model,
         store,
         graph: graph_view(store, &loops),
         options,
         progress,
+        finished: wanted[..kept].to_vec(),
     };
     manifest.write(&dir)?;
     for &table in &wanted[kept..] {
         manifest.tables.push(pass.compute(table)?);
         manifest.write(&dir)?;
+        pass.finished.push(table);
     }
     for table in Table::all(model, true) {
         if !wanted.contains(&table) {
@@ -314,6 +331,8 @@ struct Pass<'a> {
     graph: GraphView<'a>,
     options: PrecomputeOptions,
     progress: &'a dyn Progress,
+    /// The tables that are there.
+    finished: Vec<Table>,
 }
 
 /// Stored nodes computed between two writes.
@@ -324,14 +343,15 @@ impl Pass<'_> {
     fn compute(&self, table: Table) -> Result<FileRecord, GraphError> {
         let nodes = self.store.nodes();
         let dtype = match (table, self.options.precision) {
-            (Table::Values(_), Precision::F16) => DType::F16,
-            (Table::Values(_), Precision::F32) | (Table::Sums(_), _) => DType::F32,
+            (Table::Values(_) | Table::Messages(_), Precision::F16) => DType::F16,
+            _ => DType::F32,
         };
         let shape = vec![nodes, table.width(self.model)];
         let spec = TensorSpec::new(table.tensor(), dtype, shape);
         let mut writer = TensorWriter::create(&table.path(self.dir), &[spec])?;
         let task = match table {
             Table::Values(level) => format!("layer {level} of {}", self.model.layers() - 1),
+            Table::Messages(layer) => format!("messages of layer {layer}"),
             Table::Sums(layer) => format!("sums of layer {layer}"),
         };
         self.progress.start(&task, Some(nodes as u64));
@@ -342,8 +362,16 @@ impl Pass<'_> {
         };
         match table {
             Table::Values(0) => self.input(&mut write)?,
-            Table::Values(layer) => self.values(layer, &mut write)?,
-            Table::Sums(layer) => self.sums(layer, &mut write)?,
+            Table::Values(layer) => self.with_layer(layer, |pass, kept, nodes| {
+                write(&pass.values(nodes, kept), nodes.len())
+            })?,
+            Table::Messages(layer) => self.with_layer(layer, |pass, _, nodes| {
+                write(&pass.messages(nodes), nodes.len())
+            })?,
+            Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
+                let sums = pass.sums(nodes, kept).unwrap_or_default();
+                write(&sums, nodes.len())
+            })?,
         }
         self.progress.finish();
         Ok(writer.finish()?)
@@ -361,41 +389,38 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn values(&self, layer: usize, write: &mut Write<'_>) -> Result<(), GraphError> {
-        let sums = Table::Sums(layer);
-        let kept = Table::all(self.model, self.options.sums).contains(&sums);
-        let sums = kept.then(|| sums.open(self.dir)).transpose()?;
-        let sums = sums.as_ref().map(OpenTable::rows).transpose()?;
-        self.with_layer(layer, |pass, nodes| {
-            write(&pass.values(nodes, sums), nodes.len())
-        })
-    }
-
-    fn sums(&self, layer: usize, write: &mut Write<'_>) -> Result<(), GraphError> {
-        self.with_layer(layer, |pass, nodes| match pass.sums(nodes) {
-            Some(sums) => write(&sums, nodes.len()),
-            None => Ok(()),
-        })
-    }
-
-    /// Goes over all stored nodes, chunk by chunk, with a layer and the values that it reads.
+    /// Goes over all stored nodes, chunk by chunk, with a layer and what is kept of it already.
     fn with_layer(
         &self,
         layer: usize,
-        mut chunk: impl FnMut(&LayerPass<'_>, &[u32]) -> Result<(), GraphError>,
+        mut chunk: impl FnMut(&LayerPass<'_>, Kept<'_>, &[u32]) -> Result<(), GraphError>,
     ) -> Result<(), GraphError> {
-        let open = |level: usize| match level == 0 && !self.model.has_input() {
+        let values = |level: usize| match level == 0 && !self.model.has_input() {
             true => Ok(None),
             false => Table::Values(level).open(self.dir).map(Some),
         };
-        let (initial, below) = (open(0)?, open(layer - 1)?);
+        let (initial, below) = (values(0)?, values(layer - 1)?);
         let initial = self.rows(initial.as_ref())?;
         let below = self.rows(below.as_ref())?;
+        let messages = self.open_kept(Table::Messages(layer))?;
+        let sums = self.open_kept(Table::Sums(layer))?;
+        let kept = Kept {
+            messages: messages.as_ref().map(OpenTable::rows).transpose()?,
+            sums: sums.as_ref().map(OpenTable::rows).transpose()?,
+        };
         let pass = LayerPass::new(&self.model.layers[layer - 1], self.graph, initial, below);
         for nodes in chunks(self.store.nodes()) {
-            chunk(&pass, &nodes)?;
+            chunk(&pass, kept, &nodes)?;
         }
         Ok(())
+    }
+
+    /// A table of the model that this run, or the one that it goes on from, has finished.
+    fn open_kept(&self, table: Table) -> Result<Option<OpenTable>, GraphError> {
+        match self.finished.contains(&table) {
+            true => table.open(self.dir).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The rows of a table, or the features.
@@ -509,13 +534,23 @@ impl Embeddings {
         Ok(rows)
     }
 
+    /// For each layer: its messages, where they are not the values.
+    pub(crate) fn messages(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+        self.of_layers(model, Table::Messages)
+    }
+
     /// For each layer: its sums, where they are kept.
     pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+        self.of_layers(model, Table::Sums)
+    }
+
+    fn of_layers(
+        &self,
+        model: &GnnModel,
+        table: impl Fn(usize) -> Table,
+    ) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         let of_layer = |layer: usize| {
-            let open = self
-                .tables
-                .iter()
-                .find(|open| open.table == Table::Sums(layer));
+            let open = self.tables.iter().find(|open| open.table == table(layer));
             open.map(OpenTable::rows).transpose()
         };
         (1..=model.layers()).map(of_layer).collect()

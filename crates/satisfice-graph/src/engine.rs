@@ -112,11 +112,13 @@ impl GraphEngine {
     /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
         let levels = self.embeddings.levels(&self.model, &self.store)?;
+        let messages = self.embeddings.messages(&self.model)?;
         let sums = self.embeddings.sums(&self.model)?;
         let serving = Serving {
             model: &self.model,
             graph: graph_view(&self.store, &self.loops),
             levels: &levels,
+            messages: &messages,
             sums: &sums,
             scales: self.scratch.scales(),
         };

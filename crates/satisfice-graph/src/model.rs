@@ -111,6 +111,19 @@ impl GnnModel {
         }
     }
 
+    /// Width of the messages of a layer, 1 .. K.
+    pub(crate) fn message_width(&self, layer: usize) -> usize {
+        let linear = |op: &RowOp| match op {
+            RowOp::Linear(linear) => Some(linear.outputs()),
+            _ => None,
+        };
+        let ops = self.layers[layer - 1].conv.message();
+        ops.iter()
+            .filter_map(linear)
+            .next_back()
+            .unwrap_or(self.level_width(layer - 1))
+    }
+
     /// Values of level 0, `[rows, width]`, from features.
     pub(crate) fn apply_input(&self, x: Vec<f32>) -> Vec<f32> {
         apply_ops(&self.input, x, self.features, &[])

@@ -12,7 +12,7 @@ mod tests;
 
 pub use batch::{Attachment, Direction, EdgeRules, QueryBatch};
 pub use forward::{Answer, StageTimes};
-pub(crate) use forward::{LayerPass, Serving};
+pub(crate) use forward::{Kept, LayerPass, Serving};
 pub(crate) use layer::{LayerInput, Sources, Target};
 pub(crate) use scale::{DegreeScale, GraphView};
 pub(crate) use scratch::ScratchPool;

@@ -39,7 +39,7 @@ fn import_precompute_and_verify_tell_what_they_did() {
     let kept: Value =
         serde_json::from_str(&run_ok(&["--json", "precompute", text(&model)])).unwrap();
     assert_eq!(kept["computed"], serde_json::json!([]));
-    assert_eq!(kept["kept"], serde_json::json!(["s1", "h1", "s2", "h2"]));
+    assert_eq!(kept["kept"], serde_json::json!(["s1", "h1", "s2", "h2", "m3"]));
 }
 
 #[test]
@@ -47,12 +47,12 @@ fn an_interrupted_precomputation_goes_on_where_it_stopped() {
     let dir = TempDir::new().unwrap();
     let model = add_model(dir.path(), "pyg_gcn_3_layers_directed");
     let embeddings = model.join("1/embeddings");
-    let whole = fs::read(embeddings.join("h2.safetensors")).unwrap();
+    let whole = fs::read(embeddings.join("m3.safetensors")).unwrap();
     // As a kill during the last layer leaves it: all but the last table finished and recorded.
     let manifest = fs::read_to_string(embeddings.join("manifest.toml")).unwrap();
     let second = manifest.rfind("[[tables]]").unwrap();
     fs::write(embeddings.join("manifest.toml"), &manifest[..second]).unwrap();
-    fs::remove_file(embeddings.join("h2.safetensors")).unwrap();
+    fs::remove_file(embeddings.join("m3.safetensors")).unwrap();
 
     let refused = run_err(&[
         "serve",
@@ -62,14 +62,14 @@ fn an_interrupted_precomputation_goes_on_where_it_stopped() {
         text(dir.path()),
     ]);
     assert!(
-        refused.contains("h2") && refused.contains("precompute"),
+        refused.contains("m3") && refused.contains("precompute"),
         "{refused}"
     );
     let summary: Value =
         serde_json::from_str(&run_ok(&["--json", "precompute", text(&model)])).unwrap();
-    assert_eq!(summary["computed"], serde_json::json!(["h2"]));
-    assert_eq!(summary["kept"], serde_json::json!(["s1", "h1", "s2"]));
-    assert_eq!(fs::read(embeddings.join("h2.safetensors")).unwrap(), whole);
+    assert_eq!(summary["computed"], serde_json::json!(["m3"]));
+    assert_eq!(summary["kept"], serde_json::json!(["s1", "h1", "s2", "h2"]));
+    assert_eq!(fs::read(embeddings.join("m3.safetensors")).unwrap(), whole);
 }
 
 /// Every file below `dir`.

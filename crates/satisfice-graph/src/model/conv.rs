@@ -12,7 +12,7 @@ pub(crate) use gcn2::Gcn2;
 pub(crate) use gin::Gin;
 pub(crate) use sage::Sage;
 
-use super::row_op::RowOp;
+use super::{linear::Linear, row_op::RowOp};
 use crate::run::{DegreeScale, LayerInput, Sources, Target};
 use satisfice_kernels::{gather_max, gather_sum};
 use std::ops::Range;
@@ -23,20 +23,10 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
     /// Values per row that it leaves.
     fn width(&self) -> usize;
 
-    /// What makes a source's message of its value; nothing where the message is the value.
+    /// What makes a source's message of its value; nothing where the message is the value. Messages
+    /// of stored nodes are kept like their values.
     fn message(&self) -> &[RowOp] {
         &[]
-    }
-
-    /// Whether a target reads its own message whatever its edges are.
-    fn reads_own_message(&self) -> bool {
-        false
-    }
-
-    /// Scores of `messages`, `[rows, heads]`; empty where none are needed.
-    fn scores(&self, messages: &[f32]) -> Vec<f32> {
-        let _ = messages;
-        Vec::new()
     }
 
     /// Whether more sources make each count for less.
@@ -44,7 +34,7 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         true
     }
 
-    /// The plain sum over sources that it takes, where it takes one of the values themselves.
+    /// The plain sum over its sources' messages that it takes, where it takes one.
     fn source_sum(&self) -> Option<SourceSum> {
         None
     }
@@ -181,9 +171,47 @@ pub(crate) const EVERY_SOURCE: SourceSum = SourceSum {
     without_self: false,
 };
 
-/// The plain sum of a layer that reduces messages so, where the messages are the values.
-fn reduced_sum(reduce: Reduce, message: &[RowOp]) -> Option<SourceSum> {
-    (reduce != Reduce::Max && message.is_empty()).then_some(EVERY_SOURCE)
+/// The plain sum of a layer that reduces messages so.
+fn reduced_sum(reduce: Reduce) -> Option<SourceSum> {
+    (reduce != Reduce::Max).then_some(EVERY_SOURCE)
+}
+
+/// A linear map of a sum over sources: of the sum, or of each message before it is summed. Which of
+/// the two is the same in exact arithmetic; the narrower rows are summed.
+#[derive(Debug)]
+struct SummedLinear {
+    /// The map, where it makes the messages.
+    message: Vec<RowOp>,
+    /// The map, where it is applied to the sum.
+    after: Option<Linear>,
+    outputs: usize,
+}
+
+impl SummedLinear {
+    /// For a map without a bias.
+    fn new(linear: Linear) -> Self {
+        let outputs = linear.outputs();
+        match outputs < linear.inputs() {
+            true => Self {
+                message: vec![RowOp::Linear(linear)],
+                after: None,
+                outputs,
+            },
+            false => Self {
+                message: Vec::new(),
+                after: Some(linear),
+                outputs,
+            },
+        }
+    }
+
+    /// The mapped sums, `[rows, outputs]`, from the sums of the messages.
+    fn finish(&self, sums: Vec<f32>) -> Vec<f32> {
+        match &self.after {
+            Some(linear) => linear.apply(&sums),
+            None => sums,
+        }
+    }
 }
 
 /// The weights of a sum over sources: a factor of the source times a factor of the target, and a

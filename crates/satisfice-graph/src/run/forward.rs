@@ -3,17 +3,17 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        LayerInput, NodeScales, RowSet, Slots, StoredSums, Target, Targets, clear_slots,
-        node_scales, query_scales, run_layer, set_slots,
+        LayerInput, NodeScales, RowSet, Slots, StoredSums, Targets, clear_slots, node_scales,
+        query_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     scale::{DegreeScale, GraphView},
-    scratch::{NONE, RESCALED, Scratch},
+    scratch::{RESCALED, Scratch},
     select::{DegreeEffects, ExactSelector, highest},
 };
 use crate::{
     Plan, Policy,
-    model::{GnnModel, Layer},
+    model::{GnnModel, Layer, apply_message},
 };
 use rayon::prelude::*;
 use satisfice_kernels::Rows;
@@ -97,7 +97,10 @@ pub(crate) struct Serving<'a> {
     pub graph: GraphView<'a>,
     /// Stored values of the levels 0 .. K-1, each `[nodes, width]`.
     pub levels: &'a [Rows<'a>],
-    /// For each layer: the kept sums over the sources of every stored node, `[nodes, width below]`.
+    /// For each layer: the kept messages of every stored node, `[nodes, message width]`; none where
+    /// the messages are the values.
+    pub messages: &'a [Option<Rows<'a>>],
+    /// For each layer: the kept sums over the sources of every stored node, `[nodes, message width]`.
     pub sums: &'a [Option<Rows<'a>>],
     /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
     pub scales: &'a [Vec<f32>],
@@ -292,35 +295,33 @@ impl Run<'_> {
             _ => Vec::new(),
         };
         set_slots(&mut scratch.slots, queries, below.nodes);
-        let more = match layer.conv.message().is_empty() {
-            true => Vec::new(),
-            false => self.more_sources(layer, targets, below.nodes.len(), scratch),
-        };
-        let messages = messages(layer, stored, &below.values, &more);
-        let scores = layer.conv.scores(&messages);
-        let values_at_hand = Rows::f32(&below.values, stored.width());
-        let slots = match below.nodes.is_empty() && more.is_empty() && rescaled.is_empty() {
+        let slots = match below.nodes.is_empty() && rescaled.is_empty() {
             true => Slots::AsStored,
             false => Slots::Map(&scratch.slots),
         };
         let h = RowSet {
             stored,
-            at_hand: values_at_hand,
+            at_hand: Rows::f32(&below.values, stored.width()),
             slots,
+        };
+        let made;
+        let messages = match serving.messages[index] {
+            None => h,
+            Some(stored) => {
+                made = make_messages(layer, &below.values, h.stored.width());
+                RowSet {
+                    stored,
+                    at_hand: Rows::f32(&made, stored.width()),
+                    slots,
+                }
+            }
         };
         let input = LayerInput {
             graph: self.serving.graph,
             batch: self.batch,
             targets,
             h,
-            messages: match layer.conv.message().is_empty() {
-                true => h,
-                false => RowSet {
-                    at_hand: message_rows(&messages, values_at_hand.len() + more.len()),
-                    ..h
-                },
-            },
-            scores: &scores,
+            messages,
             source_scales: scales.at(source, &scratch.scales, below.nodes),
             target_scales: scales.at(target, &scratch.scales, below.nodes),
             initial: RowSet {
@@ -335,42 +336,8 @@ impl Run<'_> {
         let values = run_layer(layer, &input);
         self.edges += edges;
         clear_slots(&mut scratch.slots, below.nodes);
-        clear_slots(&mut scratch.slots, &more);
         clear_slots(&mut scratch.slots, &rescaled);
         values
-    }
-
-    /// Stored nodes whose message the layer reads and whose value is not at hand, in the order in
-    /// which they get slots after the rows at hand.
-    fn more_sources(
-        &self,
-        layer: &Layer,
-        targets: Targets<'_>,
-        at_hand: usize,
-        scratch: &mut Scratch,
-    ) -> Vec<u32> {
-        let mut more = Vec::new();
-        let first = targets.queries + at_hand;
-        let mut add = |node: u32| {
-            let slot = &mut scratch.slots[node as usize];
-            if *slot == NONE {
-                *slot = (first + more.len()) as u32;
-                more.push(node);
-            }
-        };
-        for index in 0..targets.len() {
-            let stored = match targets.get(index) {
-                Target::Query(query) => self.batch.stored_into_query(query as usize),
-                Target::Stored(node) => {
-                    if layer.conv.reads_own_message() {
-                        add(node);
-                    }
-                    self.serving.graph.topology.in_neighbors(node)
-                }
-            };
-            stored.iter().for_each(|&node| add(node));
-        }
-        more
     }
 }
 
@@ -386,31 +353,13 @@ fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> 
     nodes
 }
 
-/// Rows of messages; where there are none, no row of width 1.
-fn message_rows(messages: &[f32], rows: usize) -> Rows<'_> {
-    let width = messages.len().checked_div(rows).unwrap_or(1).max(1);
-    Rows::f32(messages, width)
-}
-
-/// Messages of the values at hand, then of `more` stored nodes; nothing for a layer whose messages
-/// are the values.
-fn messages(layer: &Layer, stored: Rows<'_>, values: &[f32], more: &[u32]) -> Vec<f32> {
-    let ops = layer.conv.message();
-    if ops.is_empty() {
-        return Vec::new();
-    }
-    let width = stored.width();
-    let at_hand = values
+/// Messages of values, `[rows, width]`.
+fn make_messages(layer: &Layer, values: &[f32], width: usize) -> Vec<f32> {
+    let blocks: Vec<Vec<f32>> = values
         .par_chunks(MESSAGE_ROWS * width)
-        .map(|rows| crate::model::apply_message(ops, rows.to_vec(), width));
-    let more = more.par_chunks(MESSAGE_ROWS).map(|nodes| {
-        let mut rows = vec![0.0; nodes.len() * width];
-        for (row, &node) in rows.chunks_exact_mut(width).zip(nodes) {
-            stored.read(node as usize, row);
-        }
-        crate::model::apply_message(ops, rows, width)
-    });
-    at_hand.chain(more).collect::<Vec<_>>().concat()
+        .map(|rows| apply_message(layer.conv.message(), rows.to_vec(), width))
+        .collect();
+    blocks.concat()
 }
 
 /// Rows that one task turns into messages together.
@@ -423,25 +372,19 @@ pub(crate) struct LayerPass<'a> {
     graph: GraphView<'a>,
     initial: Rows<'a>,
     below: Rows<'a>,
-    /// Of every stored node; empty for a layer whose messages are the values.
-    messages: Vec<f32>,
-    scores: Vec<f32>,
     source_scales: Vec<f32>,
     target_scales: Vec<f32>,
     batch: QueryBatch,
 }
 
 impl<'a> LayerPass<'a> {
-    /// A pass of the layer above the values `below`; `initial` are those of level 0. All messages
-    /// of the layer are made here.
+    /// A pass of the layer above the values `below`; `initial` are those of level 0.
     pub(crate) fn new(
         layer: &'a Layer,
         graph: GraphView<'a>,
         initial: Rows<'a>,
         below: Rows<'a>,
     ) -> Self {
-        let nodes: Vec<u32> = (0..below.len() as u32).collect();
-        let messages = messages(layer, below, &[], &nodes);
         let (source, target) = layer.conv.scales();
         let scales = |scale: Option<DegreeScale>| scale.map_or(Vec::new(), |s| graph.scales(s));
         Self {
@@ -449,41 +392,47 @@ impl<'a> LayerPass<'a> {
             graph,
             initial,
             below,
-            scores: layer.conv.scores(&messages),
-            messages,
             source_scales: scales(source),
             target_scales: scales(target),
             batch: QueryBatch::empty(),
         }
     }
 
-    /// Sums over the sources of some stored nodes, `[nodes, width below]`; nothing for a layer that
+    /// Messages of some stored nodes, `[nodes, message width]`.
+    pub(crate) fn messages(&self, nodes: &[u32]) -> Vec<f32> {
+        let width = self.below.width();
+        let mut values = vec![0.0; nodes.len() * width];
+        for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
+            self.below.read(node as usize, row);
+        }
+        make_messages(self.layer, &values, width)
+    }
+
+    /// Sums over the sources of some stored nodes, `[nodes, message width]`; nothing for a layer that
     /// takes no plain sum.
-    pub(crate) fn sums(&self, nodes: &[u32]) -> Option<Vec<f32>> {
+    pub(crate) fn sums(&self, nodes: &[u32], kept: Kept<'_>) -> Option<Vec<f32>> {
         let sum = self.layer.conv.source_sum()?;
         let rows_read = AtomicU64::new(0);
-        let input = self.input(nodes, None, &rows_read);
+        let input = self.input(nodes, kept, &rows_read);
         let block = nodes.len().div_ceil(64).max(1);
-        let blocks: Vec<Vec<f32>> = (0..nodes.len())
-            .step_by(block)
-            .collect::<Vec<_>>()
+        let starts: Vec<usize> = (0..nodes.len()).step_by(block).collect();
+        let blocks: Vec<Vec<f32>> = starts
             .into_par_iter()
             .map(|start| sum.of(&input, start..nodes.len().min(start + block)))
             .collect();
         Some(blocks.concat())
     }
 
-    /// Values of some stored nodes after the layer, `[nodes, width]`; `sums` are those of every
-    /// stored node, where they are kept.
-    pub(crate) fn values(&self, nodes: &[u32], sums: Option<Rows<'_>>) -> Vec<f32> {
+    /// Values of some stored nodes after the layer, `[nodes, width]`.
+    pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
         let rows_read = AtomicU64::new(0);
-        run_layer(self.layer, &self.input(nodes, sums, &rows_read))
+        run_layer(self.layer, &self.input(nodes, kept, &rows_read))
     }
 
     fn input<'b>(
         &'b self,
         nodes: &'b [u32],
-        sums: Option<Rows<'b>>,
+        kept: Kept<'b>,
         rows_read: &'b AtomicU64,
     ) -> LayerInput<'b> {
         let stored_only = |stored: Rows<'b>| RowSet {
@@ -491,7 +440,6 @@ impl<'a> LayerPass<'a> {
             at_hand: Rows::f32(&[], stored.width()),
             slots: Slots::AsStored,
         };
-        let h = stored_only(self.below);
         let (source, target) = self.layer.conv.scales();
         LayerInput {
             graph: self.graph,
@@ -500,24 +448,25 @@ impl<'a> LayerPass<'a> {
                 queries: 0,
                 stored: nodes,
             },
-            h,
-            messages: match self.layer.conv.message().is_empty() {
-                true => h,
-                false => RowSet {
-                    at_hand: message_rows(&self.messages, self.below.len()),
-                    slots: Slots::All,
-                    ..h
-                },
-            },
-            scores: &self.scores,
+            h: stored_only(self.below),
+            messages: stored_only(kept.messages.unwrap_or(self.below)),
             source_scales: source.map(|_| node_scales(&self.source_scales, &[], &[])),
             target_scales: target.map(|_| node_scales(&self.target_scales, &[], &[])),
             initial: stored_only(self.initial),
-            sums: sums.map(|sums| StoredSums {
+            sums: kept.sums.map(|sums| StoredSums {
                 sums,
                 scales: source.map(|_| &self.source_scales[..]),
             }),
             rows_read,
         }
     }
+}
+
+/// What is kept of a layer already, of every stored node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kept<'a> {
+    /// Needed for a layer whose messages are not the values.
+    pub messages: Option<Rows<'a>>,
+    /// Read instead of summing, where they are there.
+    pub sums: Option<Rows<'a>>,
 }

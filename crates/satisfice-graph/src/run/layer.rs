@@ -49,8 +49,6 @@ pub(crate) enum Slots<'a> {
     AsStored,
     /// By slot among the rows at hand, as stored where there is none.
     Map(&'a [u32]),
-    /// All rows are at hand, by node.
-    All,
 }
 
 /// Values of nodes at one level: stored rows, and rows at hand: of the queries, then of stored
@@ -69,9 +67,8 @@ impl RowSet<'_> {
             (Target::Query(query), _) => query,
             (Target::Stored(_), Slots::AsStored) => NONE,
             (Target::Stored(node), Slots::Map(slots)) => slots[node as usize],
-            (Target::Stored(node), Slots::All) => node,
         };
-        // Slots may name rows that only another set of the same layer holds.
+        // A slot that is no row says something else of the node.
         ((slot as usize) < self.at_hand.len()).then_some(slot)
     }
 
@@ -148,8 +145,6 @@ pub(crate) struct LayerInput<'a> {
     pub h: RowSet<'a>,
     /// What sources send: `h`, or rows made of it.
     pub messages: RowSet<'a>,
-    /// Attention scores of the messages at hand, `[rows, heads]`; empty where there are none.
-    pub scores: &'a [f32],
     pub source_scales: Option<NodeScales<'a>>,
     pub target_scales: Option<NodeScales<'a>>,
     /// Where they are kept: sums that only need to be brought up to date.
@@ -172,7 +167,6 @@ impl LayerInput<'_> {
             .filter(|&source| source != own_stored);
         match self.messages.slots {
             Slots::AsStored => sources.stored.extend(stored),
-            Slots::All => sources.at_hand.extend(stored),
             Slots::Map(slots) => {
                 let rows = self.messages.at_hand.len() as u32;
                 for source in stored {
@@ -248,6 +242,11 @@ impl LayerInput<'_> {
     /// Values of the level below of some targets, `[targets, width]`.
     pub(crate) fn own_rows(&self, range: Range<usize>) -> Vec<f32> {
         read_rows(&self.h, self.targets, range)
+    }
+
+    /// Messages of some targets themselves, `[targets, message width]`.
+    pub(crate) fn own_messages(&self, range: Range<usize>) -> Vec<f32> {
+        read_rows(&self.messages, self.targets, range)
     }
 
     /// Values before the first layer of some targets, `[targets, width]`.

@@ -1,7 +1,7 @@
 //! The plans against a whole pass over the graph with the queries attached.
 
 use super::{
-    Attachment, Direction, EdgeRules, GraphView, LayerPass, QueryBatch, ScratchPool, Serving,
+    Attachment, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch, ScratchPool, Serving,
 };
 use crate::{Framework, GnnModel, ModelConfig, Plan, RequestLimits};
 use proptest::prelude::*;
@@ -68,11 +68,31 @@ fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32
     for layer in 0..model.layers() {
         let initial = Rows::f32(&levels[0], model.level_width(0));
         let below = Rows::f32(&levels[layer], model.level_width(layer));
-        let values =
-            LayerPass::new(&model.layers[layer], graph, initial, below).values(&nodes, None);
+        let pass = LayerPass::new(&model.layers[layer], graph, initial, below);
+        let messages = messages(model, layer, &pass, &nodes);
+        let kept = Kept {
+            messages: rows(messages.as_ref(), model.message_width(layer + 1)),
+            sums: None,
+        };
+        let values = pass.values(&nodes, kept);
         levels.push(values);
     }
     levels
+}
+
+/// Messages of some stored nodes in a layer (from 0), where they are not the values.
+fn messages(
+    model: &GnnModel,
+    layer: usize,
+    pass: &LayerPass<'_>,
+    nodes: &[u32],
+) -> Option<Vec<f32>> {
+    let made = !model.layers[layer].conv.message().is_empty();
+    made.then(|| pass.messages(nodes))
+}
+
+fn rows(values: Option<&Vec<f32>>, width: usize) -> Option<Rows<'_>> {
+    values.map(|values| Rows::f32(values, width))
 }
 
 fn answer(
@@ -88,15 +108,25 @@ fn answer(
         .map(|level| Rows::f32(&values[level], model.level_width(level)))
         .collect();
     let nodes: Vec<u32> = (0..view.topology.nodes() as u32).collect();
-    let kept: Vec<Option<Vec<f32>>> = (0..model.layers())
+    let kept: Vec<_> = (0..model.layers())
         .map(|layer| {
-            LayerPass::new(&model.layers[layer], view, levels[0], levels[layer]).sums(&nodes)
+            let pass = LayerPass::new(&model.layers[layer], view, levels[0], levels[layer]);
+            let messages = messages(model, layer, &pass, &nodes);
+            let kept = Kept {
+                messages: rows(messages.as_ref(), model.message_width(layer + 1)),
+                sums: None,
+            };
+            let sums = pass.sums(&nodes, kept);
+            (messages, sums, model.message_width(layer + 1))
         })
         .collect();
-    let sums: Vec<Option<Rows<'_>>> = kept
+    let messages: Vec<_> = kept
         .iter()
-        .zip(&levels)
-        .map(|(sums, below)| sums.as_ref().map(|sums| Rows::f32(sums, below.width())))
+        .map(|(m, _, width)| rows(m.as_ref(), *width))
+        .collect();
+    let sums: Vec<_> = kept
+        .iter()
+        .map(|(_, s, width)| rows(s.as_ref(), *width))
         .collect();
     let pool = ScratchPool::new(view, model.scales());
     plans
@@ -107,6 +137,7 @@ fn answer(
                     model,
                     graph: view,
                     levels: &levels,
+                    messages: &messages,
                     sums,
                     scales: pool.scales(),
                 };

@@ -9,7 +9,7 @@ use crate::{
     },
     run::{LayerInput, Sources, Target},
 };
-use satisfice_kernels::gather_weighted;
+use satisfice_kernels::{Rows, gather_weighted};
 use std::ops::Range;
 
 /// `Σ_s softmax_s(e_st) W x_s`, one softmax a head.
@@ -193,37 +193,30 @@ impl Attention {
         }
     }
 
-    /// Logits of the edges from messages at hand to one target, `[edges, heads]`.
-    fn edge_logits(
-        &self,
-        input: &LayerInput<'_>,
-        edges: &[u32],
-        own: &[f32],
-        logits: &mut Vec<f32>,
-    ) {
-        logits.clear();
-        logits.resize(edges.len() * self.heads, 0.0);
-        match &self.logits {
-            Logits::Separate { target, .. } => {
-                let mut target_scores = vec![0.0; self.heads];
-                self.head_dots(target, own, &mut target_scores);
-                for (logits, &edge) in logits.chunks_exact_mut(self.heads).zip(edges) {
-                    let scores = &input.scores[edge as usize * self.heads..][..self.heads];
-                    for ((logit, s), t) in logits.iter_mut().zip(scores).zip(&target_scores) {
-                        *logit = leaky_relu(s + t, self.negative_slope);
-                    }
+    /// Logits of the edges from some messages to one target, appended to `logits`, `[edges, heads]`.
+    /// `own` is what the target itself brings to them.
+    fn edge_logits(&self, messages: Rows<'_>, edges: &[u32], own: &[f32], logits: &mut Vec<f32>) {
+        let mut row = vec![0.0; own.len()];
+        let mut dots = vec![0.0; self.heads];
+        for &edge in edges {
+            messages.read(edge as usize, &mut row);
+            match &self.logits {
+                Logits::Separate { source, target } => {
+                    self.head_dots(source, &row, &mut dots);
+                    let mut of_target = vec![0.0; self.heads];
+                    self.head_dots(target, own, &mut of_target);
+                    dots.iter_mut().zip(of_target).for_each(|(s, t)| {
+                        *s = leaky_relu(*s + t, self.negative_slope);
+                    });
                 }
-            }
-            Logits::Joint { attention, .. } => {
-                let mut joint = vec![0.0; own.len()];
-                for (logits, &edge) in logits.chunks_exact_mut(self.heads).zip(edges) {
-                    input.messages.at_hand.read(edge as usize, &mut joint);
-                    for (v, x) in joint.iter_mut().zip(own) {
+                Logits::Joint { attention, .. } => {
+                    row.iter_mut().zip(own).for_each(|(v, x)| {
                         *v = leaky_relu(*v + x, self.negative_slope);
-                    }
-                    self.head_dots(attention, &joint, logits);
+                    });
+                    self.head_dots(attention, &row, &mut dots);
                 }
             }
+            logits.extend_from_slice(&dots);
         }
     }
 
@@ -249,12 +242,7 @@ impl Attention {
         {
             return linear.apply(own);
         }
-        let width = self.heads * self.channels;
-        let mut rows = vec![0.0; range.len() * width];
-        for (row, index) in rows.chunks_exact_mut(width).zip(range) {
-            input.messages.read(input.targets.get(index), row);
-        }
-        rows
+        input.own_messages(range)
     }
 }
 
@@ -268,25 +256,6 @@ impl Convolution for Attention {
 
     fn message(&self) -> &[RowOp] {
         &self.message
-    }
-
-    fn reads_own_message(&self) -> bool {
-        true
-    }
-
-    fn scores(&self, messages: &[f32]) -> Vec<f32> {
-        let Logits::Separate { source, .. } = &self.logits else {
-            return Vec::new();
-        };
-        let width = self.heads * self.channels;
-        let mut scores = vec![0.0; messages.len() / width * self.heads];
-        for (scores, row) in scores
-            .chunks_exact_mut(self.heads)
-            .zip(messages.chunks_exact(width))
-        {
-            self.head_dots(source, row, scores);
-        }
-        scores
     }
 
     fn compute(
@@ -307,30 +276,24 @@ impl Convolution for Attention {
         {
             let target = input.targets.get(index);
             input.sources(target, self.self_loops, sources);
-            debug_assert!(sources.stored.is_empty(), "messages are at hand");
             if self.self_loops {
-                sources.at_hand.push(own_slot(input, target));
+                match (input.messages.slot(target), target) {
+                    (None, Target::Stored(node)) => sources.stored.push(node),
+                    (Some(slot), _) | (None, Target::Query(slot)) => sources.at_hand.push(slot),
+                }
             }
             input.count_rows(sources.len());
-            self.edge_logits(input, &sources.at_hand, target_row, &mut logits);
+            logits.clear();
+            let (stored, at_hand) = (input.messages.stored, input.messages.at_hand);
+            self.edge_logits(stored, &sources.stored, target_row, &mut logits);
+            self.edge_logits(at_hand, &sources.at_hand, target_row, &mut logits);
             self.softmax(&mut logits);
-            gather_weighted(
-                input.messages.at_hand,
-                &sources.at_hand,
-                &logits,
-                self.heads,
-                sum,
-            );
+            let (of_stored, of_at_hand) = logits.split_at(sources.stored.len() * self.heads);
+            gather_weighted(stored, &sources.stored, of_stored, self.heads, sum);
+            gather_weighted(at_hand, &sources.at_hand, of_at_hand, self.heads, sum);
         }
         self.finish.apply(sums, &own, self.heads, self.channels)
     }
-}
-
-fn own_slot(input: &LayerInput<'_>, target: Target) -> u32 {
-    input
-        .messages
-        .slot(target)
-        .expect("invariant: a layer that reads its targets' messages has them at hand")
 }
 
 impl Finish {

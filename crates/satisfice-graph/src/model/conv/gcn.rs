@@ -1,7 +1,13 @@
-use super::{Convolution, Propagation, SourceSum};
+use super::{Convolution, Propagation, SourceSum, SummedLinear};
 use crate::{
     GraphError,
-    model::{config::GcnConfig, config::Norm, linear::Linear, weights::Weights},
+    model::{
+        config::GcnConfig,
+        config::Norm,
+        linear::{Linear, add_bias},
+        row_op::RowOp,
+        weights::Weights,
+    },
     run::{DegreeScale, LayerInput, Sources},
 };
 use std::ops::Range;
@@ -12,7 +18,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(crate) struct Gcn {
     propagation: Propagation,
-    linear: Linear,
+    linear: SummedLinear,
+    bias: Option<Vec<f32>>,
 }
 
 impl Gcn {
@@ -49,7 +56,8 @@ impl Gcn {
         };
         Ok(Self {
             propagation: propagation(config.norm, config.self_loops, config.self_loop_weight),
-            linear: Linear::new(weight, bias, inputs, out),
+            linear: SummedLinear::new(Linear::new(weight, None, inputs, out)),
+            bias,
         })
     }
 }
@@ -90,7 +98,11 @@ pub(crate) fn propagation(norm: Norm, self_loops: Option<bool>, weight: f32) -> 
 
 impl Convolution for Gcn {
     fn width(&self) -> usize {
-        self.linear.outputs()
+        self.linear.outputs
+    }
+
+    fn message(&self) -> &[RowOp] {
+        &self.linear.message
     }
 
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
@@ -111,7 +123,11 @@ impl Convolution for Gcn {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32> {
-        self.linear
-            .apply(&self.propagation.compute(input, range, sources))
+        let sums = self.propagation.compute(input, range, sources);
+        let mut out = self.linear.finish(sums);
+        if let Some(bias) = &self.bias {
+            add_bias(bias, &mut out);
+        }
+        out
     }
 }

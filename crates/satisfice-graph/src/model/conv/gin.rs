@@ -24,7 +24,7 @@ impl Convolution for Gin {
     }
 
     fn source_sum(&self) -> Option<SourceSum> {
-        reduced_sum(self.reduce, &[])
+        reduced_sum(self.reduce)
     }
 
     fn averages(&self) -> bool {

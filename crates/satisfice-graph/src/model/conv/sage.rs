@@ -1,4 +1,4 @@
-use super::{Convolution, Reduce, SourceSum, aggregate, reduced_sum};
+use super::{Convolution, Reduce, SourceSum, SummedLinear, aggregate, reduced_sum};
 use crate::{
     GraphError,
     model::{
@@ -19,11 +19,28 @@ pub(crate) struct Sage {
     reduce: Reduce,
     /// DGL's `gcn`: the target counts as one more source of a mean.
     includes_own: bool,
-    message: Vec<RowOp>,
-    neighbors: Linear,
+    neighbors: Neighbors,
     root: Option<Linear>,
     bias: Option<Vec<f32>>,
     normalize: bool,
+}
+
+/// What becomes of the neighbours' values.
+#[derive(Debug)]
+enum Neighbors {
+    /// A linear map of their sum or mean.
+    Summed(SummedLinear),
+    /// A linear map of what their messages are reduced to.
+    Reduced { message: Vec<RowOp>, linear: Linear },
+}
+
+impl Neighbors {
+    fn new(reduce: Reduce, message: Vec<RowOp>, linear: Linear) -> Self {
+        match reduce == Reduce::Max || !message.is_empty() {
+            true => Self::Reduced { message, linear },
+            false => Self::Summed(SummedLinear::new(linear)),
+        }
+    }
 }
 
 impl Sage {
@@ -42,13 +59,18 @@ impl Sage {
             true => Some(Linear::take(weights, &prefix("lin_r"), inputs, out, false)?),
             false => None,
         };
+        let reduce = reduce(config.aggregator);
+        let linear = Linear::take(weights, &prefix("lin_l"), inputs, out, false)?;
+        let bias = match config.bias {
+            true => Some(weights.take(tensors, "lin_l.bias", &[out])?),
+            false => None,
+        };
         Ok(Self {
-            reduce: reduce(config.aggregator),
+            reduce,
             includes_own: false,
-            message,
-            neighbors: Linear::take(weights, &prefix("lin_l"), inputs, out, config.bias)?,
+            neighbors: Neighbors::new(reduce, message, linear),
             root,
-            bias: None,
+            bias,
             normalize: config.normalize,
         })
     }
@@ -88,11 +110,12 @@ impl Sage {
             true => Some(weights.take(tensors, "bias", &[out])?),
             false => None,
         };
+        let reduce = reduce(config.aggregator);
+        let linear = Linear::take(weights, &prefix("fc_neigh"), inputs, out, false)?;
         Ok(Self {
-            reduce: reduce(config.aggregator),
+            reduce,
             includes_own: gcn,
-            message,
-            neighbors: Linear::take(weights, &prefix("fc_neigh"), inputs, out, false)?,
+            neighbors: Neighbors::new(reduce, message, linear),
             root,
             bias,
             normalize: config.normalize,
@@ -105,7 +128,7 @@ impl Sage {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32> {
-        let own = input.own_rows(range.clone());
+        let own = input.own_messages(range.clone());
         let mut rows = aggregate(input, range.clone(), Reduce::Sum, sources);
         let width = rows.len() / range.len();
         for ((row, own), index) in rows
@@ -136,15 +159,21 @@ fn reduce(aggregator: Aggregator) -> Reduce {
 
 impl Convolution for Sage {
     fn width(&self) -> usize {
-        self.neighbors.outputs()
+        match &self.neighbors {
+            Neighbors::Summed(linear) => linear.outputs,
+            Neighbors::Reduced { linear, .. } => linear.outputs(),
+        }
     }
 
     fn message(&self) -> &[RowOp] {
-        &self.message
+        match &self.neighbors {
+            Neighbors::Summed(linear) => &linear.message,
+            Neighbors::Reduced { message, .. } => message,
+        }
     }
 
     fn source_sum(&self) -> Option<SourceSum> {
-        reduced_sum(self.reduce, &self.message)
+        reduced_sum(self.reduce)
     }
 
     fn averages(&self) -> bool {
@@ -161,7 +190,10 @@ impl Convolution for Sage {
             true => Self::mean_with_own(input, range.clone(), sources),
             false => aggregate(input, range.clone(), self.reduce, sources),
         };
-        let mut out = self.neighbors.apply(&rows);
+        let mut out = match &self.neighbors {
+            Neighbors::Summed(linear) => linear.finish(rows),
+            Neighbors::Reduced { linear, .. } => linear.apply(&rows),
+        };
         if let Some(root) = &self.root {
             root.add_to(&input.own_rows(range), &mut out);
         }
