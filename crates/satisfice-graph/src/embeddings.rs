@@ -1,19 +1,11 @@
 //! Values of every stored node after each layer, computed once and kept.
 
-use crate::{
-    GraphError, ModelDir,
-    model::GnnModel,
-    run::{GraphView, Kept, LayerPass},
-};
-use bytemuck::cast_slice;
-use half::{f16, slice::HalfFloatSliceExt};
+use crate::{GraphError, ModelDir, model::GnnModel, run::GraphView};
 use satisfice_kernels::Rows;
-use satisfice_store::{
-    Check, DType, FileRecord, GraphStore, Progress, TensorFile, TensorSpec, TensorWriter,
-};
+use satisfice_store::{Check, FileRecord, GraphStore, TensorFile};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +23,7 @@ const FORMAT: u32 = 1;
 
 /// One kept table, `[nodes, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Table {
+pub(crate) enum Table {
     /// Values after a layer; of level 0, before the first.
     Values(usize),
     /// What each node sends as a source of a layer, where that is not its value.
@@ -44,7 +36,7 @@ impl Table {
     /// All tables of a model in the order in which they are computed: values of level 0 where they
     /// are not the features; then of each layer its messages, where they are not the values below,
     /// and, but for the last layer, its sums, where wanted and where it has some, and its values.
-    fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
+    pub(crate) fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
         let mut tables = Vec::new();
         if model.has_input() {
             tables.push(Self::Values(0));
@@ -65,7 +57,7 @@ impl Table {
         tables
     }
 
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Values(level) => format!("h{level}"),
             Self::Messages(layer) => format!("m{layer}"),
@@ -74,7 +66,7 @@ impl Table {
     }
 
     /// Name of the tensor in its file.
-    fn tensor(self) -> &'static str {
+    pub(crate) fn tensor(self) -> &'static str {
         match self {
             Self::Values(_) => "h",
             Self::Messages(_) => "m",
@@ -82,18 +74,18 @@ impl Table {
         }
     }
 
-    fn width(self, model: &GnnModel) -> usize {
+    pub(crate) fn width(self, model: &GnnModel) -> usize {
         match self {
             Self::Values(level) => model.level_width(level),
             Self::Messages(layer) | Self::Sums(layer) => model.message_width(layer),
         }
     }
 
-    fn path(self, dir: &Path) -> PathBuf {
+    pub(crate) fn path(self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.safetensors", self.name()))
     }
 
-    fn open(self, dir: &Path) -> Result<OpenTable, GraphError> {
+    pub(crate) fn open(self, dir: &Path) -> Result<OpenTable, GraphError> {
         Ok(OpenTable {
             table: self,
             file: TensorFile::open(&self.path(dir))?,
@@ -103,13 +95,13 @@ impl Table {
 
 /// A kept table, mapped.
 #[derive(Debug)]
-struct OpenTable {
+pub(crate) struct OpenTable {
     table: Table,
     file: TensorFile,
 }
 
 impl OpenTable {
-    fn rows(&self) -> Result<Rows<'_>, GraphError> {
+    pub(crate) fn rows(&self) -> Result<Rows<'_>, GraphError> {
         Ok(self.file.rows(self.table.tensor())?)
     }
 }
@@ -117,24 +109,35 @@ impl OpenTable {
 /// `embeddings/manifest.toml`: what is there, and what it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
-    format: u32,
+pub(crate) struct Manifest {
+    pub format: u32,
     /// Fingerprint of the graph store.
-    store: String,
+    pub store: String,
     /// Fingerprint of the weights and layers.
-    model: String,
-    precision: Precision,
+    pub model: String,
+    pub precision: Precision,
     /// The finished tables, in the order in which they were computed.
     #[serde(default)]
-    tables: Vec<FileRecord>,
+    pub tables: Vec<FileRecord>,
 }
 
 impl Manifest {
+    /// With no table yet.
+    pub(crate) fn new(store: String, model: String, precision: Precision) -> Self {
+        Self {
+            format: FORMAT,
+            store,
+            model,
+            precision,
+            tables: Vec::new(),
+        }
+    }
+
     fn path(dir: &Path) -> PathBuf {
         dir.join("manifest.toml")
     }
 
-    fn read(dir: &Path) -> Result<Self, GraphError> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, GraphError> {
         let path = Self::path(dir);
         let text = fs::read_to_string(&path).map_err(|e| GraphError::Embeddings {
             path: dir.to_owned(),
@@ -154,13 +157,13 @@ impl Manifest {
         }
     }
 
-    fn table(&self, table: Table) -> Option<&FileRecord> {
+    pub(crate) fn table(&self, table: Table) -> Option<&FileRecord> {
         let name = format!("{}.safetensors", table.name());
         self.tables.iter().find(|file| file.name == name)
     }
 
     /// Replaces the file as a whole: a kill leaves the old one or the new one.
-    fn write(&self, dir: &Path) -> Result<(), GraphError> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), GraphError> {
         let path = Self::path(dir);
         let partial = path.with_extension("partial");
         let text = toml::to_string(self).map_err(|e| GraphError::Embeddings {
@@ -174,127 +177,6 @@ impl Manifest {
     }
 }
 
-/// What to keep, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PrecomputeOptions {
-    /// Precision of the values.
-    pub precision: Precision,
-    /// Whether each node's sum over its sources is kept too, in f32: recomputation then reads what
-    /// changed instead of every source.
-    pub sums: bool,
-}
-
-impl Default for PrecomputeOptions {
-    fn default() -> Self {
-        Self {
-            precision: Precision::F32,
-            sums: true,
-        }
-    }
-}
-
-/// What a precomputation did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PrecomputeSummary {
-    /// Tables computed now: `h1` holds the values after layer 1, `m1` and `s1` the messages and sums that
-    /// went into them.
-    pub computed: Vec<String>,
-    /// Tables that an earlier run had finished, checked and kept.
-    pub kept: Vec<String>,
-    /// Bytes of all tables on disk.
-    pub bytes: u64,
-}
-
-/// Computes the embeddings of every stored node, layer by layer, on all cores, and writes each
-/// table when it is whole. Tables that an interrupted run has finished are kept when they belong to
-/// the same graph, weights, layers and precision; anything else there is replaced.
-///
-/// Memory: the tables read are mapped; a chunk of the table written is held.
-///
-/// # Errors
-/// [`GraphError`], with the file or tensor at fault.
-pub fn precompute(
-    model_dir: &ModelDir,
-    model: &GnnModel,
-    store: &GraphStore,
-    options: PrecomputeOptions,
-    progress: &dyn Progress,
-) -> Result<PrecomputeSummary, GraphError> {
-    check_features(model, store, model_dir)?;
-    let dir = model_dir.embeddings_path();
-    fs::create_dir_all(&dir).map_err(|source| GraphError::Io {
-        path: dir.clone(),
-        source,
-    })?;
-    let mut manifest = Manifest {
-        format: FORMAT,
-        store: store.fingerprint(),
-        model: model_dir.fingerprint()?,
-        precision: options.precision,
-        tables: Vec::new(),
-    };
-    let wanted = Table::all(model, options.sums);
-    manifest.tables = finished_tables(&dir, &manifest, &wanted);
-    let kept = manifest.tables.len();
-    let loops: Vec<(u32, u32)> = store.self_loops().collect();
-    let mut pass = Pass {
-        dir: &dir,
-        model,
-        store,
-        graph: graph_view(store, &loops),
-        options,
-        progress,
-        finished: wanted[..kept].to_vec(),
-    };
-    manifest.write(&dir)?;
-    for &table in &wanted[kept..] {
-        manifest.tables.push(pass.compute(table)?);
-        manifest.write(&dir)?;
-        pass.finished.push(table);
-    }
-    for table in Table::all(model, true) {
-        if !wanted.contains(&table) {
-            remove_if_there(&table.path(&dir))?;
-        }
-    }
-    let names = |tables: &[Table]| tables.iter().map(|table| table.name()).collect();
-    Ok(PrecomputeSummary {
-        computed: names(&wanted[kept..]),
-        kept: names(&wanted[..kept]),
-        bytes: manifest.tables.iter().map(|file| file.bytes).sum(),
-    })
-}
-
-fn remove_if_there(path: &Path) -> Result<(), GraphError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(GraphError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Of the tables wanted, the first ones that a run with the same manifest has finished and that are
-/// whole.
-fn finished_tables(dir: &Path, manifest: &Manifest, wanted: &[Table]) -> Vec<FileRecord> {
-    let Ok(found) = Manifest::read(dir) else {
-        return Vec::new();
-    };
-    let same = Manifest {
-        tables: Vec::new(),
-        ..found.clone()
-    } == *manifest;
-    let tables = wanted.iter().map_while(|table| found.table(*table));
-    match same {
-        true => tables
-            .take_while(|file| file.verify(dir).is_ok())
-            .cloned()
-            .collect(),
-        false => Vec::new(),
-    }
-}
-
 /// The stored graph as the layers read it.
 pub(crate) fn graph_view<'a>(store: &'a GraphStore, loops: &'a [(u32, u32)]) -> GraphView<'a> {
     GraphView {
@@ -304,7 +186,7 @@ pub(crate) fn graph_view<'a>(store: &'a GraphStore, loops: &'a [(u32, u32)]) -> 
     }
 }
 
-fn check_features(
+pub(crate) fn check_features(
     model: &GnnModel,
     store: &GraphStore,
     model_dir: &ModelDir,
@@ -321,135 +203,6 @@ fn check_features(
             store.features().width()
         ),
     })
-}
-
-/// One pass over the stored graph.
-struct Pass<'a> {
-    dir: &'a Path,
-    model: &'a GnnModel,
-    store: &'a GraphStore,
-    graph: GraphView<'a>,
-    options: PrecomputeOptions,
-    progress: &'a dyn Progress,
-    /// The tables that are there.
-    finished: Vec<Table>,
-}
-
-/// Stored nodes computed between two writes.
-const CHUNK_NODES: usize = 16_384;
-
-impl Pass<'_> {
-    /// Computes and writes a table.
-    fn compute(&self, table: Table) -> Result<FileRecord, GraphError> {
-        let nodes = self.store.nodes();
-        let dtype = match (table, self.options.precision) {
-            (Table::Values(_) | Table::Messages(_), Precision::F16) => DType::F16,
-            _ => DType::F32,
-        };
-        let shape = vec![nodes, table.width(self.model)];
-        let spec = TensorSpec::new(table.tensor(), dtype, shape);
-        let mut writer = TensorWriter::create(&table.path(self.dir), &[spec])?;
-        let task = match table {
-            Table::Values(level) => format!("layer {level} of {}", self.model.layers() - 1),
-            Table::Messages(layer) => format!("messages of layer {layer}"),
-            Table::Sums(layer) => format!("sums of layer {layer}"),
-        };
-        self.progress.start(&task, Some(nodes as u64));
-        let mut write = |values: &[f32], nodes: usize| -> Result<(), GraphError> {
-            append(&mut writer, dtype, values)?;
-            self.progress.advance(nodes as u64);
-            Ok(())
-        };
-        match table {
-            Table::Values(0) => self.input(&mut write)?,
-            Table::Values(layer) => self.with_layer(layer, |pass, kept, nodes| {
-                write(&pass.values(nodes, kept), nodes.len())
-            })?,
-            Table::Messages(layer) => self.with_layer(layer, |pass, _, nodes| {
-                write(&pass.messages(nodes), nodes.len())
-            })?,
-            Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
-                let sums = pass.sums(nodes, kept).unwrap_or_default();
-                write(&sums, nodes.len())
-            })?,
-        }
-        self.progress.finish();
-        Ok(writer.finish()?)
-    }
-
-    fn input(&self, write: &mut Write<'_>) -> Result<(), GraphError> {
-        let features = self.store.features();
-        for nodes in chunks(self.store.nodes()) {
-            let mut rows = vec![0.0; nodes.len() * features.width()];
-            for (row, &node) in rows.chunks_exact_mut(features.width()).zip(&nodes) {
-                features.read(node as usize, row);
-            }
-            write(&self.model.apply_input(rows), nodes.len())?;
-        }
-        Ok(())
-    }
-
-    /// Goes over all stored nodes, chunk by chunk, with a layer and what is kept of it already.
-    fn with_layer(
-        &self,
-        layer: usize,
-        mut chunk: impl FnMut(&LayerPass<'_>, Kept<'_>, &[u32]) -> Result<(), GraphError>,
-    ) -> Result<(), GraphError> {
-        let values = |level: usize| match level == 0 && !self.model.has_input() {
-            true => Ok(None),
-            false => Table::Values(level).open(self.dir).map(Some),
-        };
-        let (initial, below) = (values(0)?, values(layer - 1)?);
-        let initial = self.rows(initial.as_ref())?;
-        let below = self.rows(below.as_ref())?;
-        let messages = self.open_kept(Table::Messages(layer))?;
-        let sums = self.open_kept(Table::Sums(layer))?;
-        let kept = Kept {
-            messages: messages.as_ref().map(OpenTable::rows).transpose()?,
-            sums: sums.as_ref().map(OpenTable::rows).transpose()?,
-        };
-        let pass = LayerPass::new(&self.model.layers[layer - 1], self.graph, initial, below);
-        for nodes in chunks(self.store.nodes()) {
-            chunk(&pass, kept, &nodes)?;
-        }
-        Ok(())
-    }
-
-    /// A table of the model that this run, or the one that it goes on from, has finished.
-    fn open_kept(&self, table: Table) -> Result<Option<OpenTable>, GraphError> {
-        match self.finished.contains(&table) {
-            true => table.open(self.dir).map(Some),
-            false => Ok(None),
-        }
-    }
-
-    /// The rows of a table, or the features.
-    fn rows<'r>(&'r self, table: Option<&'r OpenTable>) -> Result<Rows<'r>, GraphError> {
-        match table {
-            Some(table) => table.rows(),
-            None => Ok(self.store.features()),
-        }
-    }
-}
-
-/// Takes the values of some more nodes, and how many nodes.
-type Write<'a> = dyn FnMut(&[f32], usize) -> Result<(), GraphError> + 'a;
-
-fn append(writer: &mut TensorWriter, dtype: DType, values: &[f32]) -> Result<(), GraphError> {
-    if dtype == DType::F16 {
-        let mut halves = vec![f16::ZERO; values.len()];
-        halves.convert_from_f32_slice(values);
-        writer.append(cast_slice(&halves))?;
-    } else {
-        writer.append(cast_slice(values))?;
-    }
-    Ok(())
-}
-
-fn chunks(nodes: usize) -> impl Iterator<Item = Vec<u32>> {
-    (0..nodes)
-        .step_by(CHUNK_NODES)
-        .map(move |start| (start as u32..nodes.min(start + CHUNK_NODES) as u32).collect())
 }
 
 /// All tables that a model reads while it serves.

@@ -10,12 +10,14 @@ mod error;
 mod model;
 mod model_dir;
 mod plan;
+mod precompute;
 mod run;
 
-pub use embeddings::{Precision, PrecomputeOptions, PrecomputeSummary, precompute};
+pub use embeddings::Precision;
 pub use engine::{GraphEngine, argmax};
 pub use error::GraphError;
 pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};
 pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};
+pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
 pub use run::{Answer, Attachment, Direction, EdgeRules, QueryBatch, StageTimes};

@@ -23,10 +23,7 @@ impl Linear {
         bias: bool,
     ) -> Result<Self, GraphError> {
         let weight = weights.take(prefix, "weight", &[outputs, inputs])?;
-        let bias = match bias {
-            true => Some(weights.take(prefix, "bias", &[outputs])?),
-            false => None,
-        };
+        let bias = weights.take_if(bias, prefix, "bias", &[outputs])?;
         Ok(Self::new(weight, bias, inputs, outputs))
     }
 

@@ -87,6 +87,17 @@ impl Weights {
         }
     }
 
+    /// Takes `prefix.name` where `wanted`.
+    pub(crate) fn take_if(
+        &self,
+        wanted: bool,
+        prefix: &str,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Option<Vec<f32>>, GraphError> {
+        wanted.then(|| self.take(prefix, name, shape)).transpose()
+    }
+
     /// Takes `prefix.name`, kept as `[in, out]`, as `[out, in]`.
     pub(crate) fn take_transposed(
         &self,

@@ -66,110 +66,110 @@ enum Residual {
     Linear(Linear),
 }
 
+/// `W` of the sources, and the logits that go with it.
+type Scored = (Linear, Logits);
+
+/// Takes `W` and the two halves of the attention vector by their names.
+fn take_separate(
+    weights: &Weights,
+    tensors: &str,
+    [lin, source, target]: [&str; 3],
+    heads: usize,
+    (inputs, channels): (usize, usize),
+) -> Result<Scored, GraphError> {
+    let (width, shape) = (heads * channels, [heads, channels]);
+    let lin = Linear::take(weights, &format!("{tensors}.{lin}"), inputs, width, false)?;
+    let logits = Logits::Separate {
+        source: weights.take(tensors, source, &shape)?,
+        target: weights.take(tensors, target, &shape)?,
+    };
+    Ok((lin, logits))
+}
+
+/// Takes `W_s`, `W_t` and the attention vector by their names.
+fn take_joint(
+    weights: &Weights,
+    tensors: &str,
+    [source, target, attention]: [&str; 3],
+    config: &GatConfig,
+    (inputs, channels): (usize, usize),
+) -> Result<Scored, GraphError> {
+    let width = config.heads * channels;
+    let take = |name: &str| {
+        let prefix = format!("{tensors}.{name}");
+        Linear::take(weights, &prefix, inputs, width, config.bias)
+    };
+    let source = take(source)?;
+    let target = match config.share_weights {
+        true => None,
+        false => Some(take(target)?),
+    };
+    let attention = weights.take(tensors, attention, &[config.heads, channels])?;
+    Ok((source, Logits::Joint { attention, target }))
+}
+
 impl Attention {
     pub(crate) fn gat_pyg(
         weights: &Weights,
         tensors: &str,
         config: &GatConfig,
-        (inputs, channels): (usize, usize),
+        widths: (usize, usize),
     ) -> Result<Self, GraphError> {
-        let width = config.heads * channels;
         // A copy of `lin.weight` under another name (PyG before 2.5).
         if weights.has(tensors, "lin_dst.weight") {
-            weights.take(tensors, "lin_dst.weight", &[width, inputs])?;
+            let shape = [config.heads * widths.1, widths.0];
+            weights.take(tensors, "lin_dst.weight", &shape)?;
         }
-        let lin = Linear::take(weights, &format!("{tensors}.lin"), inputs, width, false)?;
-        let shape = [config.heads, channels];
-        let logits = Logits::Separate {
-            source: weights.take(tensors, "att_src", &shape)?,
-            target: weights.take(tensors, "att_dst", &shape)?,
-        };
-        let finish = Finish::pyg(weights, tensors, config, (inputs, channels))?;
-        Ok(Self::new(config, channels, lin, logits, finish))
+        let names = ["lin", "att_src", "att_dst"];
+        let scored = take_separate(weights, tensors, names, config.heads, widths)?;
+        let finish = Finish::pyg(weights, tensors, config, widths)?;
+        Ok(Self::new(config, widths.1, scored, finish))
     }
 
     pub(crate) fn gatv2_pyg(
         weights: &Weights,
         tensors: &str,
         config: &GatConfig,
-        (inputs, channels): (usize, usize),
+        widths: (usize, usize),
     ) -> Result<Self, GraphError> {
-        let width = config.heads * channels;
-        let take = |name: &str| {
-            Linear::take(
-                weights,
-                &format!("{tensors}.{name}"),
-                inputs,
-                width,
-                config.bias,
-            )
-        };
-        let source = take("lin_l")?;
-        let target = match config.share_weights {
-            true => None,
-            false => Some(take("lin_r")?),
-        };
-        let attention = weights.take(tensors, "att", &[config.heads, channels])?;
-        let logits = Logits::Joint { attention, target };
-        let finish = Finish::pyg(weights, tensors, config, (inputs, channels))?;
-        Ok(Self::new(config, channels, source, logits, finish))
+        let scored = take_joint(weights, tensors, ["lin_l", "lin_r", "att"], config, widths)?;
+        let finish = Finish::pyg(weights, tensors, config, widths)?;
+        Ok(Self::new(config, widths.1, scored, finish))
     }
 
     pub(crate) fn gat_dgl(
         weights: &Weights,
         tensors: &str,
         config: &GatConfig,
-        (inputs, channels): (usize, usize),
+        widths: (usize, usize),
     ) -> Result<Self, GraphError> {
-        let width = config.heads * channels;
-        let fc = Linear::take(weights, &format!("{tensors}.fc"), inputs, width, false)?;
-        let shape = [config.heads, channels];
-        let logits = Logits::Separate {
-            source: weights.take(tensors, "attn_l", &shape)?,
-            target: weights.take(tensors, "attn_r", &shape)?,
-        };
-        let bias = match config.bias {
-            true => Some(weights.take(tensors, "bias", &[width])?),
-            false => None,
-        };
-        let finish = Finish::dgl(weights, tensors, config, bias, false, (inputs, width))?;
-        Ok(Self::new(config, channels, fc, logits, finish))
+        let names = ["fc", "attn_l", "attn_r"];
+        let scored = take_separate(weights, tensors, names, config.heads, widths)?;
+        let width = config.heads * widths.1;
+        let bias = weights.take_if(config.bias, tensors, "bias", &[width])?;
+        let finish = Finish::dgl(weights, tensors, config, bias, (widths.0, width))?;
+        Ok(Self::new(config, widths.1, scored, finish))
     }
 
     pub(crate) fn gatv2_dgl(
         weights: &Weights,
         tensors: &str,
         config: &GatConfig,
-        (inputs, channels): (usize, usize),
+        widths: (usize, usize),
     ) -> Result<Self, GraphError> {
-        let width = config.heads * channels;
-        let take = |name: &str| {
-            Linear::take(
-                weights,
-                &format!("{tensors}.{name}"),
-                inputs,
-                width,
-                config.bias,
-            )
-        };
-        let source = take("fc_src")?;
-        let target = match config.share_weights {
-            true => None,
-            false => Some(take("fc_dst")?),
-        };
-        let attention = weights.take(tensors, "attn", &[config.heads, channels])?;
-        let logits = Logits::Joint { attention, target };
-        let finish = Finish::dgl(weights, tensors, config, None, config.bias, (inputs, width))?;
-        Ok(Self::new(config, channels, source, logits, finish))
+        let scored = take_joint(
+            weights,
+            tensors,
+            ["fc_src", "fc_dst", "attn"],
+            config,
+            widths,
+        )?;
+        let width = config.heads * widths.1;
+        let finish = Finish::dgl(weights, tensors, config, None, (widths.0, width))?;
+        Ok(Self::new(config, widths.1, scored, finish))
     }
 
-    fn new(
-        config: &GatConfig,
-        channels: usize,
-        source: Linear,
-        logits: Logits,
-        finish: Finish,
-    ) -> Self {
+    fn new(config: &GatConfig, channels: usize, (source, logits): Scored, finish: Finish) -> Self {
         let pyg = !finish.mean_last;
         Self {
             heads: config.heads,
@@ -307,10 +307,7 @@ impl Finish {
             true => config.heads * channels,
             false => channels,
         };
-        let bias = match config.bias {
-            true => Some(weights.take(tensors, "bias", &[width])?),
-            false => None,
-        };
+        let bias = weights.take_if(config.bias, tensors, "bias", &[width])?;
         let residual = match config.residual {
             ResidualConfig::Linear(false) => Residual::None,
             ResidualConfig::Linear(true) => Residual::Linear(Linear::take(
@@ -330,23 +327,23 @@ impl Finish {
         })
     }
 
+    /// `bias` is added to the heads' sums; the residual's map has a bias where the layer's other maps
+    /// have theirs, which is where the sums have none.
     fn dgl(
         weights: &Weights,
         tensors: &str,
         config: &GatConfig,
         bias: Option<Vec<f32>>,
-        residual_bias: bool,
         (inputs, width): (usize, usize),
     ) -> Result<Self, GraphError> {
+        let residual_bias = config.bias && bias.is_none();
         let residual = match config.residual {
             ResidualConfig::Linear(false) => Residual::None,
-            ResidualConfig::Linear(true) => Residual::Linear(Linear::take(
-                weights,
-                &format!("{tensors}.res_fc"),
-                inputs,
-                width,
-                residual_bias,
-            )?),
+            ResidualConfig::Linear(true) => {
+                let prefix = format!("{tensors}.res_fc");
+                let linear = Linear::take(weights, &prefix, inputs, width, residual_bias)?;
+                Residual::Linear(linear)
+            }
             ResidualConfig::Named(_) => Residual::Identity,
         };
         Ok(Self {

@@ -50,10 +50,7 @@ impl Gcn {
         weight: Vec<f32>,
         (inputs, out): (usize, usize),
     ) -> Result<Self, GraphError> {
-        let bias = match config.bias {
-            true => Some(weights.take(tensors, "bias", &[out])?),
-            false => None,
-        };
+        let bias = weights.take_if(config.bias, tensors, "bias", &[out])?;
         Ok(Self {
             propagation: propagation(config.norm, config.self_loops, config.self_loop_weight),
             linear: SummedLinear::new(Linear::new(weight, None, inputs, out)),

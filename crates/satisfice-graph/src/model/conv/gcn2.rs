@@ -41,10 +41,7 @@ impl Gcn2 {
                 true => None,
                 false => Some(take("weight2")?),
             },
-            bias: match config.bias {
-                true => Some(weights.take(tensors, "bias", &[width])?),
-                false => None,
-            },
+            bias: weights.take_if(config.bias, tensors, "bias", &[width])?,
             width,
         })
     }

@@ -61,10 +61,7 @@ impl Sage {
         };
         let reduce = reduce(config.aggregator);
         let linear = Linear::take(weights, &prefix("lin_l"), inputs, out, false)?;
-        let bias = match config.bias {
-            true => Some(weights.take(tensors, "lin_l.bias", &[out])?),
-            false => None,
-        };
+        let bias = weights.take_if(config.bias, tensors, "lin_l.bias", &[out])?;
         Ok(Self {
             reduce,
             includes_own: false,
@@ -106,10 +103,7 @@ impl Sage {
                 root_bias,
             )?),
         };
-        let bias = match bias_beside || (gcn && config.bias) {
-            true => Some(weights.take(tensors, "bias", &[out])?),
-            false => None,
-        };
+        let bias = weights.take_if(bias_beside || (gcn && config.bias), tensors, "bias", &[out])?;
         let reduce = reduce(config.aggregator);
         let linear = Linear::take(weights, &prefix("fc_neigh"), inputs, out, false)?;
         Ok(Self {
