@@ -8,7 +8,10 @@ mod progress;
 mod report;
 
 use clap::Parser;
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| cli.command.log_level().into()),
         )
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
