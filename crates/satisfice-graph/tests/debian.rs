@@ -5,13 +5,9 @@
 mod support;
 
 use safetensors::SafeTensors;
-use satisfice_graph::{Attachment, Direction, Plan};
+use satisfice_graph::{Attachment, Direction, Plan, PrecomputeOptions};
 use satisfice_store::Queries;
-use std::{fs, path::PathBuf};
-
-fn bundle() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/debian")
-}
+use std::fs;
 
 struct Reference(Vec<u8>);
 
@@ -66,13 +62,10 @@ fn attachment(queries: &Queries, positions: &[u32]) -> Attachment {
 
 #[test]
 fn every_plan_equals_pyg_on_the_reference_batches() {
-    let reference = Reference(fs::read(bundle().join("reference.safetensors")).unwrap());
-    let queries = Queries::open(&bundle().join("queries.safetensors")).unwrap();
+    let reference = Reference(fs::read(support::bundle().join("reference.safetensors")).unwrap());
+    let queries = Queries::open(&support::bundle().join("queries.safetensors")).unwrap();
     for model in ["gcn2", "sage2"] {
-        let ready = support::prepare(
-            &bundle().join("models").join(model),
-            &bundle().join("graph.safetensors"),
-        );
+        let ready = support::debian(model, PrecomputeOptions::default());
         for size in [256, 1024] {
             let positions = reference.i32(&format!("queries_{size}"));
             let batch = ready

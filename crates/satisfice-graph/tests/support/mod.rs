@@ -11,7 +11,7 @@
 use satisfice_graph::{
     Attachment, Direction, GraphEngine, ModelDir, PrecomputeOptions, precompute,
 };
-use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, import};
+use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, QuerySlice, Source, import};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,6 +28,11 @@ pub struct Ready {
 
 /// Copies `model.toml` and the weights of a model directory, imports `graph` for it and precomputes.
 pub fn prepare(model: &Path, graph: &Path) -> Ready {
+    prepare_with(model, graph, PrecomputeOptions::default())
+}
+
+/// As [`prepare`], with embeddings kept as `options` say.
+pub fn prepare_with(model: &Path, graph: &Path, options: PrecomputeOptions) -> Ready {
     let dir = TempDir::new().unwrap();
     copy_model(model, dir.path());
     let model_dir = ModelDir::open(dir.path(), None).unwrap();
@@ -42,14 +47,7 @@ pub fn prepare(model: &Path, graph: &Path) -> Ready {
     let store = Arc::new(GraphStore::open(&out, Check::Checksums).unwrap());
     let weights = satisfice_graph::GnnModel::load(model_dir.config(), &model_dir.weights_path());
     let weights = weights.unwrap_or_else(|e| panic!("{}: {e}", model.display()));
-    precompute(
-        &model_dir,
-        &weights,
-        &store,
-        PrecomputeOptions::default(),
-        &NoProgress,
-    )
-    .unwrap();
+    precompute(&model_dir, &weights, &store, options, &NoProgress).unwrap();
     let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums).unwrap();
     Ready { dir, store, engine }
 }
@@ -99,6 +97,27 @@ pub fn direction(code: u8) -> Direction {
         1 => Direction::In,
         2 => Direction::Out,
         other => panic!("direction {other}"),
+    }
+}
+
+pub fn bundle() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/debian")
+}
+
+/// The Debian example with one of its models.
+pub fn debian(model: &str, options: PrecomputeOptions) -> Ready {
+    let model = bundle().join("models").join(model);
+    prepare_with(&model, &bundle().join("graph.safetensors"), options)
+}
+
+/// Held-out queries as an attachment to an undirected graph.
+pub fn slice_attachment(slice: &QuerySlice) -> Attachment {
+    let edges = slice.edge_query.iter().zip(&slice.edge_node);
+    Attachment {
+        x: slice.x.clone(),
+        queries: slice.queries(),
+        edges: edges.map(|(&q, &n)| (q, n, Direction::Both)).collect(),
+        query_edges: slice.query_edges.clone(),
     }
 }
 

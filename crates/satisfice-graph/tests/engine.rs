@@ -1,0 +1,106 @@
+//! The engine as a server uses it: several requests at once, and embeddings kept in other ways.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use satisfice_graph::{Plan, Precision, PrecomputeOptions, QueryBatch};
+use satisfice_store::Queries;
+use std::{ops::Range, thread};
+use support::Ready;
+
+const PLANS: [Plan; 3] = [
+    Plan::Precomputed,
+    Plan::Recompute {
+        budget: 0.25,
+        policy: satisfice_graph::Policy::Reach,
+    },
+    Plan::Exact,
+];
+
+fn batch(ready: &Ready, queries: &Queries, rows: Range<usize>) -> QueryBatch {
+    let attachment = support::slice_attachment(&queries.batch(rows));
+    ready.engine.attach(attachment).unwrap()
+}
+
+fn answers(ready: &Ready, batch: &QueryBatch) -> Vec<Vec<f32>> {
+    let answer = |&plan| ready.engine.answer(batch, plan).unwrap().outputs;
+    PLANS.iter().map(answer).collect()
+}
+
+fn queries() -> Queries {
+    Queries::open(&support::bundle().join("queries.safetensors")).unwrap()
+}
+
+#[test]
+fn requests_at_once_are_answered_as_one_after_the_other() {
+    let (ready, queries) = (
+        support::debian("gcn2", PrecomputeOptions::default()),
+        queries(),
+    );
+    let batches: Vec<QueryBatch> = (0..8)
+        .map(|i| batch(&ready, &queries, i * 100..i * 100 + 20 + i))
+        .collect();
+    let alone: Vec<_> = batches.iter().map(|batch| answers(&ready, batch)).collect();
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| -> Vec<_> { batches.iter().map(|b| answers(&ready, b)).collect() })
+            })
+            .collect();
+        for at_once in running {
+            assert!(at_once.join().unwrap() == alone, "the same to the bit");
+        }
+    });
+}
+
+#[test]
+fn sums_change_the_rows_read_and_not_the_answers() {
+    let queries = queries();
+    for model in ["gcn2", "sage2"] {
+        let with = support::debian(model, PrecomputeOptions::default());
+        let without = PrecomputeOptions {
+            sums: false,
+            ..PrecomputeOptions::default()
+        };
+        let without = support::debian(model, without);
+        for plan in PLANS {
+            let answer = |ready: &Ready| {
+                let batch = batch(ready, &queries, 0..64);
+                ready.engine.answer(&batch, plan).unwrap()
+            };
+            let (with, without) = (answer(&with), answer(&without));
+            assert!(support::difference(&with.outputs, &without.outputs) < 1e-4);
+            assert_eq!(with.recomputed, without.recomputed);
+            assert_eq!(without.rows, without.edges, "{model} {plan}");
+            if plan == Plan::Exact {
+                assert!(
+                    with.rows * 5 < without.rows,
+                    "{model}: {} {}",
+                    with.rows,
+                    without.rows
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_close() {
+    let (full, queries) = (
+        support::debian("gcn2", PrecomputeOptions::default()),
+        queries(),
+    );
+    let halves = PrecomputeOptions {
+        precision: Precision::F16,
+        ..PrecomputeOptions::default()
+    };
+    let halves = support::debian("gcn2", halves);
+    let answers = |ready: &Ready| answers(ready, &batch(ready, &queries, 0..256));
+    let (full, halves) = (answers(&full), answers(&halves));
+    for (full, halves) in full.iter().zip(&halves) {
+        let difference = support::difference(full, halves);
+        assert!(difference < 1e-2, "{difference}");
+    }
+    assert!(full[0] != halves[0], "stored values are rounded");
+}
