@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(true)
         .build_transport(false)
         .bytes(".inference")
+        .codec_path("crate::grpc::codec::BoundedCodec")
         .compile_fds(files)?;
     Ok(())
 }

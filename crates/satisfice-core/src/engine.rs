@@ -48,6 +48,8 @@ pub struct TensorSpec {
     pub datatype: DataType,
     /// Length of each dimension; -1 stands for any length.
     pub shape: Vec<i64>,
+    /// What the positions along the last dimension stand for, such as names of classes.
+    pub labels: Option<Vec<String>>,
 }
 
 /// Signature of a model.

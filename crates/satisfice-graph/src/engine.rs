@@ -194,6 +194,7 @@ fn metadata(model: &GnnModel, store: &GraphStore, output: &str) -> ModelMetadata
         name: name.to_owned(),
         datatype,
         shape: shape.to_vec(),
+        labels: None,
     };
     let ids = match store.ids().kind() {
         NodeIdKind::String => DataType::Bytes,
@@ -203,7 +204,9 @@ fn metadata(model: &GnnModel, store: &GraphStore, output: &str) -> ModelMetadata
         spec(output, DataType::Fp32, &[-1, model.outputs() as i64]),
         spec("class", DataType::Int64, &[-1]),
     ];
-    if store.manifest().classes.as_ref().map(Vec::len) == Some(model.outputs()) {
+    let classes = store.manifest().classes.as_ref();
+    if let Some(classes) = classes.filter(|classes| classes.len() == model.outputs()) {
+        outputs[0].labels = Some(classes.clone());
         outputs.push(spec("class_name", DataType::Bytes, &[-1]));
     }
     ModelMetadata {

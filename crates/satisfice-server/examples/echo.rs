@@ -22,6 +22,7 @@ impl Echo {
             name: name.to_owned(),
             datatype,
             shape: vec![-1],
+            labels: None,
         };
         let specs = vec![spec("x", DataType::Fp32), spec("text", DataType::Bytes)];
         Self(ModelMetadata {

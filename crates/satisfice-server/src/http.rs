@@ -7,6 +7,10 @@
 //! | `GET /v2/models/{model}` | signature |
 //! | `GET /v2/models/{model}/ready` | 200 or 400, empty |
 //! | `POST /v2/models/{model}/infer` | outputs |
+//! | `GET /v2/models/{model}/stats`, `GET /v2/models/stats` | counts and times |
+//! | `POST /v2/repository/index` | what is served and what could be |
+//! | `POST /v2/repository/models/{model}/load`, `.../unload` | nothing, when it is done |
+//! | `GET /metrics` | the same for Prometheus |
 //! | `GET /` | a page for people |
 //!
 //! `/versions/{version}` may follow `{model}` everywhere. An error is
@@ -23,65 +27,29 @@
 //! | `DeadlineExceeded` | 504 |
 //!
 //! 405 answers a method that a path does not have, 408 a body that came too slowly, and 415 a
-//! compressed body. Every answer carries `X-Request-Id`: the request's own, or one made here.
+//! body in an encoding other than gzip and deflate. Answers are compressed when the client asks for
+//! it. Every answer carries `X-Request-Id`: the request's own, or one made here.
 
 mod body;
-mod connection;
+mod compression;
 mod error;
 mod handlers;
 mod index;
-mod request_id;
+mod metrics;
+mod repository;
 
-pub use connection::serve;
-
-use crate::{Service, protocol::TensorLimits};
+use crate::{
+    Limits, Service,
+    connection::{self, Server},
+    exchange::Codecs,
+    request_id,
+};
 use axum::{
     Router, middleware,
     routing::{get, post},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
-
-/// What clients may use of the server. What is over a limit is refused, never cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of one request body; by default 256 MiB.
-    pub body_bytes_max: usize,
-    /// Bytes of all request bodies held at once, over all connections; by default 1 GiB. Never
-    /// less than one body.
-    pub bodies_bytes_max: usize,
-    /// What one request may hold.
-    pub tensors: TensorLimits,
-    /// Bytes of the request line and headers; by default 64 KiB, at least 8 KiB.
-    pub header_bytes_max: usize,
-    /// Open connections; by default 1,024. Further ones wait to be accepted.
-    pub connections_max: usize,
-    /// Time for the headers to arrive, from the first moment of a connection or from the end of
-    /// the request before; by default 30 s. A connection that is idle for longer is closed.
-    pub header_read_timeout: Duration,
-    /// Time for a whole body to arrive; by default 2 min.
-    pub body_read_timeout: Duration,
-    /// Time without a byte of the answer being taken by the client; by default 1 min.
-    pub write_timeout: Duration,
-    /// Time for running requests to end when the server shuts down; by default 30 s.
-    pub drain_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            body_bytes_max: 256 << 20,
-            bodies_bytes_max: 1 << 30,
-            tensors: TensorLimits::default(),
-            header_bytes_max: 64 << 10,
-            connections_max: 1024,
-            header_read_timeout: Duration::from_secs(30),
-            body_read_timeout: Duration::from_mins(2),
-            write_timeout: Duration::from_mins(1),
-            drain_timeout: Duration::from_secs(30),
-        }
-    }
-}
+use std::{future::Future, io, sync::Arc};
+use tokio::{net::TcpListener, sync::Semaphore};
 
 /// What every handler has.
 struct App {
@@ -89,27 +57,41 @@ struct App {
     limits: Limits,
     /// Bytes of request bodies that may still be taken in.
     bodies: Arc<Semaphore>,
-    /// Large messages that may still be decoded or encoded at once.
-    codecs: Arc<Semaphore>,
+    codecs: Codecs,
+}
+
+/// Serves HTTP/1.1 on `listener` until `shutdown` completes, then lets running requests end.
+///
+/// After `shutdown` no connection is accepted, idle ones are closed, and the service says that it
+/// is not ready. Requests that run get [`Limits::drain_timeout`] to end; then they are dropped. An
+/// engine is never interrupted: a runtime that is to end before it does must be shut down with
+/// [`shutdown_timeout`](tokio::runtime::Runtime::shutdown_timeout).
+///
+/// # Errors
+/// When the listener has no local address; failures of single connections are logged.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let server = Server::http1(router(Arc::clone(&service), limits), limits);
+    connection::serve(listener, server, &service, limits, shutdown).await
 }
 
 /// The routes over `service`. Of the limits, those on connections and headers are up to whoever
 /// serves the router; [`serve`] keeps them all.
 pub fn router(service: Arc<Service>, limits: Limits) -> Router {
-    let bodies = limits
-        .bodies_bytes_max
-        .max(limits.body_bytes_max)
-        .min(Semaphore::MAX_PERMITS);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let app = Arc::new(App {
         service,
         limits,
-        bodies: Arc::new(Semaphore::new(bodies)),
-        codecs: Arc::new(Semaphore::new(cores)),
+        bodies: limits.bodies(),
+        codecs: Codecs::new(),
     });
     let model = Router::new()
         .route("/", get(handlers::model_metadata))
         .route("/ready", get(handlers::model_ready))
+        .route("/stats", get(handlers::model_statistics))
         .route("/infer", post(handlers::infer));
     Router::new()
         .route("/", get(index::page))
@@ -117,6 +99,14 @@ pub fn router(service: Arc<Service>, limits: Limits) -> Router {
         .route("/v2/", get(handlers::server_metadata))
         .route("/v2/health/live", get(handlers::live))
         .route("/v2/health/ready", get(handlers::ready))
+        .route("/v2/models/stats", get(handlers::all_statistics))
+        .route("/v2/repository/index", post(repository::index))
+        .route("/v2/repository/models/{model}/load", post(repository::load))
+        .route(
+            "/v2/repository/models/{model}/unload",
+            post(repository::unload),
+        )
+        .route("/metrics", get(metrics::metrics))
         .nest("/v2/models/{model}", model.clone())
         .nest("/v2/models/{model}/versions/{version}", model)
         .fallback(error::no_route)

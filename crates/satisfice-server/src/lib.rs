@@ -1,8 +1,8 @@
 //! The Open Inference Protocol v2, from the socket to an [`Engine`] and back.
 //!
-//! Three layers, each knowing only the one below it:
+//! Three layers, each knowing only the ones below it:
 //!
-//! - [`http`]: routes, headers, status codes, connections.
+//! - [`http`] and [`grpc`]: two thin transports. Routes, headers, status codes.
 //! - [`service`]: which model answers, admission, deadlines, panics. Knows no transport.
 //! - [`protocol`]: messages to and from bytes. Knows no transport either; [`protocol::client`] is
 //!   the other end of the same codec.
@@ -20,11 +20,17 @@
 #![forbid(unsafe_code)]
 
 mod clip;
+mod connection;
+mod exchange;
+pub mod grpc;
 pub mod http;
+mod limits;
 pub mod protocol;
 mod repository;
+mod request_id;
 pub mod service;
 
-pub use http::{Limits, router, serve};
-pub use repository::{Models, ModelsError};
+pub use http::{router, serve};
+pub use limits::Limits;
+pub use repository::{LoadedVersions, Loader, Models, ModelsError};
 pub use service::{Admission, Service};

@@ -17,16 +17,18 @@
 //! which are surely meant to be `inputs`, `outputs` and `parameters`. A `null` is an absent value.
 
 mod answer;
-mod binary;
+pub(crate) mod binary;
+pub(crate) mod classification;
 pub mod client;
 mod data;
-mod message;
+pub(crate) mod message;
 mod metadata;
-mod request;
-mod tensor;
+pub(crate) mod request;
+pub(crate) mod statistics;
+pub(crate) mod tensor;
 
 pub use answer::{Answer, encode_answer};
-pub use metadata::{ModelDescription, encode_metadata};
+pub use metadata::{ModelDescription, ServerDescription, encode_metadata};
 pub use request::{AnswerFormat, DecodedRequest, decode_request};
 
 /// The HTTP header that carries [`Encoded::json_length`].

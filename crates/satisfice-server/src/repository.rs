@@ -1,10 +1,32 @@
 //! The models that a server serves.
 
 use crate::clip::clip;
-use satisfice_core::Engine;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use satisfice_core::{Engine, Error};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 const NAME_BYTES_MAX: usize = 255;
+
+/// Versions of one model with their engines.
+pub type LoadedVersions = Vec<(u64, Arc<dyn Engine>)>;
+
+/// Where models come from while the server runs. Calls block.
+pub trait Loader: Send + Sync {
+    /// Names of the models that are there, loaded or not.
+    ///
+    /// # Errors
+    /// When the place of the models cannot be read.
+    fn list(&self) -> Result<BTreeSet<String>, Error>;
+
+    /// The versions of a model that [`list`](Self::list) names, each with its engine.
+    ///
+    /// # Errors
+    /// Why the model cannot be loaded.
+    fn load(&self, name: &str) -> Result<LoadedVersions, Error>;
+}
 
 /// Engines by model name and version.
 #[derive(Default)]
@@ -91,7 +113,7 @@ impl fmt::Debug for Models {
     }
 }
 
-fn is_valid_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && !name.starts_with('.')
         && name

@@ -3,75 +3,104 @@
 //! Nothing here knows a transport; every transport gives the same [`Call`] and gets the same
 //! answer or [`Error`].
 
+mod control;
 mod deadline;
 mod lane;
+mod stats;
 
+pub(crate) use control::check_control_parameters;
+pub use control::{IndexEntry, ModelState};
 pub use lane::Admission;
+pub(crate) use stats::{Duty, Reason, Recording, Stats};
 
 use crate::{Models, clip, protocol::ModelDescription};
+use control::Control;
 use lane::{Lane, Place};
-use satisfice_core::{Engine, Error, ErrorKind, InferRequest, InferResponse, TensorSpec};
+use satisfice_core::{
+    Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
+};
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::Future,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
+use tokio::sync::watch;
 
 /// The models and who may use them when.
 pub struct Service {
-    models: BTreeMap<String, BTreeMap<u64, Arc<ServedModel>>>,
-    draining: AtomicBool,
+    models: RwLock<Registry>,
+    admission: Admission,
+    control: Option<Arc<Control>>,
+    draining: watch::Sender<bool>,
 }
+
+type Registry = BTreeMap<String, Versions>;
+type Versions = BTreeMap<u64, Arc<ServedModel>>;
 
 impl Service {
     /// A service of `models`, each version of each model with its own `admission`.
     pub fn new(models: Models, admission: Admission) -> Self {
-        let models = models
-            .into_inner()
-            .into_iter()
-            .map(|(name, engines)| {
-                let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
-                let served = |(version, engine): (u64, _)| {
-                    let model = ServedModel {
-                        name: name.clone(),
-                        version: version.to_string(),
-                        versions: Arc::clone(&versions),
-                        engine,
-                        lane: Lane::new(admission),
-                    };
-                    (version, Arc::new(model))
-                };
-                let versions = engines.into_iter().map(served).collect();
-                (name, versions)
-            })
-            .collect();
         Self {
-            models,
-            draining: AtomicBool::new(false),
+            models: RwLock::new(served(models, admission)),
+            admission,
+            control: None,
+            draining: watch::Sender::new(false),
         }
     }
 
-    /// Whether new requests are welcome: every model is loaded before the service exists, so only
-    /// draining says no.
+    /// Whether new requests are welcome: models answer as soon as they are in the service, so
+    /// only draining says no.
     pub fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
+        !*self.draining.borrow()
     }
 
     /// Makes [`is_ready`](Self::is_ready) false, for load balancers to look elsewhere. Requests are
     /// still answered.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
+    }
+
+    /// Completes when [`drain`](Self::drain) is called.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut draining = self.draining.subscribe();
+        async move {
+            // An error means that the service is gone, which is an end too.
+            let _ = draining.wait_for(|draining| *draining).await;
+        }
     }
 
     /// The newest version of every model, by name.
-    pub fn models(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
-        self.models
-            .values()
-            .filter_map(|versions| versions.values().next_back())
+    pub fn models(&self) -> Vec<Arc<ServedModel>> {
+        let registry = read(&self.models);
+        let newest = |versions: &Versions| versions.values().next_back().map(Arc::clone);
+        registry.values().filter_map(newest).collect()
+    }
+
+    /// Every version of every model, by name and version.
+    pub fn versions(&self) -> Vec<Arc<ServedModel>> {
+        let registry = read(&self.models);
+        let versions = registry.values().flat_map(BTreeMap::values);
+        versions.map(Arc::clone).collect()
+    }
+
+    /// The versions that a question about the past is about: all, those of one model, or one.
+    pub(crate) fn select(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Vec<Arc<ServedModel>>, Error> {
+        let Some(name) = name else {
+            return Ok(self.versions());
+        };
+        let model = self.find(name, version)?;
+        if version.is_some() {
+            return Ok(vec![model]);
+        }
+        let mut versions = self.versions();
+        versions.retain(|model| model.name == name);
+        Ok(versions)
     }
 
     /// The model of that name: `version`, or its highest version.
@@ -79,8 +108,9 @@ impl Service {
     /// # Errors
     /// [`ErrorKind::NotFound`] naming what there is.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Error> {
-        let versions = self.models.get(name).ok_or_else(|| {
-            let names = clip::list(self.models.keys().map(String::as_str));
+        let registry = read(&self.models);
+        let versions = registry.get(name).ok_or_else(|| {
+            let names = clip::list(registry.keys().map(String::as_str));
             not_found(
                 "model_not_found",
                 format!("no model `{}`", clip::clip(name)),
@@ -106,10 +136,41 @@ impl Service {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("models", &self.models.keys().collect::<Vec<_>>())
+            .field("models", &read(&self.models).keys().collect::<Vec<_>>())
             .field("draining", &self.draining)
-            .finish()
+            .finish_non_exhaustive()
     }
+}
+
+/// The models with their places in a service.
+fn served(models: Models, admission: Admission) -> Registry {
+    let served = |(name, engines): (String, BTreeMap<u64, Arc<dyn Engine>>)| {
+        let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
+        let model = |(version, engine): (u64, _)| {
+            let model = ServedModel {
+                name: name.clone(),
+                version: version.to_string(),
+                versions: Arc::clone(&versions),
+                engine,
+                lane: Lane::new(admission),
+                stats: Arc::default(),
+            };
+            (version, Arc::new(model))
+        };
+        let versions = engines.into_iter().map(model).collect();
+        (name, versions)
+    };
+    models.into_inner().into_iter().map(served).collect()
+}
+
+/// Nothing that is done under the lock can panic half-way.
+fn read(models: &RwLock<Registry>) -> RwLockReadGuard<'_, Registry> {
+    models.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`read`].
+fn write(models: &RwLock<Registry>) -> RwLockWriteGuard<'_, Registry> {
+    models.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_found(code: &'static str, message: String) -> Error {
@@ -125,6 +186,8 @@ pub struct Call {
     pub request_bytes: usize,
     /// When the request began to arrive; deadlines count from here.
     pub received: Instant,
+    /// When the transport gives the request up, if it has said so.
+    pub deadline: Option<Instant>,
 }
 
 /// One version of a model with its place in the service.
@@ -134,6 +197,7 @@ pub struct ServedModel {
     versions: Arc<[String]>,
     engine: Arc<dyn Engine>,
     lane: Lane,
+    stats: Arc<Stats>,
 }
 
 impl ServedModel {
@@ -145,6 +209,21 @@ impl ServedModel {
     /// This version.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// This version's signature.
+    pub fn metadata(&self) -> &ModelMetadata {
+        self.engine.metadata()
+    }
+
+    /// What this version has done.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Requests that wait for the engine.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lane.waiting()
     }
 
     /// Name, all versions, and this version's signature.
@@ -172,7 +251,8 @@ impl ServedModel {
     ///
     /// Two request parameters are read here and not shown to the engine: `deadline_ms` (a number
     /// over 0) and `timeout` (whole microseconds, 0 for none), both counted from
-    /// [`Call::received`]. When the earlier one passes before the engine starts, it does not start.
+    /// [`Call::received`]. When the earliest of them and [`Call::deadline`] passes before the engine
+    /// starts, it does not start.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidInput`] for names that the model does not have, and what the engine
@@ -184,17 +264,25 @@ impl ServedModel {
     pub async fn infer(&self, mut call: Call) -> Result<InferResponse, Error> {
         self.check_names(&call.request)?;
         let deadline = deadline::take(&mut call.request.parameters, call.received)?;
+        let deadline = deadline.into_iter().chain(call.deadline).min();
         let place = self.lane.enter(call.request_bytes)?;
-        let place = place.turn(deadline).await?;
+        let entered = Instant::now();
+        let place = place.turn(deadline).await;
+        self.stats.waited(entered.elapsed());
+        let place = place?;
         self.run(call.request, place).await
     }
 
     async fn run(&self, request: InferRequest, place: Place) -> Result<InferResponse, Error> {
         let engine = Arc::clone(&self.engine);
+        let stats = Arc::clone(&self.stats);
         // The place goes with the work: it is free again when the engine has ended, not when the
         // client has gone.
         let work = move || {
+            stats.executing();
+            let start = Instant::now();
             let answer = engine.infer(&request);
+            stats.executed(start.elapsed(), answer.as_ref().ok());
             drop(request);
             drop(place);
             answer

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, ops::Range, path::PathBuf};
 ///   2. `satisfice import`      makes a graph store of it
 ///   3. `satisfice precompute`  computes the embeddings of every stored node, once
 ///   4. `satisfice evaluate`    shows what each plan costs and how close it comes
-///   5. `satisfice serve`       answers new nodes over HTTP
+///   5. `satisfice serve`       answers new nodes over HTTP and gRPC
 ///
 /// `satisfice demo` does all of that on a real graph.
 #[derive(Debug, Parser)]
@@ -205,18 +205,33 @@ fn batch_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Answer new nodes over HTTP (Open Inference Protocol).
+/// Answer new nodes over HTTP and gRPC (Open Inference Protocol).
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Model repository: a directory of model directories.
     #[arg(long)]
     pub models: PathBuf,
-    /// Address to listen on.
+    /// Address to listen on for HTTP.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
+    /// Address to listen on for gRPC; 127.0.0.1:8001 when absent, or a free port when `--listen`
+    /// asks for one with port 0.
+    #[arg(long)]
+    pub grpc_listen: Option<SocketAddr>,
     /// Start without recomputing the checksums of stores and embeddings.
     #[arg(long)]
     pub skip_checksums: bool,
+    /// Whether clients may load and unload models by name while the server runs.
+    #[arg(long, value_enum, default_value = "none")]
+    pub model_control: ModelControl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelControl {
+    /// What is in the repository at the start is served, for good.
+    None,
+    /// What is in the repository at the start is served until a client says otherwise.
+    Explicit,
 }
 
 /// Send held-out queries to a running server and print its answers.

@@ -39,7 +39,10 @@ fn import_precompute_and_verify_tell_what_they_did() {
     let kept: Value =
         serde_json::from_str(&run_ok(&["--json", "precompute", text(&model)])).unwrap();
     assert_eq!(kept["computed"], serde_json::json!([]));
-    assert_eq!(kept["kept"], serde_json::json!(["s1", "h1", "s2", "h2", "m3"]));
+    assert_eq!(
+        kept["kept"],
+        serde_json::json!(["s1", "h1", "s2", "h2", "m3"])
+    );
 }
 
 #[test]

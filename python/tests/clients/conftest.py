@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Debian:
     """The running server and what PyTorch Geometric answers to the same batch."""
 
     url: str
+    grpc: str
     batch: Batch
     reference: dict[str, NDArray[np.float32]]
 
@@ -43,20 +45,36 @@ def run(*arguments: str | Path) -> None:
     subprocess.run([BINARY, *map(str, arguments)], check=True)
 
 
+@contextmanager
+def serve(models: Path, *arguments: str) -> Iterator[tuple[str, str]]:
+    """Serves a model repository; the HTTP URL and the gRPC address."""
+    command = [BINARY, "serve", "--models", models, "--listen", "127.0.0.1:0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().removeprefix("serving on ").strip()
+        grpc = server.stdout.readline().removeprefix("serving gRPC on ").strip()
+        try:
+            yield url, grpc
+        finally:
+            server.terminate()
+
+
 @pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with `gcn2` and `sage2`."""
     models = tmp_path_factory.mktemp("models")
     run("import", "--from", DEBIAN / "graph.safetensors", "--out", models / "graph")
     for model in ("gcn2", "sage2"):
         shutil.copytree(DEBIAN / "models" / model, models / model)
         run("precompute", models / model)
-    command = [BINARY, "serve", "--models", models, "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().removeprefix("serving on ").strip()
-        reference = load_file(DEBIAN / "reference.safetensors")
-        yield Debian(url, make_batch(reference["queries_256"]), reference)
-        server.terminate()
+    return models
+
+
+@pytest.fixture(scope="session")
+def debian(models: Path) -> Iterator[Debian]:
+    reference = load_file(DEBIAN / "reference.safetensors")
+    with serve(models) as (url, grpc):
+        yield Debian(url, grpc, make_batch(reference["queries_256"]), reference)
 
 
 def make_batch(queries: NDArray[np.int32]) -> Batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.request
+
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -73,3 +75,59 @@ def test_refusals(debian: Debian, client: triton.InferenceServerClient) -> None:
         client.infer("gcn2", [tensor("x", x, "FP32", True), edges])
     with pytest.raises(InferenceServerException, match="nobody"):
         client.infer("nobody", [edges])
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compression(debian: Debian, client: triton.InferenceServerClient, algorithm: str) -> None:
+    batch = debian.batch
+    names = [str(query) for query in batch.edge_query], batch.edge_name
+    inputs = [
+        tensor("x", batch.x, "FP32", True),
+        tensor("edge_index", np.array(names, dtype=object), "BYTES", True),
+        tensor("query_edge_index", batch.query_edge_index, "INT64", True),
+    ]
+    answer = client.infer(
+        "gcn2",
+        inputs,
+        outputs=[triton.InferRequestedOutput("logits", binary_data=True)],
+        parameters={"plan": "exact"},
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,
+    )
+    assert np.abs(answer.as_numpy("logits") - debian.reference["gcn2_exact_256"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_classification(
+    debian: Debian, client: triton.InferenceServerClient, binary: bool
+) -> None:
+    x = tensor("x", debian.batch.x[:2], "FP32", True)
+    edges = tensor("edge_index", np.zeros((2, 0), np.int64), "INT64", True)
+    names = ["class", "class_name"]
+    outputs = [triton.InferRequestedOutput(name, binary_data=True) for name in names]
+    outputs.append(triton.InferRequestedOutput("logits", binary_data=binary, class_count=3))
+    answer = client.infer("gcn2", [x, edges], outputs=outputs)
+    best = answer.as_numpy("logits")
+    assert best.shape == (2, 3)
+    for row, position, name in zip(best, answer.as_numpy("class"), answer.as_numpy("class_name")):
+        texts = [text.decode() if isinstance(text, bytes) else text for text in row]
+        value, index, label = texts[0].split(":")
+        assert (int(index), label) == (position, name.decode())
+        assert float(value) >= float(texts[1].split(":")[0])
+
+
+def test_statistics(debian: Debian, client: triton.InferenceServerClient) -> None:
+    def count() -> int:
+        stats = client.get_inference_statistics("sage2")["model_stats"]
+        assert [(each["name"], each["version"]) for each in stats] == [("sage2", "1")]
+        return int(stats[0]["inference_count"])
+
+    before = count()
+    edges = tensor("edge_index", np.zeros((2, 0), np.int64), "INT64", True)
+    client.infer("sage2", [tensor("x", debian.batch.x[:1], "FP32", True), edges])
+    assert count() == before + 1
+    assert len(client.get_inference_statistics()["model_stats"]) == 2
+    with urllib.request.urlopen(f"{debian.url}/metrics") as answer:
+        text = answer.read().decode()
+    assert f'nv_inference_request_success{{model="sage2",version="1"}} {before + 1}\n' in text
+    assert 'satisfice_plan_requests_total{model="sage2",version="1",plan=' in text

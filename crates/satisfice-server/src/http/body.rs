@@ -8,7 +8,7 @@ use axum::{
 use http_body_util::BodyExt;
 use satisfice_core::{Error, ErrorKind};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Room that is made before the first byte arrives, whatever length the client announces.
 const ROOM_BYTES_MAX: usize = 1 << 20;
@@ -32,7 +32,7 @@ pub(super) fn announced_length(
     };
     match number(length) {
         Some(length) if length <= max => Ok(Some(length)),
-        Some(_) => Err(too_large(max)),
+        Some(_) => Err(too_large(max).into()),
         None => Err(Error::new(
             ErrorKind::InvalidInput,
             "wrong_header",
@@ -47,27 +47,6 @@ pub(super) fn number(value: &HeaderValue) -> Option<usize> {
     let text = value.to_str().ok()?;
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(usize::MAX))
-}
-
-/// Refuses compressed bodies.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), HttpError> {
-    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(identity)
-    {
-        return Ok(());
-    }
-    Err(HttpError::with_status(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Error::new(
-            ErrorKind::Unsupported,
-            "unsupported_encoding",
-            "compressed request bodies are not supported",
-        )
-        .with_hint("send the body without Content-Encoding"),
-    ))
 }
 
 /// Reads the body to its end.
@@ -97,15 +76,15 @@ async fn collect(
 ) -> Result<HeldBody, HttpError> {
     let max = app.limits.body_bytes_max;
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(ROOM_BYTES_MAX));
-    let mut held = hold(app, 0)?;
+    let mut held = hold(&app.bodies, 0)?;
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(incomplete)?.into_data() else {
             continue; // trailers
         };
         if chunk.len() > max - bytes.len() {
-            return Err(too_large(max));
+            return Err(too_large(max).into());
         }
-        held.merge(hold(app, chunk.len())?);
+        held.merge(hold(&app.bodies, chunk.len())?);
         bytes.extend_from_slice(&chunk);
     }
     Ok(HeldBody { bytes, held })
@@ -123,9 +102,10 @@ pub(super) fn discard(mut body: Body, headers: &HeaderMap, error: &HttpError) {
     }));
 }
 
-fn hold(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit, HttpError> {
+/// Counts `bytes` more until the permit is dropped.
+pub(super) fn hold(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-    Arc::clone(&app.bodies)
+    Arc::clone(bodies)
         .try_acquire_many_owned(permits)
         .map_err(|_| {
             Error::new(
@@ -134,17 +114,15 @@ fn hold(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit, HttpError> {
                 "the server holds as many bytes of requests as it may",
             )
             .with_hint("send the request again later")
-            .into()
         })
 }
 
-fn too_large(max: usize) -> HttpError {
+pub(super) fn too_large(max: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,
         "body_too_large",
         format!("the body has more than the {max} bytes that are allowed"),
     )
-    .into()
 }
 
 /// Most often nobody is left to read this.

@@ -46,6 +46,10 @@ impl HttpError {
         Self { status, error }
     }
 
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
@@ -98,7 +102,7 @@ pub(super) async fn no_route(uri: Uri) -> HttpError {
         "route_not_found",
         format!("there is nothing at `{}`", clip(uri.path())),
     )
-    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready and /v2/models/{model}[/versions/{version}][/ready | /infer]")
+    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready, /v2/models/stats, /v2/models/{model}[/versions/{version}][/ready | /infer | /stats], /v2/repository/index, /v2/repository/models/{model}[/load | /unload] and /metrics")
     .into()
 }
 
@@ -111,6 +115,6 @@ pub(super) async fn no_method(uri: Uri) -> HttpError {
             "method_not_allowed",
             format!("`{}` does not have this method", clip(uri.path())),
         )
-        .with_hint("POST to .../infer, GET everything else"),
+        .with_hint("POST to .../infer and /v2/repository/..., GET everything else"),
     )
 }

@@ -3,13 +3,17 @@
 use super::{
     App,
     body::{self, HeldBody},
+    compression::{self, Encoding},
     error::HttpError,
 };
 use crate::{
+    exchange::Exchange,
     protocol::{
-        Answer, Encoded, JSON_LENGTH_HEADER, decode_request, encode_answer, encode_metadata,
+        Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, ServerDescription, decode_request,
+        encode_answer, encode_metadata,
+        statistics::{ModelStatistics, Statistics},
     },
-    service::{Call, ServedModel},
+    service::ServedModel,
 };
 use axum::{
     body::Body,
@@ -17,17 +21,13 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use satisfice_core::{Error, ErrorKind, InferResponse, TensorData};
-use serde::{Deserialize, Serialize};
+use satisfice_core::{Error, ErrorKind};
+use serde::Deserialize;
 use std::{sync::Arc, time::Instant};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(JSON_LENGTH_HEADER);
-
-/// Messages up to this length are decoded and encoded where they are; larger ones would keep an
-/// async thread from other connections.
-const INLINE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Deserialize)]
 pub(super) struct ModelPath {
@@ -49,6 +49,10 @@ impl FromRequestParts<Arc<App>> for ModelPath {
 }
 
 impl ModelPath {
+    pub(super) fn model(&self) -> &str {
+        &self.model
+    }
+
     fn find(&self, app: &App) -> Result<Arc<ServedModel>, Error> {
         app.service.find(&self.model, self.version.as_deref())
     }
@@ -74,20 +78,8 @@ fn readiness(ready: bool) -> StatusCode {
     }
 }
 
-#[derive(Serialize)]
-struct ServerMetadata {
-    name: &'static str,
-    version: &'static str,
-    extensions: [&'static str; 1],
-}
-
 pub(super) async fn server_metadata() -> Response {
-    axum::Json(ServerMetadata {
-        name: "satisfice",
-        version: env!("CARGO_PKG_VERSION"),
-        extensions: ["binary_tensor_data"],
-    })
-    .into_response()
+    axum::Json(ServerDescription::THIS).into_response()
 }
 
 pub(super) async fn model_metadata(
@@ -99,6 +91,28 @@ pub(super) async fn model_metadata(
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
+pub(super) async fn all_statistics(State(app): State<Arc<App>>) -> Response {
+    statistics(&app.service.versions())
+}
+
+pub(super) async fn model_statistics(
+    State(app): State<Arc<App>>,
+    path: ModelPath,
+) -> Result<Response, HttpError> {
+    let models = app
+        .service
+        .select(Some(&path.model), path.version.as_deref())?;
+    Ok(statistics(&models))
+}
+
+fn statistics(models: &[Arc<ServedModel>]) -> Response {
+    let model_stats = models.iter().map(|model| ModelStatistics::new(model));
+    axum::Json(Statistics {
+        model_stats: model_stats.collect(),
+    })
+    .into_response()
+}
+
 pub(super) async fn infer(
     State(app): State<Arc<App>>,
     path: ModelPath,
@@ -106,7 +120,14 @@ pub(super) async fn infer(
     mut body: Body,
 ) -> Result<Response, HttpError> {
     let received = Instant::now();
-    match take_in(&app, &path, &headers, &mut body).await {
+    let arrived = match path.find(&app) {
+        Ok(model) => {
+            let arrived = take_in(&app, Arc::clone(&model), &headers, &mut body).await;
+            arrived.inspect_err(|error| model.stats().failed(error.error(), received.elapsed()))
+        }
+        Err(error) => Err(error.into()),
+    };
+    match arrived {
         Ok(arrived) => answer(&app, arrived, received).await,
         Err(error) => {
             body::discard(body, &headers, &error);
@@ -120,24 +141,33 @@ struct Arrived {
     model: Arc<ServedModel>,
     json_length: Option<usize>,
     body: HeldBody,
+    answer_encoding: Option<Encoding>,
 }
 
 /// Reads the body, unless there is a reason not to.
 async fn take_in(
     app: &App,
-    path: &ModelPath,
+    model: Arc<ServedModel>,
     headers: &HeaderMap,
     body: &mut Body,
 ) -> Result<Arrived, HttpError> {
-    let model = path.find(app)?;
-    body::check_encoding(headers)?;
+    let encoding = compression::of_request(headers)?;
     let json_length = json_length(headers)?;
     let announced = body::announced_length(headers, app.limits.body_bytes_max)?;
     model.check_room(announced.unwrap_or(0))?;
+    let mut body = body::read(app, body, announced).await?;
+    if let Some(encoding) = encoding {
+        let (max, bodies) = (app.limits.body_bytes_max, Arc::clone(&app.bodies));
+        // What is small may hold much.
+        let decompress = move || compression::decompress(encoding, &body, max, &bodies);
+        body = app.codecs.run(usize::MAX, decompress).await??;
+        model.check_room(body.bytes.len())?;
+    }
     Ok(Arrived {
         model,
         json_length,
-        body: body::read(app, body, announced).await?,
+        body,
+        answer_encoding: compression::of_answer(headers),
     })
 }
 
@@ -146,30 +176,24 @@ async fn answer(app: &App, arrived: Arrived, received: Instant) -> Result<Respon
         model,
         json_length,
         body: HeldBody { bytes, held },
+        answer_encoding,
     } = arrived;
-    let request_bytes = bytes.len();
+    let exchange = Exchange {
+        model,
+        request_bytes: bytes.len(),
+        received,
+        deadline: None,
+    };
     let tensors = app.limits.tensors;
     let decode = move || decode_request(&bytes, json_length, tensors);
-    let decoded = off_thread(app, request_bytes, decode).await??;
-
-    let call = Call {
-        request: decoded.request,
-        request_bytes,
-        received,
+    let encode = move |answer: Answer, format: AnswerFormat| {
+        let Encoded { body, json_length } = encode_answer(&answer, &format)?;
+        let (body, encoding) = compression::compress(answer_encoding, body)?;
+        Ok((Encoded { body, json_length }, encoding))
     };
-    let response = model.infer(call).await?;
-
-    let response_bytes = size(&response);
-    let answer = Answer {
-        model: model.name().to_owned(),
-        version: Some(model.version().to_owned()),
-        id: decoded.id,
-        response,
-    };
-    let encode = move || encode_answer(&answer, &decoded.format);
-    let encoded = off_thread(app, response_bytes, encode).await??;
+    let (encoded, encoding) = exchange.run(&app.codecs, decode, encode).await?;
     drop(held);
-    Ok(respond(encoded))
+    Ok(respond(encoded, encoding))
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
@@ -188,50 +212,19 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     })
 }
 
-/// Decodes or encodes `bytes` bytes: on a blocking thread if they are many, and then as many at
-/// once as there are cores.
-async fn off_thread<T: Send + 'static>(
-    app: &App,
-    bytes: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    if bytes <= INLINE_BYTES_MAX {
-        return Ok(work());
-    }
-    let codec = Arc::clone(&app.codecs)
-        .acquire_owned()
-        .await
-        .expect("invariant: the semaphore is never closed");
-    let task = tokio::task::spawn_blocking(move || {
-        let result = work();
-        drop(codec);
-        result
-    });
-    task.await
-        .map_err(|error| Error::new(ErrorKind::Internal, "codec_failed", error.to_string()))
-}
-
-/// About the bytes that an answer takes.
-fn size(response: &InferResponse) -> usize {
-    let tensors = response.outputs.iter().map(|output| output.tensor.data());
-    tensors
-        .map(|data| match data {
-            TensorData::Bytes(strings) => strings.iter().map(|string| 4 + string.len()).sum(),
-            _ => data.len() * data.datatype().size_bytes().unwrap_or(1),
-        })
-        .sum()
-}
-
-fn respond(encoded: Encoded) -> Response {
+fn respond(encoded: Encoded, encoding: Option<Encoding>) -> Response {
     let Encoded { body, json_length } = encoded;
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
     match json_length {
-        None => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
+        None => headers.insert(header::CONTENT_TYPE, JSON),
         Some(length) => {
-            let headers = [
-                (header::CONTENT_TYPE, BINARY),
-                (JSON_LENGTH, HeaderValue::from(length)),
-            ];
-            (headers, body).into_response()
+            headers.insert(JSON_LENGTH, HeaderValue::from(length));
+            headers.insert(header::CONTENT_TYPE, BINARY)
         }
+    };
+    if let Some(encoding) = encoding {
+        headers.insert(header::CONTENT_ENCODING, encoding.name());
     }
+    response
 }

@@ -22,10 +22,11 @@ pub(super) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Htm
         .and_then(|host| host.to_str().ok())
         .unwrap_or("localhost");
     let mut page = HEAD.to_owned();
-    for model in app.service.models() {
+    let models = app.service.models();
+    for model in &models {
         model_section(&mut page, model, host);
     }
-    if app.service.models().next().is_none() {
+    if models.is_empty() {
         page.push_str("<p>No model is loaded.");
     }
     Html(page)
@@ -48,6 +49,7 @@ fn model_section(page: &mut String, model: &ServedModel, host: &str) {
             name,
             datatype,
             shape,
+            ..
         } in specs
         {
             put(
@@ -74,6 +76,7 @@ fn example(spec: &TensorSpec) -> String {
         name,
         datatype,
         shape,
+        ..
     } = spec;
     format!(
         "{{\"name\": \"{name}\", \"datatype\": \"{datatype}\", \"shape\": {shape:?}, \"data\": [...]}}"

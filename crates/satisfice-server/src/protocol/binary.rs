@@ -9,7 +9,7 @@ const PREFIX_BYTES: usize = 4;
 /// `elements` elements of `datatype` from `raw`.
 ///
 /// The message of the error lacks only the tensor's name.
-pub(super) fn decode(
+pub(crate) fn decode(
     raw: &[u8],
     datatype: DataType,
     elements: usize,
@@ -80,7 +80,7 @@ fn strings(mut raw: &[u8], elements: usize) -> Result<ByteStrings, String> {
 }
 
 /// Bytes that `data` takes; `None` when a `BYTES` element is too long for its prefix.
-pub(super) fn size(data: &TensorData) -> Option<usize> {
+pub(crate) fn size(data: &TensorData) -> Option<usize> {
     match data {
         TensorData::Bytes(strings) => strings.iter().try_fold(0, |size, string| {
             u32::try_from(string.len()).ok()?;
@@ -91,7 +91,7 @@ pub(super) fn size(data: &TensorData) -> Option<usize> {
 }
 
 /// Appends `data` to `out`; only for data that has a [`size`].
-pub(super) fn encode(data: &TensorData, out: &mut Vec<u8>) {
+pub(crate) fn encode(data: &TensorData, out: &mut Vec<u8>) {
     match data {
         TensorData::Bool(v) => out.extend(v.iter().map(|&v| u8::from(v))),
         TensorData::Uint8(v) => out.extend_from_slice(v),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::{fmt, marker::PhantomData};
 
 /// Entries of one `parameters` map.
-const PARAMETERS_MAX: usize = 256;
+pub(crate) const PARAMETERS_MAX: usize = 256;
 /// Tensors that are read at all, whatever the configured limit.
 pub(super) const TENSORS_READ_MAX: usize = 4096;
 /// Dimensions that are read at all, whatever the configured limit.
@@ -195,7 +195,7 @@ impl Serialize for ParametersOut<'_> {
 }
 
 /// Reads a JSON document.
-pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> {
     let text = std::str::from_utf8(json).map_err(|error| {
         invalid(
             "invalid_json",
@@ -220,7 +220,7 @@ pub(super) fn write<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
 }
 
 /// An error in the message itself.
-pub(super) fn invalid(code: &'static str, message: impl Into<String>) -> Error {
+pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, code, message)
 }
 

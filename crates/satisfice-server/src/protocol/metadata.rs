@@ -5,6 +5,31 @@ use crate::clip::clip;
 use satisfice_core::{DataType, Error, ModelMetadata, TensorSpec};
 use serde::{Deserialize, Serialize};
 
+/// What this server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ServerDescription {
+    /// Name of the server.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The protocol's extensions that it serves.
+    pub extensions: &'static [&'static str],
+}
+
+impl ServerDescription {
+    /// The server of this crate.
+    pub const THIS: Self = Self {
+        name: "satisfice",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: &[
+            "binary_tensor_data",
+            "classification",
+            "statistics",
+            "model_repository",
+        ],
+    };
+}
+
 /// Name, versions and signature of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDescription {
@@ -88,6 +113,7 @@ pub(super) fn decode(body: &[u8]) -> Result<ModelDescription, Error> {
                 name: spec.name,
                 datatype,
                 shape: spec.shape.items,
+                labels: None,
             })
         };
         specs.into_iter().map(spec).collect::<Result<Vec<_>, _>>()

@@ -2,8 +2,7 @@
 
 use super::TensorLimits;
 use super::message::{
-    OutputMessage, OutputMessages, ParametersMessage, TensorMessages, invalid, parse,
-    refuse_singular,
+    OutputMessages, ParametersMessage, TensorMessages, invalid, parse, refuse_singular,
 };
 use super::tensor::{Role, check_count, decode_all, split};
 use crate::clip::clip;
@@ -29,11 +28,41 @@ pub struct AnswerFormat {
     pub binary: bool,
     /// Whether an output is binary, by name (the output parameter `binary_data`).
     pub outputs: BTreeMap<String, bool>,
+    /// How many of its best classes are wanted of an output instead of its values, by name (the
+    /// output parameter `classification`); at least 1.
+    pub classes: BTreeMap<String, usize>,
 }
 
 impl AnswerFormat {
     pub(super) fn is_binary(&self, output: &str) -> bool {
         self.outputs.get(output).copied().unwrap_or(self.binary)
+    }
+
+    /// An output that is asked for, with its parameters.
+    pub(crate) fn add(&mut self, name: &str, mut parameters: Parameters) -> Result<(), Error> {
+        let context = |text: &str| format!("output `{}`: {text}", clip(name));
+        if parameters.contains_key("shared_memory_region") {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "unsupported_output",
+                context("`shared_memory_region` is not supported"),
+            ));
+        }
+        match parameters.remove("classification") {
+            None => {}
+            Some(Parameter::Int(classes @ 1..)) => {
+                self.classes.insert(name.to_owned(), classes as usize);
+            }
+            Some(_) => {
+                let text = context("`classification` is not a whole number over 0");
+                return Err(invalid("wrong_parameter", text));
+            }
+        }
+        let binary = flag(&mut parameters, "binary_data")?.unwrap_or(self.binary);
+        if self.outputs.insert(name.to_owned(), binary).is_some() {
+            return Err(invalid("duplicate_name", context("is asked for twice")));
+        }
+        Ok(())
     }
 }
 
@@ -55,8 +84,8 @@ struct RequestMessage<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] naming the input and element that is wrong, [`ErrorKind::TooLarge`]
-/// over a limit, [`ErrorKind::Unsupported`] for shared memory, classification and requests of
-/// nothing but raw bytes (`json_length` 0).
+/// over a limit, [`ErrorKind::Unsupported`] for shared memory and requests of nothing but
+/// raw bytes (`json_length` 0).
 pub fn decode_request(
     body: &[u8],
     json_length: Option<usize>,
@@ -78,7 +107,7 @@ pub fn decode_request(
     let mut parameters = message.parameters.0;
     let mut format = AnswerFormat {
         binary: flag(&mut parameters, "binary_data_output")?.unwrap_or(false),
-        outputs: BTreeMap::new(),
+        ..AnswerFormat::default()
     };
     let outputs = match message.outputs {
         Some(outputs) => outputs_asked(outputs, &mut format, limits)?,
@@ -103,35 +132,15 @@ fn outputs_asked(
     check_count(Role::Output, outputs.total, limits)?;
     let mut names = Vec::with_capacity(outputs.items.len());
     for output in outputs.items {
-        let binary = output_is_binary(&output)?.unwrap_or(format.binary);
-        if format.outputs.insert(output.name.clone(), binary).is_some() {
-            return Err(invalid(
-                "duplicate_name",
-                format!("output `{}` is asked for twice", clip(&output.name)),
-            ));
-        }
+        refuse_singular(output.parameter, "parameter")?;
+        format.add(&output.name, output.parameters.0)?;
         names.push(output.name);
     }
     Ok(names)
 }
 
-fn output_is_binary(output: &OutputMessage) -> Result<Option<bool>, Error> {
-    refuse_singular(output.parameter, "parameter")?;
-    let mut parameters = output.parameters.0.clone();
-    for name in ["classification", "shared_memory_region"] {
-        if parameters.contains_key(name) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "unsupported_output",
-                format!("output `{}`: `{name}` is not supported", clip(&output.name)),
-            ));
-        }
-    }
-    flag(&mut parameters, "binary_data")
-}
-
 /// Takes a boolean out of `parameters`.
-fn flag(parameters: &mut Parameters, name: &str) -> Result<Option<bool>, Error> {
+pub(crate) fn flag(parameters: &mut Parameters, name: &str) -> Result<Option<bool>, Error> {
     match parameters.remove(name) {
         None => Ok(None),
         Some(Parameter::Bool(value)) => Ok(Some(value)),
@@ -187,6 +196,10 @@ mod tests {
                 r#"{"inputs":[],"parameters":{"binary_data_output":1}}"#,
                 "wrong_parameter",
             ),
+            (
+                r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":0}}]}"#,
+                "wrong_parameter",
+            ),
             (r#"{"inputs":[]}x"#, "invalid_json"),
             (r"{}", "invalid_message"),
             ("", "invalid_json"),
@@ -198,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_said() {
         for json in [
-            r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]}"#,
+            r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"shared_memory_region":"r"}}]}"#,
             r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","parameters":{"shared_memory_region":"r"}}]}"#,
         ] {
             assert_eq!(decode(json).unwrap_err().kind(), ErrorKind::Unsupported);

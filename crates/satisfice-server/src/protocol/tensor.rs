@@ -1,8 +1,8 @@
 //! The tensors of a message, wherever their elements are.
 
 use super::message::{
-    DIMENSIONS_READ_MAX, TENSORS_READ_MAX, TensorMessage, TensorMessages, invalid, refuse_singular,
-    write,
+    Bounded, DIMENSIONS_READ_MAX, TENSORS_READ_MAX, TensorMessage, TensorMessages, invalid,
+    refuse_singular, write,
 };
 use super::{Encoded, TensorLimits, binary, data};
 use crate::clip::clip;
@@ -12,7 +12,7 @@ use std::{collections::HashSet, fmt};
 
 /// Which tensors a message holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Input,
     Output,
 }
@@ -55,14 +55,9 @@ pub(super) fn decode_all(
 ) -> Result<Vec<NamedTensor>, Error> {
     check_count(role, messages.total, limits)?;
     let mut tensors: Vec<NamedTensor> = Vec::with_capacity(messages.items.len());
-    let mut names = HashSet::with_capacity(messages.items.len());
+    let names = messages.items.iter().map(|message| message.name.as_str());
+    check_unique(role, names)?;
     for message in messages.items {
-        if !names.insert(message.name.clone()) {
-            return Err(invalid(
-                "duplicate_name",
-                format!("{role} `{}` occurs twice", clip(&message.name)),
-            ));
-        }
         let tensor = decode(role, &message, &mut tail, limits)?;
         tensors.push(NamedTensor {
             name: message.name,
@@ -79,7 +74,7 @@ pub(super) fn decode_all(
 }
 
 /// Refuses more tensors than the limit.
-pub(super) fn check_count(role: Role, count: usize, limits: TensorLimits) -> Result<(), Error> {
+pub(crate) fn check_count(role: Role, count: usize, limits: TensorLimits) -> Result<(), Error> {
     let max = limits.tensors_max.min(TENSORS_READ_MAX);
     if count <= max {
         return Ok(());
@@ -91,6 +86,35 @@ pub(super) fn check_count(role: Role, count: usize, limits: TensorLimits) -> Res
     ))
 }
 
+/// Refuses two tensors of one name.
+pub(crate) fn check_unique<'a>(
+    role: Role,
+    names: impl ExactSizeIterator<Item = &'a str>,
+) -> Result<(), Error> {
+    let mut seen = HashSet::with_capacity(names.len());
+    for name in names {
+        if !seen.insert(name) {
+            return Err(invalid(
+                "duplicate_name",
+                format!("{role} `{}` occurs twice", clip(name)),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The datatype of that name.
+pub(crate) fn datatype(name: &str, context: &impl Fn(String) -> String) -> Result<DataType, Error> {
+    DataType::from_name(name).ok_or_else(|| {
+        let known = DataType::ALL.map(DataType::name).join(", ");
+        invalid(
+            "unknown_datatype",
+            context(format!("unknown datatype `{}`", clip(name))),
+        )
+        .with_hint(format!("datatypes are {known}"))
+    })
+}
+
 fn decode(
     role: Role,
     message: &TensorMessage<'_>,
@@ -99,15 +123,9 @@ fn decode(
 ) -> Result<Tensor, Error> {
     let context = |text: String| format!("{role} `{}`: {text}", clip(&message.name));
     refuse_singular(message.parameter, "parameter")?;
-    let datatype = DataType::from_name(&message.datatype).ok_or_else(|| {
-        let known = DataType::ALL.map(DataType::name).join(", ");
-        invalid(
-            "unknown_datatype",
-            context(format!("unknown datatype `{}`", clip(&message.datatype))),
-        )
-        .with_hint(format!("datatypes are {known}"))
-    })?;
-    let (shape, elements) = shape(message, &context, limits)?;
+    let datatype = datatype(&message.datatype, &context)?;
+    let Bounded { items, total } = &message.shape;
+    let (shape, elements) = shape(items, *total, &context, limits)?;
     let values = match (&message.data, binary_size(message, &context)?) {
         (Some(_), Some(_)) => Err(invalid(
             "ambiguous_data",
@@ -133,13 +151,14 @@ fn decode(
         .map_err(|mismatch| invalid("wrong_data", context(mismatch.to_string())))
 }
 
-/// The shape and the product of its dimensions, which is within the limits.
-fn shape(
-    message: &TensorMessage<'_>,
+/// The shape and the product of its dimensions, which is within the limits. `rank` is the number of
+/// `dimensions`, or more if they were not all kept.
+pub(crate) fn shape(
+    dimensions: &[i64],
+    rank: usize,
     context: &impl Fn(String) -> String,
     limits: TensorLimits,
 ) -> Result<(Vec<usize>, usize), Error> {
-    let rank = message.shape.total;
     let rank_max = limits.rank_max.min(DIMENSIONS_READ_MAX);
     if rank > rank_max {
         return Err(Error::new(
@@ -150,7 +169,6 @@ fn shape(
             )),
         ));
     }
-    let dimensions = &message.shape.items;
     let shape: Vec<usize> = dimensions
         .iter()
         .map(|&length| usize::try_from(length))

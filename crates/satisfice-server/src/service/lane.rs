@@ -54,6 +54,12 @@ impl Lane {
         }
     }
 
+    /// Requests that have a place but no turn yet.
+    pub(super) fn waiting(&self) -> usize {
+        let executing = self.admission.executing_max - self.turns.available_permits();
+        lock(&self.load).requests.saturating_sub(executing)
+    }
+
     /// A place to wait in, or a refusal at once.
     pub(super) fn enter(&self, bytes: usize) -> Result<Waiting, Error> {
         let Admission {

@@ -1,11 +1,13 @@
-use crate::cli::Serve;
+use crate::cli::{ModelControl, Serve};
 use anyhow::{Context, Result, bail};
+use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_graph::{GraphEngine, ModelDir};
-use satisfice_server::{Admission, Limits, Models, Service};
+use satisfice_server::{Admission, Limits, LoadedVersions, Loader, Models, Service, grpc};
 use satisfice_store::{Check, GraphStore};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,26 +16,48 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+const GRPC_PORT: u16 = 8001;
+
 pub(crate) fn run(args: &Serve) -> Result<()> {
     let check = match args.skip_checksums {
         true => Check::Structure,
         false => Check::Checksums,
     };
-    let service = Arc::new(Service::new(
-        load_models(&args.models, check)?,
-        Admission::default(),
-    ));
+    let service = Service::new(load_models(&args.models, check)?, Admission::default());
+    let service = Arc::new(match args.model_control {
+        ModelControl::None => service,
+        ModelControl::Explicit => service.with_loader(Arc::new(Repository {
+            dir: args.models.clone(),
+            check,
+        })),
+    });
     runtime()?.block_on(async {
-        let listener = TcpListener::bind(args.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}: choose another `--listen`",
-                args.listen
-            )
-        })?;
-        println!("serving on http://{}", listener.local_addr()?);
-        satisfice_server::serve(listener, service, Limits::default(), stop_signal()?).await?;
+        let http = listen(args.listen, "--listen").await?;
+        let grpc = listen(grpc_address(args), "--grpc-listen").await?;
+        println!("serving on http://{}", http.local_addr()?);
+        println!("serving gRPC on {}", grpc.local_addr()?);
+        let limits = Limits::default();
+        tokio::try_join!(
+            satisfice_server::serve(http, Arc::clone(&service), limits, stop_signal()?),
+            grpc::serve(grpc, service, limits, stop_signal()?),
+        )?;
         Ok(())
     })
+}
+
+fn grpc_address(args: &Serve) -> SocketAddr {
+    let default_port = match args.listen.port() {
+        0 => 0,
+        _ => GRPC_PORT,
+    };
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, default_port));
+    args.grpc_listen.unwrap_or(default)
+}
+
+async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another `{option}`"))
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -61,14 +85,8 @@ pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
     let mut names = Vec::new();
     for path in model_dirs(dir)? {
         let model_dir = ModelDir::open(&path, None)?;
-        let store = stores.open(&model_dir.store_path(), check)?;
-        let engine = GraphEngine::open(&model_dir, store, check)
-            .with_context(|| format!("model `{}`", model_dir.name()))?;
-        models.insert(
-            &model_dir.name(),
-            u64::from(model_dir.version()),
-            Arc::new(engine),
-        )?;
+        let engine = open_engine(&model_dir, &mut stores, check)?;
+        models.insert(&model_dir.name(), u64::from(model_dir.version()), engine)?;
         names.push(model_dir.name());
     }
     if names.is_empty() {
@@ -78,6 +96,47 @@ pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
         );
     }
     Ok(models)
+}
+
+fn open_engine(model_dir: &ModelDir, stores: &mut Stores, check: Check) -> Result<Arc<dyn Engine>> {
+    let store = stores.open(&model_dir.store_path(), check)?;
+    let engine = GraphEngine::open(model_dir, store, check)
+        .with_context(|| format!("model `{}`", model_dir.name()))?;
+    Ok(Arc::new(engine))
+}
+
+/// The model repository, for clients that load models.
+struct Repository {
+    dir: PathBuf,
+    check: Check,
+}
+
+impl Repository {
+    /// A model's highest version, with a store of its own: the graph may be another than the one
+    /// that is served.
+    fn open(&self, name: &str) -> Result<(u64, Arc<dyn Engine>)> {
+        let model_dir = ModelDir::open(&self.dir.join(name), None)?;
+        let engine = open_engine(&model_dir, &mut Stores::default(), self.check)?;
+        Ok((u64::from(model_dir.version()), engine))
+    }
+}
+
+impl Loader for Repository {
+    fn list(&self) -> Result<BTreeSet<String>, Error> {
+        let dirs =
+            model_dirs(&self.dir).map_err(|error| failed("repository_unreadable", &error))?;
+        let names = dirs.iter().filter_map(|dir| dir.file_name()?.to_str());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    fn load(&self, name: &str) -> Result<LoadedVersions, Error> {
+        let model = self.open(name);
+        Ok(vec![model.map_err(|error| failed("load_failed", &error))?])
+    }
+}
+
+fn failed(code: &'static str, error: &anyhow::Error) -> Error {
+    Error::new(ErrorKind::Internal, code, format!("{error:#}"))
 }
 
 fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {

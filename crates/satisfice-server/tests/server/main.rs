@@ -4,9 +4,14 @@
 
 mod admission;
 mod client;
+mod compression;
 mod connections;
 mod engines;
+mod grpc;
+mod grpc_streams;
 mod infer;
 mod properties;
 mod refusals;
+mod repository;
 mod routes;
+mod statistics;

@@ -200,6 +200,7 @@ fn outputs_follow_the_request_s_format() {
     let format = AnswerFormat {
         binary: false,
         outputs: [("b".to_owned(), true)].into(),
+        ..AnswerFormat::default()
     };
     let encoded = encode_answer(&answer, &format).unwrap();
     assert_eq!(encoded.body.len(), encoded.json_length.unwrap() + 1);

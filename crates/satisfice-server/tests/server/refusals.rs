@@ -331,12 +331,13 @@ fn answers_that_json_cannot_hold() {
 #[test]
 fn what_is_not_offered() {
     let server = Server::start();
-    let body = r#"{"inputs":[],"outputs":[{"name":"x","parameters":{"classification":3}}]}"#;
+    let body =
+        r#"{"inputs":[],"outputs":[{"name":"x","parameters":{"shared_memory_region":"r"}}]}"#;
     server
         .infer("echo", body)
         .refused(501, "unsupported_output");
     let path = "/v2/models/echo/infer";
-    let answer = server.post(path, "Content-Encoding: gzip\r\n", b"xx");
+    let answer = server.post(path, "Content-Encoding: br\r\n", b"xx");
     let message = answer.refused(415, "unsupported_encoding");
     assert!(message.contains("without Content-Encoding"), "{message}");
     let identity = "Content-Encoding: identity\r\n";

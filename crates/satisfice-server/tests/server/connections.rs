@@ -100,7 +100,7 @@ fn refusals_reach_clients_that_send_everything_first() {
         ("other", "", 404, "model_not_found"),
         (
             "echo",
-            "Content-Encoding: gzip\r\n",
+            "Content-Encoding: br\r\n",
             415,
             "unsupported_encoding",
         ),

@@ -233,3 +233,15 @@ fn metadata_is_read_back() {
         server.service.find("echo", None).unwrap().describe()
     );
 }
+
+#[test]
+fn the_best_classes_instead_of_values() {
+    let server = Server::start();
+    let body = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[0.5,2,1]}],
+        "outputs":[{"name":"x","parameters":{"classification":2}}]}"#;
+    let answer = server.infer("echo", body).json();
+    let output = &answer["outputs"][0];
+    assert_eq!(output["datatype"], "BYTES");
+    assert_eq!(output["shape"], json!([1, 2]));
+    assert_eq!(output["data"], json!(["2:1", "1:2"]));
+}

@@ -19,7 +19,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const LENGTH_MAX: usize = 128;
 
 /// Labels the request with its own id, or one made here.
-pub(super) async fn label(request: Request, next: Next) -> Response {
+pub(crate) async fn label(request: Request, next: Next) -> Response {
     let id = match request.headers().get(HEADER) {
         Some(id) if id.len() <= LENGTH_MAX && id.to_str().is_ok() => id.clone(),
         _ => next_id(),

@@ -1,7 +1,8 @@
 //! A server in a thread, and a client that sends exactly the bytes it is given.
 
 use crate::engines::{Echo, Failing, Gate};
-use satisfice_server::{Admission, Limits, Models, Service, serve};
+use futures_util::FutureExt;
+use satisfice_server::{Admission, Limits, Loader, Models, Service, grpc, serve};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) grpc_address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) service: Arc<Service>,
     stop: Option<oneshot::Sender<()>>,
@@ -27,26 +29,47 @@ impl Server {
 
     /// Serves `echo` (versions 2 and 10), `failing` and `gate`.
     pub(crate) fn with(admission: Admission, limits: Limits) -> Self {
+        Self::controlled(admission, limits, None)
+    }
+
+    /// The same with model control.
+    pub(crate) fn controlled(
+        admission: Admission,
+        limits: Limits,
+        loader: Option<Arc<dyn Loader>>,
+    ) -> Self {
         let gate = Gate::new();
         let mut models = Models::new();
         models.insert("echo", 10, Echo::new()).unwrap();
         models.insert("echo", 2, Echo::new()).unwrap();
         models.insert("failing", 1, Failing::new()).unwrap();
         models.insert("gate", 1, gate.clone()).unwrap();
-        let service = Arc::new(Service::new(models, admission));
+        let service = Service::new(models, admission);
+        let service = Arc::new(match loader {
+            None => service,
+            Some(loader) => service.with_loader(loader),
+        });
         let (stop, stopped) = oneshot::channel();
         let (address, bound) = mpsc::channel();
         let served = Arc::clone(&service);
         let thread = std::thread::spawn(move || {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                address.send(listener.local_addr().unwrap()).unwrap();
-                let shutdown = async { drop(stopped.await) };
-                serve(listener, served, limits, shutdown).await.unwrap();
+                let bind = || tokio::net::TcpListener::bind("127.0.0.1:0");
+                let (http, grpc) = (bind().await.unwrap(), bind().await.unwrap());
+                for listener in [&http, &grpc] {
+                    address.send(listener.local_addr().unwrap()).unwrap();
+                }
+                let stopped = async { drop(stopped.await) }.shared();
+                tokio::try_join!(
+                    serve(http, Arc::clone(&served), limits, stopped.clone()),
+                    grpc::serve(grpc, served, limits, stopped),
+                )
+                .unwrap();
             });
         });
         Self {
             address: bound.recv().unwrap(),
+            grpc_address: bound.recv().unwrap(),
             gate,
             service,
             stop: Some(stop),

@@ -18,6 +18,7 @@ fn metadata(platform: &str) -> ModelMetadata {
             name: name.to_owned(),
             datatype: DataType::Fp32,
             shape: vec![-1],
+            labels: None,
         })
         .into();
     ModelMetadata {

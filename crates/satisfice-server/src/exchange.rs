@@ -1,0 +1,124 @@
+//! From a message that has arrived to its answer, the same over every transport.
+
+use crate::{
+    protocol::{Answer, AnswerFormat, DecodedRequest, classification},
+    service::{Call, Recording, ServedModel},
+};
+use satisfice_core::{Error, ErrorKind, InferResponse, TensorData};
+use std::{sync::Arc, time::Instant};
+use tokio::sync::Semaphore;
+
+/// Messages up to this length are decoded and encoded where they are; larger ones would keep an
+/// async thread from other connections.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// One request whose bytes are all here.
+pub(crate) struct Exchange {
+    pub model: Arc<ServedModel>,
+    pub request_bytes: usize,
+    /// When the request began to arrive.
+    pub received: Instant,
+    /// When its transport gives up.
+    pub deadline: Option<Instant>,
+}
+
+impl Exchange {
+    /// Decodes the request, has it answered and encodes the answer.
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        codecs: &Codecs,
+        decode: impl FnOnce() -> Result<DecodedRequest, Error> + Send + 'static,
+        encode: impl FnOnce(Answer, AnswerFormat) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let model = Arc::clone(&self.model);
+        let recording = Recording::new(model.stats(), self.received);
+        let result = self.answer(codecs, &recording, decode, encode).await;
+        recording.finish(&result);
+        result
+    }
+
+    async fn answer<T: Send + 'static>(
+        self,
+        codecs: &Codecs,
+        recording: &Recording<'_>,
+        decode: impl FnOnce() -> Result<DecodedRequest, Error> + Send + 'static,
+        encode: impl FnOnce(Answer, AnswerFormat) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let start = Instant::now();
+        let decoded = codecs.run(self.request_bytes, decode).await??;
+        recording.decoded(start.elapsed());
+        let DecodedRequest {
+            id,
+            request,
+            format,
+        } = decoded;
+        let call = Call {
+            request,
+            request_bytes: self.request_bytes,
+            received: self.received,
+            deadline: self.deadline,
+        };
+        let response = self.model.infer(call).await?;
+        let response_bytes = size(&response);
+        let model = self.model;
+        let encode = move || {
+            let outputs = &model.metadata().outputs;
+            let answer = Answer {
+                model: model.name().to_owned(),
+                version: Some(model.version().to_owned()),
+                id,
+                response: classification::classify(response, &format.classes, outputs)?,
+            };
+            encode(answer, format)
+        };
+        let start = Instant::now();
+        let encoded = codecs.run(response_bytes, encode).await?;
+        recording.encoded(start.elapsed());
+        encoded
+    }
+}
+
+/// Turns for large messages to be decoded or encoded.
+pub(crate) struct Codecs(Arc<Semaphore>);
+
+impl Codecs {
+    /// As many turns as there are cores.
+    pub(crate) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new(cores)))
+    }
+
+    /// Decodes or encodes `bytes` bytes: on a blocking thread if they are many, and then as many at
+    /// once as there are turns.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        if bytes <= INLINE_BYTES_MAX {
+            return Ok(work());
+        }
+        let turn = Arc::clone(&self.0)
+            .acquire_owned()
+            .await
+            .expect("invariant: the semaphore is never closed");
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        task.await
+            .map_err(|error| Error::new(ErrorKind::Internal, "codec_failed", error.to_string()))
+    }
+}
+
+/// About the bytes that an answer takes.
+fn size(response: &InferResponse) -> usize {
+    let tensors = response.outputs.iter().map(|output| output.tensor.data());
+    tensors
+        .map(|data| match data {
+            TensorData::Bytes(strings) => strings.iter().map(|string| 4 + string.len()).sum(),
+            _ => data.len() * data.datatype().size_bytes().unwrap_or(1),
+        })
+        .sum()
+}

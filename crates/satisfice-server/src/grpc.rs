@@ -1,0 +1,118 @@
+//! The protocol over gRPC: `inference.GRPCInferenceService` and `grpc.health.v1.Health`.
+//!
+//! | method | answer |
+//! |---|---|
+//! | `ServerLive`, `ServerReady`, `ModelReady` | yes or no |
+//! | `ServerMetadata` | name, version and extensions of the server |
+//! | `ModelMetadata`, `ModelConfig` | signature |
+//! | `ModelStatistics` | counts and times |
+//! | `RepositoryIndex` | what is served and what could be |
+//! | `RepositoryModelLoad`, `RepositoryModelUnload` | nothing, when it is done |
+//! | `ModelInfer` | outputs |
+//! | `ModelStreamInfer` | outputs or an error message for each request, in their order |
+//!
+//! Elements travel raw (`raw_input_contents`) or typed (`contents`), never both in one message; the
+//! answer's travel as the request's did, but raw where an output is `FP16` or `BF16`, which have no
+//! typed form. `grpc-timeout` is the request's deadline. Messages may be compressed (gzip, deflate);
+//! answers are when the request was.
+//!
+//! | kind | code |
+//! |---|---|
+//! | `InvalidInput` | `INVALID_ARGUMENT` |
+//! | `NotFound` | `NOT_FOUND` |
+//! | `Unsupported` | `UNIMPLEMENTED` |
+//! | `TooLarge` | `RESOURCE_EXHAUSTED` |
+//! | `Unavailable` | `UNAVAILABLE`, with `grpc-retry-pushback-ms` |
+//! | `DeadlineExceeded` | `DEADLINE_EXCEEDED` |
+//! | `Internal` | `INTERNAL` |
+//!
+//! A message over the limit is `OUT_OF_RANGE`, or `RESOURCE_EXHAUSTED` if it was compressed.
+//! The metadata `error-code` carries the stable code, the message the hint.
+
+mod answer;
+mod codec;
+mod config;
+mod contents;
+mod error;
+mod handlers;
+mod health;
+mod metering;
+mod parameters;
+mod request;
+mod statistics;
+mod timeout;
+
+/// Messages and services as the `.proto` files in `proto/` say.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod proto {
+    tonic::include_proto!("inference");
+
+    /// The gRPC Health Checking Protocol.
+    pub mod health {
+        tonic::include_proto!("grpc.health.v1");
+    }
+}
+
+use crate::{
+    Limits, Service,
+    connection::{self, Server},
+    exchange::Codecs,
+    request_id,
+};
+use axum::{Router, middleware};
+use handlers::Inference;
+use health::Health;
+use metering::Meter;
+use proto::{
+    grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer,
+};
+use std::{future::Future, io, sync::Arc};
+use tokio::net::TcpListener;
+use tonic::{codec::CompressionEncoding, service::Routes};
+
+/// Serves gRPC on `listener` until `shutdown` completes, then lets running requests end; open
+/// streams end after the requests that they have sent.
+///
+/// # Errors
+/// When the listener has no local address; failures of single connections are logged.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let server = Server::http2(router(Arc::clone(&service), limits), limits);
+    connection::serve(listener, server, &service, limits, shutdown).await
+}
+
+/// The gRPC methods over `service`. Of the limits, those on connections and headers are up to
+/// whoever serves the router; [`serve`] keeps them all.
+pub fn router(service: Arc<Service>, limits: Limits) -> Router {
+    let inference = Inference {
+        service: Arc::clone(&service),
+        tensors: limits.tensors,
+        codecs: Arc::new(Codecs::new()),
+    };
+    let mut inference = GrpcInferenceServiceServer::new(inference)
+        .max_decoding_message_size(limits.body_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+        inference = inference
+            .accept_compressed(encoding)
+            .send_compressed(encoding);
+    }
+    Routes::new(inference)
+        .add_service(HealthServer::new(Health { service }))
+        .prepare()
+        .into_axum_router()
+        .layer(middleware::from_fn_with_state(
+            Meter::new(limits),
+            metering::meter,
+        ))
+        .layer(middleware::from_fn(request_id::label))
+}

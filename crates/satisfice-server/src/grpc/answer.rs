@@ -1,0 +1,50 @@
+//! Answers as protobuf has them.
+
+use super::{
+    contents, parameters,
+    proto::{ModelInferResponse, model_infer_response::InferOutputTensor},
+};
+use crate::{
+    clip::clip,
+    protocol::{Answer, AnswerFormat, binary, message::invalid},
+};
+use bytes::Bytes;
+use satisfice_core::{Error, NamedTensor};
+
+/// Writes an answer; raw when `format` says so, or when an output has no typed form.
+pub(super) fn encode(answer: Answer, format: &AnswerFormat) -> Result<ModelInferResponse, Error> {
+    let outputs = answer.response.outputs;
+    let typed = |output: &NamedTensor| contents::is_typed(output.tensor.datatype());
+    let raw = format.binary || !outputs.iter().all(typed);
+    let raw_output_contents = match raw {
+        true => outputs.iter().map(raw_contents).collect::<Result<_, _>>()?,
+        false => Vec::new(),
+    };
+    let output = |NamedTensor { name, tensor }| InferOutputTensor {
+        name,
+        datatype: tensor.datatype().name().to_owned(),
+        shape: tensor.shape().iter().map(|&d| d as i64).collect(),
+        contents: (!raw).then(|| contents::encode(tensor.data())),
+        ..InferOutputTensor::default()
+    };
+    Ok(ModelInferResponse {
+        model_name: answer.model,
+        model_version: answer.version.unwrap_or_default(),
+        id: answer.id.unwrap_or_default(),
+        parameters: parameters::encode(answer.response.parameters),
+        outputs: outputs.into_iter().map(output).collect(),
+        raw_output_contents,
+    })
+}
+
+fn raw_contents(output: &NamedTensor) -> Result<Bytes, Error> {
+    let data = output.tensor.data();
+    let size = binary::size(data).ok_or_else(|| {
+        let name = clip(&output.name);
+        let message = format!("output `{name}`: an element is over 4 GiB");
+        invalid("element_too_long", message)
+    })?;
+    let mut bytes = Vec::with_capacity(size);
+    binary::encode(data, &mut bytes);
+    Ok(bytes.into())
+}

@@ -1,0 +1,42 @@
+//! Errors as gRPC statuses.
+
+use satisfice_core::{Error, ErrorKind};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+/// Milliseconds after which a refused client may try again.
+const RETRY_PUSHBACK_MS: &str = "1000";
+
+/// The one table from a kind of error to a code.
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidInput => Code::InvalidArgument,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Unsupported => Code::Unimplemented,
+        ErrorKind::TooLarge => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// The error as a status.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn status(error: Error) -> Status {
+    let kind = error.kind();
+    match kind {
+        ErrorKind::Internal | ErrorKind::Unavailable => {
+            tracing::warn!(code = error.code(), "{error}");
+        }
+        _ => tracing::debug!(code = error.code(), "{error}"),
+    }
+    let mut metadata = MetadataMap::new();
+    metadata.insert("error-code", MetadataValue::from_static(error.code()));
+    if kind == ErrorKind::Unavailable {
+        let pushback = MetadataValue::from_static(RETRY_PUSHBACK_MS);
+        metadata.insert("grpc-retry-pushback-ms", pushback);
+    }
+    Status::with_metadata(code(kind), error.to_string(), metadata)
+}

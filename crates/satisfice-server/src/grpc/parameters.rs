@@ -1,0 +1,51 @@
+//! Parameters as protobuf has them.
+
+use super::proto::{InferParameter, infer_parameter::ParameterChoice};
+use crate::{
+    clip::clip,
+    protocol::message::{PARAMETERS_MAX, invalid},
+};
+use satisfice_core::{Error, Parameter, Parameters};
+use std::collections::HashMap;
+
+/// Reads a map of parameters.
+pub(super) fn decode(parameters: HashMap<String, InferParameter>) -> Result<Parameters, Error> {
+    if parameters.len() > PARAMETERS_MAX {
+        let message = format!("more than {PARAMETERS_MAX} parameters");
+        return Err(invalid("invalid_message", message));
+    }
+    let parameter = |(name, value): (String, InferParameter)| {
+        let value = match value.parameter_choice {
+            Some(ParameterChoice::BoolParam(value)) => Some(Parameter::Bool(value)),
+            Some(ParameterChoice::Int64Param(value)) => Some(Parameter::Int(value)),
+            Some(ParameterChoice::Uint64Param(value)) => {
+                i64::try_from(value).ok().map(Parameter::Int)
+            }
+            Some(ParameterChoice::DoubleParam(value)) => Some(Parameter::Float(value)),
+            Some(ParameterChoice::StringParam(value)) => Some(Parameter::String(value)),
+            None => None,
+        };
+        let value = value.ok_or_else(|| {
+            let name = clip(&name);
+            let message = format!("parameter `{name}` has no value, or one over {}", i64::MAX);
+            invalid("invalid_message", message)
+        })?;
+        Ok((name, value))
+    };
+    parameters.into_iter().map(parameter).collect()
+}
+
+/// Writes a map of parameters.
+pub(super) fn encode(parameters: Parameters) -> HashMap<String, InferParameter> {
+    let parameter = |(name, value)| {
+        let choice = match value {
+            Parameter::Bool(value) => ParameterChoice::BoolParam(value),
+            Parameter::Int(value) => ParameterChoice::Int64Param(value),
+            Parameter::Float(value) => ParameterChoice::DoubleParam(value),
+            Parameter::String(value) => ParameterChoice::StringParam(value),
+        };
+        let parameter_choice = Some(choice);
+        (name, InferParameter { parameter_choice })
+    };
+    parameters.into_iter().map(parameter).collect()
+}

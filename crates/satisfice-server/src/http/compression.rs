@@ -1,0 +1,198 @@
+//! Compressed bodies.
+
+use super::{
+    body::{self, HeldBody},
+    error::HttpError,
+};
+use crate::clip::clip;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use flate2::{
+    Compression,
+    read::{GzDecoder, ZlibDecoder},
+    write::{GzEncoder, ZlibEncoder},
+};
+use satisfice_core::{Error, ErrorKind};
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+use tokio::sync::Semaphore;
+
+/// Answers below this length are not worth it.
+const ANSWER_BYTES_MIN: usize = 1 << 10;
+/// Bytes that are decompressed at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Gzip,
+    /// A zlib stream, which HTTP calls `deflate`.
+    Deflate,
+}
+
+impl Encoding {
+    fn from_name(name: &str) -> Option<Self> {
+        if name.eq_ignore_ascii_case("gzip") {
+            Some(Self::Gzip)
+        } else if name.eq_ignore_ascii_case("deflate") {
+            Some(Self::Deflate)
+        } else {
+            None
+        }
+    }
+
+    /// The value of `Content-Encoding`.
+    pub(super) fn name(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        })
+    }
+}
+
+/// How the body of a request is compressed, if it is.
+pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Encoding>, HttpError> {
+    let mut encoding = None;
+    for name in items(headers, header::CONTENT_ENCODING) {
+        if name.eq_ignore_ascii_case("identity") {
+            continue;
+        }
+        match (encoding, Encoding::from_name(name)) {
+            (None, Some(known)) => encoding = Some(known),
+            _ => return Err(unsupported(name)),
+        }
+    }
+    Ok(encoding)
+}
+
+/// The encoding that the client would have the answer in, if any: the one it likes best, the first
+/// of equals.
+pub(super) fn of_answer(headers: &HeaderMap) -> Option<Encoding> {
+    let mut best = None;
+    let mut best_weight = 0.0;
+    for item in items(headers, header::ACCEPT_ENCODING) {
+        let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+        let weight = parameters.trim().strip_prefix("q=");
+        let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+        if let Some(encoding) = Encoding::from_name(name.trim())
+            && weight > best_weight
+        {
+            (best, best_weight) = (Some(encoding), weight);
+        }
+    }
+    best
+}
+
+/// The items of a list in a header; what is not text is empty.
+fn items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter();
+    values.flat_map(|value| value.to_str().unwrap_or_default().split(',').map(str::trim))
+}
+
+fn unsupported(name: &str) -> HttpError {
+    HttpError::with_status(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::new(
+            ErrorKind::Unsupported,
+            "unsupported_encoding",
+            format!("the body's encoding `{}` is not supported", clip(name)),
+        )
+        .with_hint("send the body in gzip or deflate (zlib), or without Content-Encoding"),
+    )
+}
+
+/// The bytes of a compressed body, counted in `bodies` as they come and at most `max`.
+pub(super) fn decompress(
+    encoding: Encoding,
+    compressed: &HeldBody,
+    max: usize,
+    bodies: &Arc<Semaphore>,
+) -> Result<HeldBody, Error> {
+    let bytes = compressed.bytes.as_slice();
+    let mut reader: Box<dyn Read> = match encoding {
+        Encoding::Gzip => Box::new(GzDecoder::new(bytes)),
+        Encoding::Deflate => Box::new(ZlibDecoder::new(bytes)),
+    };
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut bytes = Vec::new();
+    let mut held = body::hold(bodies, 0)?;
+    loop {
+        let length = reader.read(&mut chunk).map_err(|error| {
+            let message = format!("the body is not what its Content-Encoding says: {error}");
+            Error::new(ErrorKind::InvalidInput, "wrong_compression", message)
+        })?;
+        if length == 0 {
+            return Ok(HeldBody { bytes, held });
+        }
+        if length > max - bytes.len() {
+            return Err(body::too_large(max));
+        }
+        held.merge(body::hold(bodies, length)?);
+        bytes.extend_from_slice(&chunk[..length]);
+    }
+}
+
+/// The bytes of an answer as the client wants them, and how they are compressed.
+pub(super) fn compress(
+    encoding: Option<Encoding>,
+    bytes: Vec<u8>,
+) -> Result<(Vec<u8>, Option<Encoding>), Error> {
+    let Some(encoding) = encoding.filter(|_| bytes.len() >= ANSWER_BYTES_MIN) else {
+        return Ok((bytes, None));
+    };
+    let compressed = write(encoding, &bytes).map_err(|error| {
+        Error::new(ErrorKind::Internal, "compression_failed", error.to_string())
+    })?;
+    Ok((compressed, Some(encoding)))
+}
+
+fn write(encoding: Encoding, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let level = Compression::fast();
+    match encoding {
+        Encoding::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), level);
+            encoder.write_all(bytes)?;
+            encoder.finish()
+        }
+        Encoding::Deflate => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), level);
+            encoder.write_all(bytes)?;
+            encoder.finish()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn the_best_encoding_is_chosen() {
+        for (value, wanted) in [
+            ("gzip", Some(Encoding::Gzip)),
+            ("deflate, gzip", Some(Encoding::Deflate)),
+            ("deflate;q=0.5, GZIP", Some(Encoding::Gzip)),
+            ("gzip;q=0, br", None),
+            ("gzip;q=x", None),
+            ("identity", None),
+            ("", None),
+        ] {
+            assert_eq!(of_answer(&headers(header::ACCEPT_ENCODING, value)), wanted);
+        }
+    }
+
+    #[test]
+    fn one_encoding_is_read() {
+        let of = |value| of_request(&headers(header::CONTENT_ENCODING, value));
+        assert_eq!(of("gzip").unwrap(), Some(Encoding::Gzip));
+        assert_eq!(of("identity").unwrap(), None);
+        for value in ["br", "gzip, gzip", "gzip, br", ""] {
+            assert!(of(value).is_err(), "{value}");
+        }
+    }
+}

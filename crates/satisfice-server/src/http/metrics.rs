@@ -1,0 +1,175 @@
+//! Counters in Prometheus' text format, under the names that dashboards for Triton read.
+
+use super::App;
+use crate::service::{Reason, ServedModel, Stats};
+use axum::{
+    extract::State,
+    http::{HeaderName, header},
+};
+use std::{fmt::Write, sync::Arc};
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// One metric that has a single value per model.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    kind: &'static str,
+    value: fn(&ServedModel) -> u64,
+}
+
+const METRICS: &[Metric] = &[
+    Metric {
+        name: "nv_inference_request_success",
+        help: "Requests answered",
+        kind: "counter",
+        value: |model| model.stats().success.count(),
+    },
+    Metric {
+        name: "nv_inference_count",
+        help: "Inferences performed",
+        kind: "counter",
+        value: |model| model.stats().success.count(),
+    },
+    Metric {
+        name: "nv_inference_exec_count",
+        help: "Executions of the engine",
+        kind: "counter",
+        value: |model| model.stats().compute_infer.count(),
+    },
+    Metric {
+        name: "nv_inference_pending_request_count",
+        help: "Requests that wait for the engine",
+        kind: "gauge",
+        value: |model| model.waiting() as u64,
+    },
+    Metric {
+        name: "nv_inference_request_duration_us",
+        help: "Time of answered requests in microseconds",
+        kind: "counter",
+        value: |model| model.stats().success.ns() / 1000,
+    },
+    Metric {
+        name: "nv_inference_queue_duration_us",
+        help: "Time in the queue in microseconds",
+        kind: "counter",
+        value: |model| model.stats().queue.ns() / 1000,
+    },
+    Metric {
+        name: "nv_inference_compute_input_duration_us",
+        help: "Time to decode requests in microseconds",
+        kind: "counter",
+        value: |model| model.stats().compute_input.ns() / 1000,
+    },
+    Metric {
+        name: "nv_inference_compute_infer_duration_us",
+        help: "Time in the engine in microseconds",
+        kind: "counter",
+        value: |model| model.stats().compute_infer.ns() / 1000,
+    },
+    Metric {
+        name: "nv_inference_compute_output_duration_us",
+        help: "Time to encode answers in microseconds",
+        kind: "counter",
+        value: |model| model.stats().compute_output.ns() / 1000,
+    },
+];
+
+pub(super) async fn metrics(
+    State(app): State<Arc<App>>,
+) -> ([(HeaderName, &'static str); 1], String) {
+    let models = app.service.versions();
+    let mut text = String::new();
+    for metric in METRICS {
+        head(&mut text, metric.name, metric.help, metric.kind);
+        for model in &models {
+            sample(&mut text, metric.name, model, None, (metric.value)(model));
+        }
+    }
+    let name = "nv_inference_request_failure";
+    head(&mut text, name, "Requests not answered", "counter");
+    for model in &models {
+        for reason in Reason::ALL {
+            let label = Some(("reason", reason.name()));
+            sample(
+                &mut text,
+                name,
+                model,
+                label,
+                model.stats().failures(reason),
+            );
+        }
+    }
+    let name = "satisfice_plan_requests_total";
+    labelled(
+        &mut text,
+        name,
+        "Answers by plan",
+        &models,
+        "plan",
+        Stats::plans,
+    );
+    let name = "satisfice_refusals_total";
+    labelled(
+        &mut text,
+        name,
+        "Errors by code",
+        &models,
+        "code",
+        Stats::refusals,
+    );
+    ([(header::CONTENT_TYPE, TEXT)], text)
+}
+
+fn labelled<K: AsRef<str>>(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    models: &[Arc<ServedModel>],
+    label: &str,
+    counts: fn(&Stats) -> std::collections::BTreeMap<K, u64>,
+) {
+    head(text, name, help, "counter");
+    for model in models {
+        for (key, count) in counts(model.stats()) {
+            sample(text, name, model, Some((label, key.as_ref())), count);
+        }
+    }
+}
+
+fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+    put(
+        text,
+        format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
+    );
+}
+
+fn sample(
+    text: &mut String,
+    name: &str,
+    model: &ServedModel,
+    label: Option<(&str, &str)>,
+    value: u64,
+) {
+    let (model, version) = (model.name(), model.version());
+    put(
+        text,
+        format_args!("{name}{{model=\"{model}\",version=\"{version}\""),
+    );
+    if let Some((label, value)) = label {
+        put(text, format_args!(",{label}=\"{}\"", escape(value)));
+    }
+    put(text, format_args!("}} {value}\n"));
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments)
+        .expect("invariant: writing to a String does not fail");
+}
+
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}

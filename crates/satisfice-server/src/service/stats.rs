@@ -1,0 +1,235 @@
+//! What one version of a model has done, in counters.
+
+use satisfice_core::{Error, ErrorKind, InferResponse, Parameter};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Plans that are counted by their names; clients may make up any number of them.
+const PLANS_MAX: usize = 64;
+
+/// A number of times something happened, and how long it took in all.
+#[derive(Debug, Default)]
+pub(crate) struct Duty {
+    count: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Duty {
+    fn add(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ns(&self) -> u64 {
+        self.ns.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a request was not answered, in the words of Triton's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Refused or given up before it was executed.
+    Rejected,
+    /// The client went away.
+    Canceled,
+    /// The engine's fault.
+    Backend,
+    /// The request's fault.
+    Other,
+}
+
+impl Reason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
+
+    /// The reason's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "REJECTED",
+            Self::Canceled => "CANCELED",
+            Self::Backend => "BACKEND",
+            Self::Other => "OTHER",
+        }
+    }
+
+    fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::TooLarge | ErrorKind::DeadlineExceeded => {
+                Self::Rejected
+            }
+            ErrorKind::Internal => Self::Backend,
+            ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Unsupported => Self::Other,
+        }
+    }
+}
+
+/// The counters.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    /// Requests answered, from the first byte to the encoded answer.
+    pub success: Duty,
+    /// Requests not answered.
+    pub fail: Duty,
+    /// Time in the queue.
+    pub queue: Duty,
+    /// Time to decode.
+    pub compute_input: Duty,
+    /// Time in the engine.
+    pub compute_infer: Duty,
+    /// Time to encode.
+    pub compute_output: Duty,
+    reasons: [AtomicU64; Reason::ALL.len()],
+    last_inference_ms: AtomicU64,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
+    plans: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Stats {
+    /// Failures for a reason.
+    pub(crate) fn failures(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// When the engine last began, in milliseconds since 1970; 0 for never.
+    pub(crate) fn last_inference_ms(&self) -> u64 {
+        self.last_inference_ms.load(Ordering::Relaxed)
+    }
+
+    /// Errors by code.
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.refusals).clone()
+    }
+
+    /// Answers by the plan that they say they were made with.
+    pub(crate) fn plans(&self) -> BTreeMap<String, u64> {
+        lock(&self.plans).clone()
+    }
+
+    /// A request failed after `duration`.
+    pub(crate) fn failed(&self, error: &Error, duration: Duration) {
+        *lock(&self.refusals).entry(error.code()).or_default() += 1;
+        self.count_failure(Reason::of(error), duration);
+    }
+
+    fn count_failure(&self, reason: Reason, duration: Duration) {
+        self.fail.add(duration);
+        self.reasons[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn waited(&self, duration: Duration) {
+        self.queue.add(duration);
+    }
+
+    pub(super) fn executing(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ms = now.map_or(0, |now| now.as_millis() as u64);
+        self.last_inference_ms.store(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn executed(&self, duration: Duration, response: Option<&InferResponse>) {
+        self.compute_infer.add(duration);
+        let parameter = response.and_then(|response| response.parameters.get("plan"));
+        let Some(Parameter::String(plan)) = parameter else {
+            return;
+        };
+        let mut plans = lock(&self.plans);
+        let known = plans.len() < PLANS_MAX || plans.contains_key(plan);
+        let plan = if known { plan } else { "other" };
+        *plans.entry(plan.to_owned()).or_default() += 1;
+    }
+}
+
+/// Nothing that is done under the lock can panic half-way.
+fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Follows one request; if it is dropped before it is finished, the client has gone.
+pub(crate) struct Recording<'a> {
+    stats: &'a Stats,
+    received: Instant,
+    finished: bool,
+}
+
+impl<'a> Recording<'a> {
+    pub(crate) fn new(stats: &'a Stats, received: Instant) -> Self {
+        Self {
+            stats,
+            received,
+            finished: false,
+        }
+    }
+
+    /// The request has been decoded in this time.
+    pub(crate) fn decoded(&self, duration: Duration) {
+        self.stats.compute_input.add(duration);
+    }
+
+    /// The answer has been encoded in this time.
+    pub(crate) fn encoded(&self, duration: Duration) {
+        self.stats.compute_output.add(duration);
+    }
+
+    /// The request has come to its end.
+    pub(crate) fn finish<T>(mut self, result: &Result<T, Error>) {
+        self.finished = true;
+        let duration = self.received.elapsed();
+        match result {
+            Ok(_) => self.stats.success.add(duration),
+            Err(error) => self.stats.failed(error, duration),
+        }
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            let duration = self.received.elapsed();
+            self.stats.count_failure(Reason::Canceled, duration);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_bounded() {
+        let stats = Stats::default();
+        for plan in 0..100 {
+            let mut response = InferResponse::default();
+            let plan = Parameter::String(plan.to_string());
+            response.parameters.insert("plan".to_owned(), plan);
+            stats.executed(Duration::ZERO, Some(&response));
+        }
+        let plans = stats.plans();
+        assert_eq!((plans.len(), plans["other"]), (PLANS_MAX + 1, 36));
+    }
+
+    #[test]
+    fn what_is_dropped_was_canceled() {
+        let stats = Stats::default();
+        drop(Recording::new(&stats, Instant::now()));
+        Recording::new(&stats, Instant::now()).finish(&Ok(()));
+        let error = Error::new(ErrorKind::Unavailable, "queue_full", "");
+        Recording::new(&stats, Instant::now()).finish::<()>(&Err(error));
+        assert_eq!(
+            Reason::ALL.map(|reason| stats.failures(reason)),
+            [1, 1, 0, 0]
+        );
+        assert_eq!((stats.success.count(), stats.fail.count()), (1, 2));
+        assert_eq!(stats.refusals(), BTreeMap::from([("queue_full", 1)]));
+    }
+}

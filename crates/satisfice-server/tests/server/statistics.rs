@@ -1,0 +1,105 @@
+//! What the server says of what it has done.
+
+use crate::client::Server;
+use crate::engines::eventually;
+use satisfice_server::{Admission, Limits};
+use std::time::Duration;
+
+#[test]
+fn what_was_done_is_counted() {
+    let server = Server::start();
+    let body = r#"{"inputs":[],"parameters":{"plan":"a\"b"}}"#;
+    for _ in 0..3 {
+        assert_eq!(server.infer("echo", body).status, 200);
+    }
+    server.infer("echo", "{}").refused(400, "invalid_message");
+    let stats = server.get("/v2/models/echo/versions/10/stats").json();
+    let stats = &stats["model_stats"][0];
+    assert_eq!(
+        (&stats["name"], &stats["version"]),
+        (&"echo".into(), &"10".into())
+    );
+    assert_eq!(stats["inference_count"], 3);
+    assert_eq!(stats["execution_count"], 3);
+    assert!(stats["last_inference"].as_u64() > Some(0));
+    let times = &stats["inference_stats"];
+    for (what, count) in [
+        ("success", 3),
+        ("fail", 1),
+        ("queue", 3),
+        ("compute_input", 3),
+        ("compute_infer", 3),
+        ("compute_output", 3),
+        ("cache_hit", 0),
+    ] {
+        assert_eq!(times[what]["count"], count, "{what}");
+        assert_eq!(times[what]["ns"].as_u64() > Some(0), count > 0, "{what}");
+    }
+    assert_eq!(stats["batch_stats"][0]["batch_size"], 1);
+
+    let count = |path: &str| {
+        server.get(path).json()["model_stats"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(count("/v2/models/echo/stats"), 2);
+    assert_eq!(count("/v2/models/stats"), 4);
+    server
+        .get("/v2/models/nobody/stats")
+        .refused(404, "model_not_found");
+
+    let metrics = server.get("/metrics");
+    assert!(
+        metrics
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
+    let text = String::from_utf8(metrics.body).unwrap();
+    let labels = r#"model="echo",version="10""#;
+    for line in [
+        format!("nv_inference_request_success{{{labels}}} 3"),
+        format!("nv_inference_exec_count{{{labels}}} 3"),
+        format!("nv_inference_pending_request_count{{{labels}}} 0"),
+        format!("nv_inference_request_failure{{{labels},reason=\"OTHER\"}} 1"),
+        format!("satisfice_refusals_total{{{labels},code=\"invalid_message\"}} 1"),
+        format!("satisfice_plan_requests_total{{{labels},plan=\"a\\\"b\"}} 3"),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
+    }
+}
+
+#[test]
+fn refused_canceled_and_waiting_requests_are_counted() {
+    let admission = Admission {
+        executing_max: 1,
+        waiting_max: 1,
+        ..Admission::default()
+    };
+    let server = Server::with(admission, Limits::default());
+    let body = r#"{"inputs":[]}"#;
+    let _first = server.begin("gate", body);
+    server.gate.wait_started(1);
+    let second = server.begin("gate", body);
+    let has = |line: &str| {
+        let text = String::from_utf8(server.get("/metrics").body).unwrap();
+        text.lines().any(|l| l == line)
+    };
+    let labels = r#"model="gate",version="1""#;
+    let pending = |count: usize| {
+        let line = format!("nv_inference_pending_request_count{{{labels}}} {count}");
+        eventually(|| has(&line));
+    };
+    pending(1);
+    server.infer("gate", body).refused(503, "queue_full");
+    assert!(has(&format!(
+        "nv_inference_request_failure{{{labels},reason=\"REJECTED\"}} 1"
+    )));
+    drop(second);
+    pending(0);
+    std::thread::sleep(Duration::from_millis(10));
+    assert!(has(&format!(
+        "nv_inference_request_failure{{{labels},reason=\"CANCELED\"}} 1"
+    )));
+}
