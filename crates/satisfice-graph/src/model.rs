@@ -242,9 +242,6 @@ impl Builder<'_> {
                 config.tensors, config.inputs
             )));
         }
-        if config.out == 0 || config.inputs == 0 {
-            return Err(self.wrong(format!("{place}: `in` and `out` must not be 0")));
-        }
         let conv = self.conv(&place, config, initial_width)?;
         let after_place = format!("{place}.after");
         let (after, width) = self.ops(&after_place, &config.after, conv.width(), Some(width))?;
@@ -380,9 +377,6 @@ fn attention_problem(
     config: &GatConfig,
     framework: Framework,
 ) -> Option<String> {
-    if config.heads == 0 {
-        return Some("`heads` must not be 0".to_owned());
-    }
     let width = config.heads * layer.out;
     match (&config.residual, framework) {
         (ResidualConfig::Named(_), Framework::Pyg) => {

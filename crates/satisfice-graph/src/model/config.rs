@@ -293,6 +293,9 @@ pub(crate) struct Gcn2Config {
 
 const FORMAT: u32 = 1;
 
+/// Widest row, and most heads, that a sidecar may speak of.
+const WIDTH_MAX: usize = 1 << 20;
+
 impl ModelConfig {
     /// Reads and checks `model.toml` in a model directory.
     pub fn read(model_dir: &Path) -> Result<Self, GraphError> {
@@ -324,6 +327,19 @@ impl ModelConfig {
         }
         if config.layers.is_empty() {
             return Err("no [[layers]]: a graph model has at least one".to_owned());
+        }
+        for (index, layer) in config.layers.iter().enumerate() {
+            let heads = match &layer.conv {
+                ConvConfig::Gat(conv) | ConvConfig::Gatv2(conv) => conv.heads,
+                _ => 1,
+            };
+            for (key, value) in [("in", layer.inputs), ("out", layer.out), ("heads", heads)] {
+                if !(1..=WIDTH_MAX).contains(&value) {
+                    return Err(format!(
+                        "layers[{index}]: `{key}` is {value}, but must be 1 to {WIDTH_MAX}"
+                    ));
+                }
+            }
         }
         config.default_plan()?;
         Ok(config)

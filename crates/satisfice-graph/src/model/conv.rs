@@ -84,25 +84,13 @@ impl SourceSum {
         sources: &mut Sources,
         sum: &mut [f32],
     ) {
-        let stored_sums = match (target, input.sums) {
-            (Target::Stored(node), Some(sums)) => Some((node, sums)),
-            _ => None,
-        };
-        if let Some((node, kept)) = stored_sums {
+        if let (Target::Stored(node), Some(kept)) = (target, input.sums) {
             input.changed_sources(node, self.without_self, sources);
             let rows = 1 + sources.len() + sources.withdrawn.len();
             if rows <= input.in_degree(target, self.without_self) {
                 input.count_rows(rows);
                 kept.sums.read(node as usize, sum);
-                if !sources.withdrawn.is_empty() {
-                    let mut withdrawn = std::mem::take(&mut sources.row);
-                    withdrawn.clear();
-                    withdrawn.resize(sum.len(), 0.0);
-                    let stored = input.messages.stored;
-                    gather_sum(stored, &sources.withdrawn, kept.scales, &mut withdrawn);
-                    sum.iter_mut().zip(&withdrawn).for_each(|(v, x)| *v -= x);
-                    sources.row = withdrawn;
-                }
+                withdraw(input, kept.scales, sources, sum);
                 add_sources(input, sources, sum);
                 return;
             }
@@ -122,6 +110,23 @@ impl SourceSum {
         }
         sums
     }
+}
+
+/// Subtracts the rows that do not count any more, each times the factor with which it counted.
+fn withdraw(
+    input: &LayerInput<'_>,
+    scales: Option<&[f32]>,
+    sources: &mut Sources,
+    sum: &mut [f32],
+) {
+    if sources.withdrawn.is_empty() {
+        return;
+    }
+    sources.row.clear();
+    sources.row.resize(sum.len(), 0.0);
+    let stored = input.messages.stored;
+    gather_sum(stored, &sources.withdrawn, scales, &mut sources.row);
+    sum.iter_mut().zip(&sources.row).for_each(|(v, x)| *v -= x);
 }
 
 /// Adds the rows listed, each times its factor.
