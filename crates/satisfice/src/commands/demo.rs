@@ -55,30 +55,51 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<()> {
     if args.once {
         return server.stop();
     }
-    let (body, package) = write_example(&args.dir, &store, &queries)?;
+    let example = write_example(&args.dir, &store, &queries)?;
     output.say(&format!(
-        "Try it: which section does the package `{package}` belong to, by its description and dependencies?\n\n\
+        "Try it: which section does the package `{package}` belong to, by its description and \
+         dependencies?{filed}\n\n\
          curl -s http://{address}/v2/models/gcn2/infer -d @{body}\n\n\
-         or: satisfice query --url http://{address} --model gcn2 --queries {queries}\n\n\
+         or: {program} query --url http://{address} --model gcn2 --queries {queries}\n\n\
          Serving on; Ctrl-C stops.",
+        package = example.package,
+        filed = example
+            .section
+            .map(|section| format!(" (Its maintainers say `{section}`.)"))
+            .unwrap_or_default(),
         address = server.address,
-        body = body.display(),
+        body = example.body.display(),
+        program = env::args().next().unwrap_or_else(|| "satisfice".to_owned()),
         queries = bundle.join("queries.safetensors").display(),
     ))?;
     server.wait()
 }
 
-/// Writes a request for one held-out package to a file that `curl` can send; the file and the
-/// package's name.
-fn write_example(dir: &Path, store: &GraphStore, queries: &Queries) -> Result<(PathBuf, String)> {
+/// A request for one held-out package, in a file that `curl` can send.
+struct Example {
+    body: PathBuf,
+    package: String,
+    /// The package's true section.
+    section: Option<String>,
+}
+
+fn write_example(dir: &Path, store: &GraphStore, queries: &Queries) -> Result<Example> {
     let with_edges = |&query: &usize| queries.batch(query..query + 1).edge_query.len() >= 3;
     let query = (0..queries.len()).find(with_edges).unwrap_or(0);
     let batch = queries.batch(query..query + 1);
     let outputs = ["class_name", "class", "logits"];
     let request = graph_request(&batch, Some(Plan::Exact), Some(store), &outputs)?;
-    let path = dir.join("query.json");
-    fs::write(&path, encode_request(&request, None, Format::Json)?.body)?;
-    Ok((path, queries.name(query).unwrap_or("?").to_owned()))
+    let body = dir.join("query.json");
+    fs::write(&body, encode_request(&request, None, Format::Json)?.body)?;
+    let label = batch
+        .labels
+        .and_then(|labels| usize::try_from(labels[0]).ok());
+    let sections = store.manifest().classes.as_ref();
+    Ok(Example {
+        body,
+        package: queries.name(query).unwrap_or("?").to_owned(),
+        section: label.and_then(|label| sections?.get(label).cloned()),
+    })
 }
 
 #[derive(Serialize)]
