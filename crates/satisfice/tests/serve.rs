@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::{fmt::Write as _, fs};
 use support::Server;
 
 const UNDIRECTED: &str = "pyg_sage_mean_undirected";
@@ -160,6 +161,93 @@ fn wrong_requests_get_typed_errors() {
         &request(x, width, &json!([[0], [0]]), &json!({})),
     );
     assert_eq!(status, 200);
+}
+
+/// A model of the fixtures on a graph from tables, whose node ids are `id(0)`, `id(1)`, ...
+fn add_model_on_tables(models: &std::path::Path, name: &str, id: impl Fn(usize) -> String) {
+    let model = support::add_model(models, UNDIRECTED);
+    let renamed = models.join(name);
+    fs::rename(&model, &renamed).unwrap();
+    let (mut nodes, mut edges) = (
+        String::from("id,a,b,c,d,e,f,g\n"),
+        String::from("source,target\n"),
+    );
+    for node in 0..12 {
+        let features: Vec<String> = (0..7)
+            .map(|f| format!("{}.5", (node * 7 + f) % 5))
+            .collect();
+        writeln!(nodes, "{},{}", id(node), features.join(",")).unwrap();
+        writeln!(edges, "{},{}", id(node), id((node * 5 + 1) % 12)).unwrap();
+    }
+    let (nodes_path, edges_path) = (renamed.join("nodes.csv"), renamed.join("edges.csv"));
+    fs::write(&nodes_path, nodes).unwrap();
+    fs::write(&edges_path, edges).unwrap();
+    let graph = renamed.join("graph");
+    support::run_ok(&[
+        "import",
+        "--undirected",
+        "--overwrite",
+        "--nodes",
+        support::text(&nodes_path),
+        "--edges",
+        support::text(&edges_path),
+        "--out",
+        support::text(&graph),
+    ]);
+    support::run_ok(&["precompute", support::text(&renamed)]);
+}
+
+#[test]
+fn nodes_are_named_by_their_own_ids() {
+    let models = tempfile::TempDir::new().unwrap();
+    add_model_on_tables(models.path(), "positions", |node| node.to_string());
+    add_model_on_tables(models.path(), "integers", |node| {
+        (1_000 - 10 * node).to_string()
+    });
+    add_model_on_tables(models.path(), "strings", |node| format!("node {node}"));
+    let server = Server::start(models.path());
+    let ask = |model: &str, datatype: &str, edges: Value| {
+        let mut body = request(&[0.5; 14], 7, &edges, &json!({ "plan": "exact" }));
+        body["inputs"][1]["datatype"] = json!(datatype);
+        server.infer(model, &body)
+    };
+    let (status, wanted) = ask("positions", "INT64", json!([[0, 0, 1], [3, 4, 11]]));
+    assert_eq!(status, 200, "{wanted}");
+    for (model, datatype, edges) in [
+        ("integers", "INT64", json!([[0, 0, 1], [970, 960, 890]])),
+        (
+            "integers",
+            "BYTES",
+            json!([["0", "0", "1"], ["970", "960", "890"]]),
+        ),
+        (
+            "strings",
+            "BYTES",
+            json!([["0", "0", "1"], ["node 3", "node 4", "node 11"]]),
+        ),
+        ("strings", "INT64", json!([[0, 0, 1], [3, 4, 11]])),
+        (
+            "positions",
+            "BYTES",
+            json!([["0", "0", "1"], ["3", "4", "11"]]),
+        ),
+    ] {
+        let (status, answer) = ask(model, datatype, edges);
+        assert_eq!(status, 200, "{model} {datatype}: {answer}");
+        assert_eq!(answer["outputs"], wanted["outputs"], "{model} {datatype}");
+    }
+    for (model, datatype, edges) in [
+        ("integers", "INT64", json!([[0], [3]])),
+        ("strings", "BYTES", json!([["0"], ["3"]])),
+        ("positions", "INT64", json!([[0], [12]])),
+    ] {
+        let (status, answer) = ask(model, datatype, edges);
+        assert_eq!(
+            (status, &answer["code"]),
+            (400, &json!("unknown_node")),
+            "{answer}"
+        );
+    }
 }
 
 /// A request with binary tensors.
