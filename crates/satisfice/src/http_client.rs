@@ -166,10 +166,14 @@ pub(crate) fn graph_request(
         )?);
     }
     let plan = plan.map(|plan| ("plan".to_owned(), plan.to_string().into()));
+    // Without the store, queries know their neighbours by position only.
+    let by_position = store
+        .is_none()
+        .then(|| ("node_ids".to_owned(), "position".into()));
     Ok(InferRequest {
         inputs,
         outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
-        parameters: plan.into_iter().collect(),
+        parameters: plan.into_iter().chain(by_position).collect(),
     })
 }
 

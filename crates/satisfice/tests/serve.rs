@@ -236,6 +236,17 @@ fn nodes_are_named_by_their_own_ids() {
         assert_eq!(status, 200, "{model} {datatype}: {answer}");
         assert_eq!(answer["outputs"], wanted["outputs"], "{model} {datatype}");
     }
+    for model in ["positions", "integers", "strings"] {
+        let edges = json!([[0, 0, 1], [3, 4, 11]]);
+        let parameters = json!({ "plan": "exact", "node_ids": "position" });
+        let (status, answer) = server.infer(model, &request(&[0.5; 14], 7, &edges, &parameters));
+        assert_eq!(status, 200, "{model}: {answer}");
+        assert_eq!(answer["outputs"], wanted["outputs"], "{model} by position");
+    }
+    let parameters = json!({ "node_ids": "name" });
+    let body = request(&[0.5; 7], 7, &json!([[0], [3]]), &parameters);
+    let (status, answer) = server.infer("integers", &body);
+    assert_eq!((status, &answer["code"]), (400, &json!("unknown_node_ids")));
     for (model, datatype, edges) in [
         ("integers", "INT64", json!([[0], [3]])),
         ("strings", "BYTES", json!([["0"], ["3"]])),

@@ -15,6 +15,19 @@ pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
         .map_err(|message| GraphError::request("unknown_plan", message))
 }
 
+/// Whether the request names stored nodes by position, whatever ids they have.
+fn by_position(request: &InferRequest) -> Result<bool, GraphError> {
+    match request.parameters.get("node_ids") {
+        None => Ok(false),
+        Some(Parameter::String(word)) if word == "own" => Ok(false),
+        Some(Parameter::String(word)) if word == "position" => Ok(true),
+        Some(_) => Err(GraphError::request(
+            "unknown_node_ids",
+            "parameter `node_ids` is `own` or `position`",
+        )),
+    }
+}
+
 /// Reads requests for one graph.
 pub(crate) struct Decoder<'a> {
     pub store: &'a GraphStore,
@@ -29,7 +42,8 @@ impl Decoder<'_> {
         let hint =
             "INT64 [2, edges], or BYTES where ids are strings; [2, 0] for nodes without edges";
         let edge_index = required(request, "edge_index", hint)?;
-        let edges = self.edges(edge_index, &self.directions(request)?)?;
+        let by_position = by_position(request)?;
+        let edges = self.edges(edge_index, &self.directions(request)?, by_position)?;
         let query_edges = match request.input("query_edge_index") {
             Some(tensor) => query_edges(tensor, self.limits)?,
             None => Vec::new(),
@@ -107,6 +121,7 @@ impl Decoder<'_> {
         &self,
         tensor: &Tensor,
         directions: &Directions,
+        by_position: bool,
     ) -> Result<Vec<(u32, u32, Direction)>, GraphError> {
         let count = edge_count("edge_index", tensor, self.limits)?;
         let direction = |edge: usize| match directions {
@@ -152,26 +167,36 @@ impl Decoder<'_> {
         }
         (0..count)
             .map(|edge| {
-                let node = self.node(edge, tensor.data(), count + edge)?;
+                let node = self.node(edge, tensor.data(), count + edge, by_position)?;
                 Ok((query_of(edge)?, node, direction(edge)))
             })
             .collect()
     }
 
     /// The position of the stored node that element `at` names.
-    fn node(&self, edge: usize, data: &TensorData, at: usize) -> Result<u32, GraphError> {
+    fn node(
+        &self,
+        edge: usize,
+        data: &TensorData,
+        at: usize,
+        by_position: bool,
+    ) -> Result<u32, GraphError> {
         let ids = self.store.ids();
+        let kind = match by_position {
+            true => NodeIdKind::Position,
+            false => ids.kind(),
+        };
         let (found, name) = match data {
             TensorData::Bytes(strings) => {
                 let id = strings.get(at).unwrap_or_default();
                 (
-                    self.position_of_text(id),
+                    self.position_of_text(id, kind),
                     String::from_utf8_lossy(id).into_owned(),
                 )
             }
             data => {
                 let id = integer(data, at);
-                let found = match ids.kind() {
+                let found = match kind {
                     NodeIdKind::Int64 => ids.position_of_int(id),
                     NodeIdKind::Position | NodeIdKind::String => u32::try_from(id)
                         .ok()
@@ -187,7 +212,7 @@ impl Decoder<'_> {
                 format!(
                     "`edge_index`: edge {edge} names node `{name}`, which the graph does not have"
                 ),
-                match ids.kind() {
+                match kind {
                     NodeIdKind::String => {
                         "nodes are named by their string ids (BYTES), or by position (INT64)"
                     }
@@ -198,9 +223,9 @@ impl Decoder<'_> {
         })
     }
 
-    fn position_of_text(&self, id: &[u8]) -> Option<u32> {
+    fn position_of_text(&self, id: &[u8], kind: NodeIdKind) -> Option<u32> {
         let ids = self.store.ids();
-        match ids.kind() {
+        match kind {
             NodeIdKind::String => ids.position_of_str(id),
             NodeIdKind::Int64 => ids.position_of_int(parse(id)?),
             NodeIdKind::Position => {
