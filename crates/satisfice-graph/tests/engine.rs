@@ -4,7 +4,7 @@
 
 mod support;
 
-use satisfice_graph::{Plan, Precision, PrecomputeOptions, QueryBatch};
+use satisfice_graph::{Attachment, Plan, Precision, PrecomputeOptions, QueryBatch};
 use satisfice_store::Queries;
 use std::{ops::Range, thread};
 use support::Ready;
@@ -19,8 +19,8 @@ const PLANS: [Plan; 3] = [
 ];
 
 fn batch(ready: &Ready, queries: &Queries, rows: Range<usize>) -> QueryBatch {
-    let attachment = support::slice_attachment(&queries.batch(rows));
-    ready.engine.attach(attachment).unwrap()
+    let slice = queries.batch(rows);
+    ready.engine.attach(Attachment::from(&slice)).unwrap()
 }
 
 fn answers(ready: &Ready, batch: &QueryBatch) -> Vec<Vec<f32>> {

@@ -1,8 +1,9 @@
 //! Plans measured on held-out queries, in process or over HTTP alike.
 
+use crate::{cli::Grid, progress::Bars};
 use anyhow::{Context, Result};
 use satisfice_graph::{Plan, argmax};
-use satisfice_store::{Queries, QuerySlice};
+use satisfice_store::{Progress, Queries, QuerySlice};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -53,50 +54,61 @@ struct Pass {
     rows: u64,
 }
 
-/// Measures every plan at every batch size on the first `limit` queries. `exact` is always run, as
-/// what the others are compared with; it has a line when `plans` names it. `advance` is told the
-/// queries answered.
+/// The rows of some models, as `--json` prints them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    pub models: Vec<ModelRows>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelRows {
+    pub name: String,
+    pub rows: Vec<Row>,
+}
+
+/// Measures every plan of `grid` at every batch size, under a progress bar that says `task`.
+/// `exact` is always run, as what the others are compared with; it has a line when the grid names
+/// it.
 pub(crate) fn measure(
     answerer: &mut dyn Answerer,
     queries: &Queries,
-    plans: &[Plan],
-    batches: &[usize],
-    limit: Option<usize>,
-    advance: &dyn Fn(usize),
+    grid: &Grid,
+    task: &str,
 ) -> Result<Vec<Row>> {
-    let count = limit.map_or(queries.len(), |limit| limit.min(queries.len()));
+    let limit = grid.limit.unwrap_or(usize::MAX);
+    let count = queries.len().min(limit);
     anyhow::ensure!(count > 0, "there are no queries to measure with");
+    let plans = grid.plans();
+    let others = plans.iter().filter(|plan| **plan != Plan::Exact).count();
+    let passes = grid.batches.len() * (others + 1);
+    let bars = Bars::default();
+    bars.start(task, Some((count * passes) as u64));
     let mut rows = Vec::new();
-    for &batch in batches {
+    for &batch in &grid.batches {
         let slices: Vec<QuerySlice> = (0..count)
             .step_by(batch)
             .map(|start| queries.batch(start..count.min(start + batch)))
             .collect();
-        let exact = pass(answerer, &slices, Plan::Exact, advance)?;
-        for &plan in plans {
+        let exact = pass(answerer, &slices, Plan::Exact, &bars)?;
+        for &plan in &plans {
             let row = if plan == Plan::Exact {
                 row(plan, batch, &slices, &exact, &exact)
             } else {
-                let pass = pass(answerer, &slices, plan, advance)?;
+                let pass = pass(answerer, &slices, plan, &bars)?;
                 row(plan, batch, &slices, &pass, &exact)
             };
             rows.push(row);
         }
     }
+    bars.finish();
     Ok(rows)
-}
-
-/// Passes that [`measure`] makes over the queries.
-pub(crate) fn passes(plans: &[Plan], batches: &[usize]) -> usize {
-    let others = plans.iter().filter(|plan| **plan != Plan::Exact).count();
-    batches.len() * (others + 1)
 }
 
 fn pass(
     answerer: &mut dyn Answerer,
     slices: &[QuerySlice],
     plan: Plan,
-    advance: &dyn Fn(usize),
+    progress: &dyn Progress,
 ) -> Result<Pass> {
     // The first batch once more beforehand: pages and connections are as warm as later ones find
     // them. It counts for nothing; every batch that counts is in the figures.
@@ -116,7 +128,7 @@ fn pass(
         pass.outputs.extend(answer.outputs);
         pass.edges += answer.edges;
         pass.rows += answer.rows;
-        advance(slice.queries());
+        progress.advance(slice.queries() as u64);
     }
     pass.latencies.sort_unstable();
     Ok(pass)

@@ -93,11 +93,9 @@ impl Decoder<'_> {
             let TensorData::Uint8(codes) = tensor.data() else {
                 return Err(wrong_datatype("edge_direction", tensor, "UINT8"));
             };
-            let direction = |(edge, &code): (usize, &u8)| match code {
-                0 => Ok(Direction::Both),
-                1 => Ok(Direction::In),
-                2 => Ok(Direction::Out),
-                _ => Err(wrong(format!("`edge_direction`: edge {edge} has {code}"))),
+            let direction = |(edge, &code): (usize, &u8)| {
+                Direction::from_code(code)
+                    .ok_or_else(|| wrong(format!("`edge_direction`: edge {edge} has {code}")))
             };
             let each: Result<_, _> = codes.iter().enumerate().map(direction).collect();
             return each.map(Directions::Each);

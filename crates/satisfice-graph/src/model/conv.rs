@@ -29,19 +29,26 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// The weighted sum that it takes of its sources, where it takes one.
+    fn propagation(&self) -> Option<&Propagation> {
+        None
+    }
+
     /// Whether more sources make each count for less.
     fn averages(&self) -> bool {
-        true
+        self.propagation().is_none()
     }
 
     /// The plain sum over its sources' messages that it takes, where it takes one.
     fn source_sum(&self) -> Option<SourceSum> {
-        None
+        self.propagation().map(Propagation::source_sum)
     }
 
     /// The factor of a node as a source and as a target.
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
-        (None, None)
+        self.propagation().map_or((None, None), |propagation| {
+            (propagation.source, propagation.target)
+        })
     }
 
     /// Rows of some targets, `[targets, width]`. `sources` is space to work in.
@@ -101,12 +108,16 @@ impl SourceSum {
     }
 
     /// The sums of some stored nodes without a batch, `[nodes, width]`.
-    pub(crate) fn of(self, input: &LayerInput<'_>, range: Range<usize>) -> Vec<f32> {
+    pub(crate) fn of(
+        self,
+        input: &LayerInput<'_>,
+        range: Range<usize>,
+        sources: &mut Sources,
+    ) -> Vec<f32> {
         let width = input.messages.stored.width();
-        let mut sources = Sources::default();
         let mut sums = vec![0.0; range.len() * width];
         for (sum, index) in sums.chunks_exact_mut(width).zip(range) {
-            self.add(input, input.targets.get(index), &mut sources, sum);
+            self.add(input, input.targets.get(index), sources, sum);
         }
         sums
     }

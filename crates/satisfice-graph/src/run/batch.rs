@@ -1,7 +1,7 @@
 //! A batch of new nodes, as the layers want it.
 
 use crate::{GraphError, model::RequestLimits};
-use satisfice_store::Topology;
+use satisfice_store::{QuerySlice, Topology};
 
 /// Which way an edge between a query and a stored node points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,18 @@ pub enum Direction {
     In,
     /// From the query to the stored node.
     Out,
+}
+
+impl Direction {
+    /// The direction that a code stands for in files and requests: 0 both, 1 in, 2 out.
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Both),
+            1 => Some(Self::In),
+            2 => Some(Self::Out),
+            _ => None,
+        }
+    }
 }
 
 /// New nodes with their edges, as a caller gives them.
@@ -25,6 +37,27 @@ pub struct Attachment {
     pub edges: Vec<(u32, u32, Direction)>,
     /// Directed edges between queries: (source, target).
     pub query_edges: Vec<(u32, u32)>,
+}
+
+impl From<&QuerySlice> for Attachment {
+    /// Held-out queries; edges without a direction hold both ways.
+    fn from(slice: &QuerySlice) -> Self {
+        let direction = |edge: usize| {
+            let code = slice.edge_direction.as_ref().map(|codes| codes[edge]);
+            // The file's codes were checked when it was opened.
+            code.and_then(Direction::from_code)
+                .unwrap_or(Direction::Both)
+        };
+        let edges = slice.edge_query.iter().zip(&slice.edge_node).enumerate();
+        Self {
+            x: slice.x.clone(),
+            queries: slice.queries(),
+            edges: edges
+                .map(|(edge, (&query, &node))| (query, node, direction(edge)))
+                .collect(),
+            query_edges: slice.query_edges.clone(),
+        }
+    }
 }
 
 /// What the store says of its edges, which the edges of a batch follow.
@@ -201,6 +234,17 @@ impl QueryBatch {
     /// Stored nodes that get new out-edges, ascending, with how many.
     pub(crate) fn readers(&self) -> &[(u32, u32)] {
         &self.readers
+    }
+
+    /// The nodes of [`QueryBatch::readers`], ascending.
+    pub(crate) fn reader_nodes(&self) -> impl Iterator<Item = u32> {
+        self.readers.iter().map(|&(node, _)| node)
+    }
+
+    /// Edges of a query to itself.
+    pub(crate) fn query_self_loops(&self, query: usize) -> usize {
+        let sources = self.query_into_query(query).iter();
+        sources.filter(|&&source| source as usize == query).count()
     }
 
     /// New out-edges of each query: to stored nodes and to queries.

@@ -3,8 +3,8 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        LayerInput, NodeScales, RowSet, Slots, StoredSums, Targets, clear_slots, node_scales,
-        query_scales, run_layer, set_slots,
+        LayerInput, NodeScales, RowSet, Slots, StoredSums, Targets, clear_slots, in_blocks,
+        node_scales, query_degrees, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     scale::{DegreeScale, GraphView},
@@ -58,11 +58,12 @@ struct BatchScales {
 
 impl BatchScales {
     fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
-        let queries = kinds
-            .iter()
-            .map(|&kind| query_scales(kind, batch))
-            .collect();
-        Self { kinds, queries }
+        let degrees = query_degrees(batch);
+        let scales = |kind: &DegreeScale| degrees.iter().map(|&d| kind.of(d)).collect();
+        Self {
+            queries: kinds.iter().map(scales).collect(),
+            kinds,
+        }
     }
 
     fn at<'a>(
@@ -135,8 +136,6 @@ impl Serving<'_> {
             .select(inner, &mut scratch.marks),
         };
         let selected = start.elapsed();
-        run.edges = 0;
-        run.rows = AtomicU64::new(0);
         let (last, joined) = run.layers(model.layers(), &fresh, scratch);
         let ran = start.elapsed();
         let outputs = model.finish(if joined.is_empty() {
@@ -199,19 +198,22 @@ struct Run<'a> {
     scales: &'a BatchScales,
     /// Values of the queries before the first layer.
     initial: &'a [f32],
+    /// Of the last pass through the layers.
     edges: u64,
     rows: AtomicU64,
 }
 
 impl Run<'_> {
     /// Values after the first `count` layers, of the queries and then of the layer's fresh nodes; and
-    /// those of the queries after each layer, where the model joins them.
+    /// those of the queries after each layer, where the model joins them. Counts edges and rows anew.
     fn layers(
         &mut self,
         count: usize,
         fresh: &[Vec<u32>],
         scratch: &mut Scratch,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
+        self.edges = 0;
+        self.rows = AtomicU64::new(0);
         let model = self.serving.model;
         let nothing = Vec::new();
         let mut below = AtHand {
@@ -253,7 +255,7 @@ impl Run<'_> {
     /// are computed anew.
     fn changes(&mut self, scratch: &mut Scratch) -> Vec<f64> {
         let inner = self.serving.model.layers() - 1;
-        let nodes: Vec<u32> = self.batch.readers().iter().map(|&(node, _)| node).collect();
+        let nodes: Vec<u32> = self.batch.reader_nodes().collect();
         let (values, _) = self.layers(inner, &vec![nodes.clone(); inner], scratch);
         let stored = self.serving.levels[inner];
         let mut old = vec![0.0; stored.width()];
@@ -344,7 +346,7 @@ impl Run<'_> {
 /// Marks the stored nodes whose factor as a source the batch changes.
 fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> Vec<u32> {
     let nodes: Vec<u32> = match source.follows_out_degree() {
-        true => batch.readers().iter().map(|&(node, _)| node).collect(),
+        true => batch.reader_nodes().collect(),
         false => batch.touched().to_vec(),
     };
     for &node in &nodes {
@@ -414,13 +416,10 @@ impl<'a> LayerPass<'a> {
         let sum = self.layer.conv.source_sum()?;
         let rows_read = AtomicU64::new(0);
         let input = self.input(nodes, kept, &rows_read);
-        let block = nodes.len().div_ceil(64).max(1);
-        let starts: Vec<usize> = (0..nodes.len()).step_by(block).collect();
-        let blocks: Vec<Vec<f32>> = starts
-            .into_par_iter()
-            .map(|start| sum.of(&input, start..nodes.len().min(start + block)))
-            .collect();
-        Some(blocks.concat())
+        let width = input.messages.stored.width();
+        Some(in_blocks(nodes.len(), width, |range, sources| {
+            sum.of(&input, range, sources)
+        }))
     }
 
     /// Values of some stored nodes after the layer, `[nodes, width]`.

@@ -2,7 +2,7 @@
 
 use super::{
     batch::QueryBatch,
-    scale::{DegreeScale, GraphView},
+    scale::{Degrees, GraphView},
     scratch::{NONE, RESCALED},
 };
 use crate::model::Layer;
@@ -212,7 +212,7 @@ impl LayerInput<'_> {
         let loops = match target {
             _ if !without_self => 0,
             Target::Stored(node) => self.graph.self_loops(node) as usize,
-            Target::Query(query) => queries.iter().filter(|&&q| q == query).count(),
+            Target::Query(query) => self.batch.query_self_loops(query as usize),
         };
         stored.len() + queries.len() - loops
     }
@@ -289,21 +289,29 @@ fn block_len(targets: usize) -> usize {
     (targets / 16).clamp(4, 64)
 }
 
-/// The values of all targets after `layer`, `[targets, layer.width()]`.
-pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>) -> Vec<f32> {
-    let targets = input.targets.len();
-    let width = layer.width();
+/// Rows of `width` values for each of `targets`, which `compute` makes block by block on all cores.
+pub(crate) fn in_blocks(
+    targets: usize,
+    width: usize,
+    compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
+) -> Vec<f32> {
     let block = block_len(targets);
-    let mut values = vec![0.0; targets * width];
-    values
-        .par_chunks_mut(block * width)
+    let mut rows = vec![0.0; targets * width];
+    rows.par_chunks_mut(block * width)
         .enumerate()
         .for_each_init(Sources::default, |sources, (index, out)| {
             let start = index * block;
             let range = start..start + out.len() / width;
-            out.copy_from_slice(&layer.compute(input, range, sources));
+            out.copy_from_slice(&compute(range, sources));
         });
-    values
+    rows
+}
+
+/// The values of all targets after `layer`, `[targets, layer.width()]`.
+pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>) -> Vec<f32> {
+    in_blocks(input.targets.len(), layer.width(), |range, sources| {
+        layer.compute(input, range, sources)
+    })
 }
 
 /// Factors of one kind for the rows at hand of a level: queries, then `fresh` stored nodes.
@@ -324,23 +332,15 @@ pub(crate) fn node_scales<'a>(
     }
 }
 
-/// The factor of every query.
-pub(crate) fn query_scales(scale: DegreeScale, batch: &QueryBatch) -> Vec<f32> {
-    use super::scale::Degrees;
+/// The degrees of every query.
+pub(crate) fn query_degrees(batch: &QueryBatch) -> Vec<Degrees> {
     let outgoing = batch.query_out_degrees();
-    (0..batch.queries())
-        .map(|query| {
-            let from_queries = batch.query_into_query(query);
-            scale.of(Degrees {
-                incoming: (batch.stored_into_query(query).len() + from_queries.len()) as u32,
-                outgoing: outgoing[query],
-                loops: from_queries
-                    .iter()
-                    .filter(|&&q| q as usize == query)
-                    .count() as u32,
-            })
-        })
-        .collect()
+    let degrees = |(query, outgoing)| Degrees {
+        incoming: batch.query_in_degree(query) as u32,
+        outgoing,
+        loops: batch.query_self_loops(query) as u32,
+    };
+    outgoing.into_iter().enumerate().map(degrees).collect()
 }
 
 /// Writes the slots of rows that follow the first `start`, one a node.

@@ -35,7 +35,7 @@ impl ReadWeight<'_> {
 /// For each of [`QueryBatch::readers`]: the weights with which the queries read it, summed. `slots`
 /// are left as they were found.
 pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>, slots: &mut [u32]) -> Vec<f64> {
-    let nodes: Vec<u32> = batch.readers().iter().map(|&(node, _)| node).collect();
+    let nodes: Vec<u32> = batch.reader_nodes().collect();
     set_slots(slots, 0, &nodes);
     let mut reach = vec![0.0; nodes.len()];
     for query in 0..batch.queries() {
@@ -56,13 +56,8 @@ pub(crate) fn scores(
     reach: impl FnOnce() -> Vec<f64>,
     changes: impl FnOnce() -> Vec<f64>,
 ) -> Vec<f64> {
-    let each = |score: &dyn Fn(u32) -> f64| -> Vec<f64> {
-        batch
-            .readers()
-            .iter()
-            .map(|&(node, _)| score(node))
-            .collect()
-    };
+    let each =
+        |score: &dyn Fn(u32) -> f64| -> Vec<f64> { batch.reader_nodes().map(score).collect() };
     let times = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a * b).collect();
     let ratio = |node: u32| share_of_new_edges(graph, batch, node);
     match policy {

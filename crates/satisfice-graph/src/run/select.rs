@@ -16,8 +16,7 @@ pub(crate) struct DegreeEffects {
 pub(crate) fn highest(batch: &QueryBatch, scores: &[f64], budget: f64) -> Vec<u32> {
     let count = (budget * scores.len() as f64 + 0.5).floor() as usize;
     let count = count.min(scores.len());
-    let nodes = batch.readers().iter().map(|&(node, _)| node);
-    let mut scored: Vec<(f64, u32)> = scores.iter().copied().zip(nodes).collect();
+    let mut scored: Vec<(f64, u32)> = scores.iter().copied().zip(batch.reader_nodes()).collect();
     if count > 0 && count < scored.len() {
         scored.select_nth_unstable_by(count - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     }
@@ -45,12 +44,13 @@ impl ExactSelector<'_> {
     /// anew at layer l + 1.
     pub(crate) fn select(&self, inner: usize, marks: &mut [Mark]) -> Vec<Vec<u32>> {
         let topology = self.graph.topology;
-        let readers = || self.batch.readers().iter().map(|&(node, _)| node);
         let mut search = Search::new(self, marks);
         let mut fresh = vec![Vec::new(); inner];
         for layer in (1..=inner).rev() {
             let above = fresh.get(layer).map_or(&[][..], Vec::as_slice);
-            let mut read: Vec<u32> = readers()
+            let mut read: Vec<u32> = self
+                .batch
+                .reader_nodes()
                 .chain(above.iter().copied())
                 .chain(
                     above
@@ -89,7 +89,7 @@ impl<'a> Search<'a> {
         for &node in selector.batch.touched() {
             search.mark(node).touched = true;
         }
-        for &(node, _) in selector.batch.readers() {
+        for node in selector.batch.reader_nodes() {
             search.mark(node).read = true;
         }
         search

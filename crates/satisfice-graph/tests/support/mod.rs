@@ -11,7 +11,7 @@
 use satisfice_graph::{
     Attachment, Direction, GraphEngine, ModelDir, PrecomputeOptions, precompute,
 };
-use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, QuerySlice, Source, import};
+use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, import};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -91,15 +91,6 @@ pub fn difference(a: &[f32], b: &[f32]) -> f32 {
         .fold(0.0, f32::max)
 }
 
-pub fn direction(code: u8) -> Direction {
-    match code {
-        0 => Direction::Both,
-        1 => Direction::In,
-        2 => Direction::Out,
-        other => panic!("direction {other}"),
-    }
-}
-
 pub fn bundle() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/debian")
 }
@@ -108,17 +99,6 @@ pub fn bundle() -> PathBuf {
 pub fn debian(model: &str, options: PrecomputeOptions) -> Ready {
     let model = bundle().join("models").join(model);
     prepare_with(&model, &bundle().join("graph.safetensors"), options)
-}
-
-/// Held-out queries as an attachment to an undirected graph.
-pub fn slice_attachment(slice: &QuerySlice) -> Attachment {
-    let edges = slice.edge_query.iter().zip(&slice.edge_node);
-    Attachment {
-        x: slice.x.clone(),
-        queries: slice.queries(),
-        edges: edges.map(|(&q, &n)| (q, n, Direction::Both)).collect(),
-        query_edges: slice.query_edges.clone(),
-    }
 }
 
 /// The case file's queries as an attachment.
@@ -137,7 +117,11 @@ pub fn attachment(
         edges: (0..count)
             .map(|e| {
                 let code = directions.map_or(0, |d| d[e]);
-                (edges[e] as u32, edges[count + e] as u32, direction(code))
+                (
+                    edges[e] as u32,
+                    edges[count + e] as u32,
+                    Direction::from_code(code).unwrap(),
+                )
             })
             .collect(),
         query_edges: (0..between)

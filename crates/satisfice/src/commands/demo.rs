@@ -5,7 +5,7 @@ use super::{
 use crate::{
     cli::{Demo, Grid},
     http_client::{HttpClient, graph_request},
-    measure::{Answerer, BatchAnswer, Row, measure, passes},
+    measure::{Answerer, BatchAnswer, Document, ModelRows, Row, measure},
     progress::Bars,
     report,
 };
@@ -15,10 +15,7 @@ use satisfice_server::{
     Admission, Limits, Service,
     protocol::client::{Format, encode_request},
 };
-use satisfice_store::{
-    Check, GraphStore, ImportOptions, Progress, Queries, QuerySlice, Source, import,
-};
-use serde::Serialize;
+use satisfice_store::{Check, GraphStore, ImportOptions, Queries, QuerySlice, Source, import};
 use std::{
     env, fs,
     net::SocketAddr,
@@ -47,7 +44,10 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<()> {
     for name in MODELS {
         let rows = measure_model(name, &server, &store, &queries, &args.grid)?;
         output.say(&format!("{name}\n{}", report::table(&rows)))?;
-        results.push(ModelRows { name, rows });
+        results.push(ModelRows {
+            name: name.to_owned(),
+            rows,
+        });
     }
     if output.json {
         output.print(&Document { models: results }, String::new)?;
@@ -100,17 +100,6 @@ fn write_example(dir: &Path, store: &GraphStore, queries: &Queries) -> Result<Ex
         package: queries.name(query).unwrap_or("?").to_owned(),
         section: label.and_then(|label| sections?.get(label).cloned()),
     })
-}
-
-#[derive(Serialize)]
-struct Document {
-    models: Vec<ModelRows>,
-}
-
-#[derive(Serialize)]
-struct ModelRows {
-    name: &'static str,
-    rows: Vec<Row>,
 }
 
 /// The bundle given, or `examples/debian` below this directory or one that holds the binary.
@@ -245,29 +234,12 @@ fn measure_model(
     queries: &Queries,
     grid: &Grid,
 ) -> Result<Vec<Row>> {
-    let bars = Bars::default();
-    let count = grid
-        .limit
-        .map_or(queries.len(), |limit| limit.min(queries.len()));
-    let plans = grid.plans();
-    let total = count * passes(&plans, &grid.batches);
-    bars.start(&format!("asking {name}"), Some(total as u64));
     let mut client = OverHttp {
         client: HttpClient::new(&format!("http://{}", server.address)),
         model: name,
         store,
     };
-    let advance = |answered: usize| bars.advance(answered as u64);
-    let rows = measure(
-        &mut client,
-        queries,
-        &plans,
-        &grid.batches,
-        grid.limit,
-        &advance,
-    );
-    bars.finish();
-    rows
+    measure(&mut client, queries, grid, &format!("asking {name}"))
 }
 
 /// A model behind HTTP; nodes are named as a client outside would name them.

@@ -1,4 +1,4 @@
-use super::{Convolution, Propagation, SourceSum, SummedLinear};
+use super::{Convolution, Propagation, SummedLinear};
 use crate::{
     GraphError,
     model::{
@@ -102,16 +102,8 @@ impl Convolution for Gcn {
         &self.linear.message
     }
 
-    fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
-        (self.propagation.source, self.propagation.target)
-    }
-
-    fn source_sum(&self) -> Option<SourceSum> {
-        Some(self.propagation.source_sum())
-    }
-
-    fn averages(&self) -> bool {
-        false
+    fn propagation(&self) -> Option<&Propagation> {
+        Some(&self.propagation)
     }
 
     fn compute(

@@ -1,8 +1,8 @@
-use super::{Convolution, Propagation, SourceSum, gcn::propagation};
+use super::{Convolution, Propagation, gcn::propagation};
 use crate::{
     GraphError,
     model::{config::Gcn2Config, linear::add_bias, weights::Weights},
-    run::{DegreeScale, LayerInput, Sources},
+    run::{LayerInput, Sources},
 };
 use satisfice_kernels::matmul_transposed;
 use std::ops::Range;
@@ -61,16 +61,8 @@ impl Convolution for Gcn2 {
         self.width
     }
 
-    fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
-        (self.propagation.source, self.propagation.target)
-    }
-
-    fn source_sum(&self) -> Option<SourceSum> {
-        Some(self.propagation.source_sum())
-    }
-
-    fn averages(&self) -> bool {
-        false
+    fn propagation(&self) -> Option<&Propagation> {
+        Some(&self.propagation)
     }
 
     fn compute(
