@@ -1,4 +1,4 @@
-use crate::{DataType, Error, Parameters, Tensor};
+use crate::{Batching, DataType, Error, Offer, Parameters, Tensor};
 
 /// A tensor with its name in the model's signature.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,4 +76,19 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// A typed [`Error`]; nothing of the request outlives it.
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error>;
+
+    /// The ways to answer `request` with their predicted times, for who has to choose under a
+    /// deadline or a minimum. Empty where there is one way, or nothing was measured.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
+        let _ = request;
+        Ok(Vec::new())
+    }
+
+    /// The engine as one whose requests can be cut into inputs and batched, if it is one.
+    fn batching(&self) -> Option<&dyn Batching> {
+        None
+    }
 }

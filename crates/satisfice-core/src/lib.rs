@@ -11,12 +11,16 @@
 //! assert_eq!(tensor.datatype().name(), "FP32");
 //! ```
 
+mod batching;
 mod engine;
 mod error;
+mod offer;
 mod parameter;
 mod tensor;
 
+pub use batching::{Batching, Job, Part, Strategy};
 pub use engine::{Engine, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec};
 pub use error::{Error, ErrorKind};
+pub use offer::{Measure, Offer, Quality};
 pub use parameter::{Parameter, Parameters};
 pub use tensor::{ByteStrings, DataType, ShapeMismatch, Tensor, TensorData};
