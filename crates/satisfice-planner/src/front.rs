@@ -13,6 +13,7 @@ use crate::{
     units::{self, Nanos, Value},
 };
 pub use cache::FrontCache;
+pub(crate) use mix::scrambled;
 pub use mix::{Mix, Run};
 
 /// Most inputs that a table may be built for.
@@ -117,8 +118,8 @@ impl FrontTable {
             merge(&front, added, &mut merged);
             std::mem::swap(&mut front, &mut merged);
         }
-        gap += thin(&mut front, points_max);
         self.forget_dominated(inputs, &mut front);
+        gap += thin(&mut front, points_max);
         self.fronts.push(front);
         self.gaps.push(gap);
     }
@@ -167,7 +168,7 @@ impl FrontTable {
     /// # Errors
     /// Where `inputs` is 0 or beyond [`INPUTS_LIMIT`], or `min_accuracy` is not a share.
     pub fn cheapest(&self, inputs: usize, min_accuracy: f64) -> Result<Option<Mix>, Error> {
-        let floor = self.floor(inputs, min_accuracy)?;
+        let floor = floor(inputs, min_accuracy)?;
         Ok(match self.front(inputs) {
             Some(front) => front
                 .cheapest_from(floor)
@@ -188,7 +189,7 @@ impl FrontTable {
         min_accuracy: f64,
         count: usize,
     ) -> Result<Vec<Mix>, Error> {
-        let floor = self.floor(inputs, min_accuracy)?;
+        let floor = floor(inputs, min_accuracy)?;
         if count == 0 {
             return Err(Error::Nothing {
                 what: "alternative",
@@ -203,21 +204,21 @@ impl FrontTable {
             None => self.compose_spread(inputs, floor, count),
         })
     }
+}
 
-    /// The summed value that `inputs` inputs need for a mean of `min_accuracy`.
-    fn floor(&self, inputs: usize, min_accuracy: f64) -> Result<Value, Error> {
-        if inputs == 0 {
-            return Err(Error::Nothing { what: "input" });
-        }
-        at_most("inputs of a job", inputs, INPUTS_LIMIT)?;
-        let share = checked(
-            || "a minimum accuracy".to_owned(),
-            min_accuracy,
-            "0 to 1",
-            |v| (0.0..=1.0).contains(&v),
-        )?;
-        Ok(units::value(share) * inputs as Value)
+/// The summed value that `inputs` inputs need for a mean of `min_accuracy`.
+fn floor(inputs: usize, min_accuracy: f64) -> Result<Value, Error> {
+    if inputs == 0 {
+        return Err(Error::Nothing { what: "input" });
     }
+    at_most("inputs of a job", inputs, INPUTS_LIMIT)?;
+    let share = checked(
+        || "a minimum accuracy".to_owned(),
+        min_accuracy,
+        "0 to 1",
+        |v| (0.0..=1.0).contains(&v),
+    )?;
+    Ok(units::value(share) * inputs as Value)
 }
 
 /// Every batch of every available strategy, smallest first.
@@ -315,8 +316,12 @@ impl<'a> Front<'a> {
         (0..self.len()).map(move |at| self.point(at))
     }
 
-    /// The cheapest point whose mean accuracy is at least `min_accuracy`.
+    /// The cheapest point whose mean accuracy is at least `min_accuracy`; none where there is none.
     pub fn cheapest(self, min_accuracy: f64) -> Option<Point> {
+        // Neither NaN nor what is beyond every share has a point.
+        if min_accuracy.is_nan() || min_accuracy > 1.0 {
+            return None;
+        }
         let floor = units::value(min_accuracy) * self.inputs as Value;
         self.cheapest_from(floor).map(|at| self.point(at))
     }

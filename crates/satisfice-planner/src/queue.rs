@@ -81,8 +81,8 @@ pub struct Decision {
     pub choices: Vec<Choice>,
     /// Positions of the jobs that cannot be on time beside the others, ascending: to be refused now.
     pub refused: Vec<usize>,
-    /// Whether nothing better is possible: no more jobs on time, nor, class by class, a higher summed
-    /// accuracy of those that are kept.
+    /// Whether nothing better is possible: in no class more jobs on time beside those kept of higher
+    /// classes, nor, class by class, a higher summed accuracy of those that are kept.
     pub exact: bool,
 }
 
@@ -244,7 +244,7 @@ fn free_times(now: f64, executors: &[f64]) -> Result<Vec<Nanos>, Error> {
 }
 
 /// The jobs with their deadlines from `now`; those without one as if it were never.
-fn entries<'a>(now: f64, jobs: &'a [impl Borrow<Job>]) -> Vec<Entry<'a>> {
+fn entries(now: f64, jobs: &[impl Borrow<Job>]) -> Vec<Entry<'_>> {
     let mut priorities: Vec<i32> = Vec::new();
     for job in jobs {
         let priority = job.borrow().priority();

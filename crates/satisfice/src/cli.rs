@@ -35,6 +35,7 @@ pub(crate) enum Command {
     Serve(Serve),
     Query(Query),
     Demo(Demo),
+    Bench(Bench),
 }
 
 impl Command {
@@ -284,4 +285,28 @@ pub(crate) struct Demo {
     pub once: bool,
     #[command(flatten)]
     pub grid: Grid,
+}
+
+/// Measure parts of Satisfice on this machine.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    Planner(BenchPlanner),
+}
+
+/// How fast and how well plans are chosen (docs/planning.md).
+///
+/// Times to build tables of mixes and to plan queues of 10 to 10,000 jobs; the greedy choice
+/// against the exact one; and seeded traffic on a virtual clock, planned as it arrives, against
+/// the optimum of who knew all arrivals beforehand and against servers without a choice.
+#[derive(Debug, Args)]
+pub(crate) struct BenchPlanner {
+    /// The same with fewer repetitions.
+    #[arg(long)]
+    pub quick: bool,
 }

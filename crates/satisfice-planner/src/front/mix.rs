@@ -98,7 +98,7 @@ impl Mix {
     }
 }
 
-/// Source: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+/// Source: the finaliser of `SplitMix64` (Steele, Lea, Flood 2014).
 pub(crate) fn scrambled(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
