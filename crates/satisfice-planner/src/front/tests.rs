@@ -1,7 +1,5 @@
 //! Fronts against brute force and an integer programme.
 
-#![expect(clippy::float_cmp, reason = "an exact front has no gap at all")]
-
 use super::{FrontTable, Mix};
 use crate::{Error, StrategyProfile};
 use good_lp::{Expression, Solution, SolverModel, constraint, microlp, variable, variables};
