@@ -5,6 +5,7 @@ mod exact;
 mod greedy;
 mod job;
 mod keep;
+mod price;
 mod soft;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use crate::{
 use chain::{Chain, Slot};
 pub use job::{Alternatives, Job};
 use keep::Kept;
+use price::Price;
 use soft::SoftClock;
 use std::borrow::Borrow;
 
@@ -38,6 +40,9 @@ pub struct Limits {
     /// Work of the exact programme, in states extended, before a plan is chosen greedily. About 10 ns
     /// each.
     pub exact_work_max: usize,
+    /// Whether upgrades are left out that gain less accuracy per time than recent arrivals made
+    /// of it: the best plan for one queue is a poor one when the next jobs are at the door.
+    pub look_ahead: bool,
 }
 
 impl Default for Limits {
@@ -45,6 +50,7 @@ impl Default for Limits {
         Self {
             soft_share: 0.05,
             exact_work_max: 16_384,
+            look_ahead: true,
         }
     }
 }
@@ -52,11 +58,13 @@ impl Default for Limits {
 /// Plans queues, one after the other.
 ///
 /// What is known about the queue comes in with every call; the planner itself only remembers which
-/// jobs without a deadline were waiting, so that they get their share.
+/// jobs without a deadline were waiting, so that they get their share, and what the last 256 jobs
+/// with one would have used, so that it does not spend what the next will need.
 #[derive(Debug, Clone, Default)]
 pub struct Planner {
     limits: Limits,
     soft: SoftClock,
+    price: Price,
 }
 
 /// What becomes of one job.
@@ -109,7 +117,7 @@ impl Planner {
         )?;
         Ok(Self {
             limits,
-            soft: SoftClock::default(),
+            ..Self::default()
         })
     }
 
@@ -148,6 +156,10 @@ impl Planner {
         for &(at, _, deadline) in &soft {
             entries[at].deadline = deadline;
         }
+        let price = match self.limits.look_ahead {
+            true => self.price.update(now, &entries, free.len()),
+            false => 0.0,
+        };
         let kept = Kept::new(&entries, &free, &soft);
         let mut decision = Decision {
             choices: Vec::with_capacity(count),
@@ -156,7 +168,7 @@ impl Planner {
         };
         for (executor, &start) in free.iter().enumerate() {
             let order = kept.on(executor);
-            let (chosen, exact) = self.choose(&entries, &order, start);
+            let (chosen, exact) = self.choose(&entries, &order, start, price);
             let at_best = || {
                 let mut chosen = order.iter().zip(&chosen);
                 chosen.all(|(&at, &c)| c + 1 == entries[at].job.alternatives().len())
@@ -185,14 +197,20 @@ impl Planner {
 
     /// One alternative for each of the jobs of one executor, which run in this order from `start`,
     /// and whether nothing better exists.
-    fn choose(&self, entries: &[Entry<'_>], order: &[usize], start: Nanos) -> (Vec<usize>, bool) {
+    fn choose(
+        &self,
+        entries: &[Entry<'_>],
+        order: &[usize],
+        start: Nanos,
+        price: f64,
+    ) -> (Vec<usize>, bool) {
         let mut chosen = vec![0; order.len()];
         let mut exact = true;
         let classes = order.iter().map(|&at| entries[at].class + 1).max();
         for class in 0..classes.unwrap_or(0) {
             let slots = order.iter().zip(&chosen).map(|(&at, &step)| {
                 let entry = &entries[at];
-                Slot::new(entry, (entry.class != class).then_some(step))
+                Slot::new(entry, (entry.class != class).then_some(step)).worth(price)
             });
             let chain = Chain {
                 start,
@@ -204,7 +222,8 @@ impl Planner {
             let best = chain
                 .at_best()
                 .or_else(|| exact::choose(&chain, self.limits.exact_work_max));
-            exact &= best.is_some();
+            // What a price leaves out might have been better for this queue alone.
+            exact &= best.is_some() && price == 0.0;
             let steps = best.unwrap_or_else(|| greedy::choose(&chain));
             for ((chosen, slot), step) in chosen.iter_mut().zip(&chain.slots).zip(steps) {
                 *chosen = slot.first + step;

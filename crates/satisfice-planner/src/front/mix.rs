@@ -72,6 +72,19 @@ impl Mix {
         of_strategy.map(|run| run.batch * run.times).sum()
     }
 
+    /// The time of all batches by other profiles of the same strategies, in seconds: what it takes
+    /// when latencies have drifted from those that the table was built with.
+    ///
+    /// # Panics
+    /// Where `strategies` are not those of the table.
+    pub fn seconds_by(&self, strategies: &[StrategyProfile]) -> f64 {
+        let times = self
+            .runs
+            .iter()
+            .map(|run| strategies[run.strategy].seconds()[run.batch - 1] * run.times as f64);
+        times.sum()
+    }
+
     /// Which inputs go to which strategy: contiguous ranges in the order of the runs, on a circle
     /// of all positions that is turned by `seed`.
     ///

@@ -254,6 +254,39 @@ fn a_position_goes_to_every_strategy_in_proportion() {
 }
 
 #[test]
+fn drifted_latencies_scale_a_mix() {
+    let raw = [(700, vec![10, 15]), (800, vec![30])];
+    let mix = table(&raw, 8).cheapest(8, 0.75).unwrap().unwrap();
+    let [slow, same] = [2.0, 1.0].map(|scale| profiles(&raw)[1].scaled(scale).unwrap());
+    let first = profiles(&raw)[0].clone();
+    let grown = mix.seconds_by(&[first.clone(), slow]) - mix.seconds_by(&[first.clone(), same]);
+    assert!((grown - 30e-6 * mix.inputs_by(1) as f64).abs() < 1e-12 && grown > 0.0);
+    assert!(first.scaled(f64::NAN).is_err() && first.scaled(-1.0).is_err());
+}
+
+#[test]
+fn tables_are_built_once_for_each_set() {
+    let raw = [(700, vec![10, 15]), (800, vec![30]), (900, vec![50])];
+    let mut cache = super::FrontCache::new(profiles(&raw), 8);
+    let first = cache.table(&[0, 2]).unwrap();
+    assert!(std::sync::Arc::ptr_eq(
+        &first,
+        &cache.table(&[0, 2]).unwrap()
+    ));
+    let mix = first.cheapest(8, 0.9).unwrap().unwrap();
+    assert_eq!(mix.inputs_by(2), 8);
+    assert!(
+        cache
+            .table(&[0, 1])
+            .unwrap()
+            .cheapest(8, 0.9)
+            .unwrap()
+            .is_none()
+    );
+    assert!(cache.table(&[]).is_err() && cache.table(&[3]).is_err());
+}
+
+#[test]
 fn what_cannot_be_reached_has_no_mix() {
     let table = table(&[(700, vec![10, 15]), (800, vec![30])], 8);
     assert_eq!(table.cheapest(8, 0.801).unwrap(), None);

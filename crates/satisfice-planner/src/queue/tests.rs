@@ -109,6 +109,7 @@ fn check(raw: &[Raw], decision: &Decision, executors: &[f64]) {
 fn plan(raw: &[Raw], executors: &[f64], exact_work_max: usize) -> Decision {
     let limits = Limits {
         exact_work_max,
+        look_ahead: false,
         ..Limits::default()
     };
     let mut planner = Planner::new(limits).unwrap();

@@ -1,5 +1,6 @@
+use super::without_choice;
 use super::{Arrivals, Traffic, optimum, serve, upper_bound};
-use crate::Planner;
+use crate::{Limits, Planner};
 
 #[test]
 fn online_plans_stay_below_the_optimum_and_near_it() {
@@ -68,4 +69,35 @@ fn more_executors_serve_more() {
     let (one, two) = (served(1), served(2));
     assert!(two.served > one.served && two.value > one.value);
     assert!(two.value <= upper_bound(&jobs, 2));
+}
+
+#[test]
+fn looking_ahead_beats_planning_each_queue_for_itself_under_overload() {
+    for arrivals in [Arrivals::Poisson, Arrivals::Bursty] {
+        for load in [0.5, 1.0, 2.0, 4.0] {
+            let (mut ahead, mut myopic, mut cheapest) = (0.0, 0.0, 0.0);
+            for seed in 0..3 {
+                let traffic = Traffic {
+                    jobs: 1000,
+                    arrivals,
+                    load,
+                    seed,
+                };
+                let jobs = traffic.jobs().unwrap();
+                let limits = Limits {
+                    look_ahead: false,
+                    ..Limits::default()
+                };
+                let value =
+                    |planner: &mut Planner, jobs: &[_]| serve(planner, jobs, 1).unwrap().value;
+                ahead += value(&mut Planner::default(), &jobs);
+                myopic += value(&mut Planner::new(limits).unwrap(), &jobs);
+                cheapest += value(&mut Planner::default(), &without_choice(&jobs, false));
+            }
+            println!(
+                "{arrivals:?} {load}: look ahead {ahead:.0}, myopic {myopic:.0}, cheapest {cheapest:.0}"
+            );
+            assert!(ahead > 0.99 * myopic.max(cheapest));
+        }
+    }
 }

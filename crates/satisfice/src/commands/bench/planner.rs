@@ -138,6 +138,7 @@ fn greedy(jobs: usize, queues: usize) -> Result<GreedyRow> {
     let planner = |exact_work_max| {
         Planner::new(Limits {
             exact_work_max,
+            look_ahead: false,
             ..Limits::default()
         })
     };
