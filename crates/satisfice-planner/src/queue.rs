@@ -126,7 +126,8 @@ impl Planner {
     /// `executors` are the times at which each becomes free; past ones mean now. Jobs' ids are
     /// distinct. Per executor jobs run earliest deadline first. First the largest number of jobs is
     /// kept on time, class by class, each at its cheapest alternative; then, class by class, the
-    /// alternatives of highest summed accuracy are chosen that keep all of them on time.
+    /// alternatives of highest summed accuracy are chosen that keep all of them on time. On several
+    /// executors both are heuristics.
     ///
     /// Cost: sorting, then `O(log n)` a job and downgrade, besides at most
     /// [`exact_work_max`](Limits::exact_work_max) states a class and executor.
@@ -205,7 +206,8 @@ impl Planner {
         price: f64,
     ) -> (Vec<usize>, bool) {
         let mut chosen = vec![0; order.len()];
-        let mut exact = true;
+        // What a price leaves out might have been better for this queue alone.
+        let mut exact = price == 0.0;
         let classes = order.iter().map(|&at| entries[at].class + 1).max();
         for class in 0..classes.unwrap_or(0) {
             let slots = order.iter().zip(&chosen).map(|(&at, &step)| {
@@ -222,8 +224,7 @@ impl Planner {
             let best = chain
                 .at_best()
                 .or_else(|| exact::choose(&chain, self.limits.exact_work_max));
-            // What a price leaves out might have been better for this queue alone.
-            exact &= best.is_some() && price == 0.0;
+            exact &= best.is_some();
             let steps = best.unwrap_or_else(|| greedy::choose(&chain));
             for ((chosen, slot), step) in chosen.iter_mut().zip(&chain.slots).zip(steps) {
                 *chosen = slot.first + step;
