@@ -5,9 +5,10 @@ use satisfice_kernels::Rows;
 use satisfice_store::{Check, FileRecord, GraphStore, TensorFile};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Precision in which embeddings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +175,17 @@ impl Manifest {
             .and_then(|()| fs::File::open(&partial)?.sync_all())
             .and_then(|()| fs::rename(&partial, &path))
             .map_err(|source| GraphError::Io { path, source })
+    }
+}
+
+/// A hash that changes with any value kept in the directory of embeddings `dir`.
+pub(crate) fn fingerprint(dir: &Path) -> Result<String, GraphError> {
+    let path = Manifest::path(dir);
+    match fs::read(&path) {
+        Ok(manifest) => Ok(format!("{:016x}", xxh3_64(&manifest))),
+        // A model may need none.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok("none".to_owned()),
+        Err(source) => Err(GraphError::Io { path, source }),
     }
 }
 

@@ -51,13 +51,13 @@ pub struct Answer {
 }
 
 /// The scales of a model and, for each, the factors of the batch's queries.
-struct BatchScales {
+pub(super) struct BatchScales {
     kinds: Vec<DegreeScale>,
     queries: Vec<Vec<f32>>,
 }
 
 impl BatchScales {
-    fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
+    pub(super) fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
         let degrees = query_degrees(batch);
         let scales = |kind: &DegreeScale| degrees.iter().map(|&d| kind.of(d)).collect();
         Self {
@@ -157,6 +157,23 @@ impl Serving<'_> {
         }
     }
 
+    /// The weight with which the last layer counts a source of a query; `stored` are the factors of
+    /// the stored nodes with the batch attached.
+    pub(super) fn read_weight<'a>(
+        &self,
+        scales: &'a BatchScales,
+        stored: &'a [Vec<f32>],
+    ) -> ReadWeight<'a> {
+        let last = &self.model.layers[self.model.layers() - 1].conv;
+        match last.scales() {
+            (None, None) if last.averages() => ReadWeight::Share,
+            (source, target) => ReadWeight::Scales(
+                scales.at(source, stored, &[]),
+                scales.at(target, stored, &[]),
+            ),
+        }
+    }
+
     /// The kept sums of a layer and the factors with which they were made.
     fn stored_sums(&self, layer: usize, kinds: &[DegreeScale]) -> Option<StoredSums<'_>> {
         let sums = (*self.sums.get(layer)?)?;
@@ -238,15 +255,7 @@ impl Run<'_> {
             Policy::Oracle => self.changes(scratch),
             _ => Vec::new(),
         };
-        let last = &self.serving.model.layers[self.serving.model.layers() - 1].conv;
-        let (source, target) = last.scales();
-        let weight = match (source, target) {
-            (None, None) if last.averages() => ReadWeight::Share,
-            _ => ReadWeight::Scales(
-                self.scales.at(source, &scratch.scales, &[]),
-                self.scales.at(target, &scratch.scales, &[]),
-            ),
-        };
+        let weight = self.serving.read_weight(self.scales, &scratch.scales);
         let reach = || policy::reach(self.batch, &weight, &mut scratch.slots);
         policy::scores(policy, self.serving.graph, self.batch, reach, || changes)
     }
