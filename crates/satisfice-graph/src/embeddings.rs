@@ -31,12 +31,15 @@ pub(crate) enum Table {
     Messages(usize),
     /// What a layer sums over the sources of each node.
     Sums(usize),
+    /// What the first layer adds of each node's own value.
+    Own,
 }
 
 impl Table {
     /// All tables of a model in the order in which they are computed: values of level 0 where they
     /// are not the features; then of each layer its messages, where they are not the values below,
-    /// and, but for the last layer, its sums, where wanted and where it has some, and its values.
+    /// and, but for the last layer, its values. Before those, where wanted, what only recomputation
+    /// reads: its sums, and the first layer's terms of the nodes' own values, where it has them.
     pub(crate) fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
         let mut tables = Vec::new();
         if model.has_input() {
@@ -53,6 +56,9 @@ impl Table {
             if with_sums && conv.source_sum().is_some() {
                 tables.push(Self::Sums(layer));
             }
+            if with_sums && layer == 1 && model.kept_own().is_some() {
+                tables.push(Self::Own);
+            }
             tables.push(Self::Values(layer));
         }
         tables
@@ -63,6 +69,7 @@ impl Table {
             Self::Values(level) => format!("h{level}"),
             Self::Messages(layer) => format!("m{layer}"),
             Self::Sums(layer) => format!("s{layer}"),
+            Self::Own => "o1".to_owned(),
         }
     }
 
@@ -72,6 +79,7 @@ impl Table {
             Self::Values(_) => "h",
             Self::Messages(_) => "m",
             Self::Sums(_) => "s",
+            Self::Own => "o",
         }
     }
 
@@ -79,6 +87,7 @@ impl Table {
         match self {
             Self::Values(level) => model.level_width(level),
             Self::Messages(layer) | Self::Sums(layer) => model.message_width(layer),
+            Self::Own => model.layers[0].conv.width(),
         }
     }
 
@@ -255,7 +264,7 @@ impl Embeddings {
         let mut tables = Vec::new();
         for table in Table::all(model, true) {
             let Some(file) = manifest.table(table) else {
-                if let Table::Sums(_) = table {
+                if let Table::Sums(_) | Table::Own = table {
                     continue;
                 }
                 let name = table.name();
@@ -307,6 +316,12 @@ impl Embeddings {
     /// For each layer: its sums, where they are kept.
     pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Sums)
+    }
+
+    /// What the first layer adds of the nodes' own values, where it is kept.
+    pub(crate) fn own(&self) -> Result<Option<Rows<'_>>, GraphError> {
+        let open = self.tables.iter().find(|open| open.table == Table::Own);
+        open.map(OpenTable::rows).transpose()
     }
 
     fn of_layers(

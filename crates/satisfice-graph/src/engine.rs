@@ -157,6 +157,7 @@ impl GraphEngine {
             levels: &levels,
             messages: &messages,
             sums: &sums,
+            own: self.embeddings.own()?,
             scales: self.scratch.scales(),
         };
         Ok(self

@@ -18,8 +18,9 @@ use std::{fs, io, path::Path};
 pub struct PrecomputeOptions {
     /// Precision of the values.
     pub precision: Precision,
-    /// Whether each node's sum over its sources is kept too, in f32: recomputation then reads what
-    /// changed instead of every source.
+    /// Whether each node's sum over its sources is kept too, in f32, and what the first layer adds of
+    /// its own value: recomputation then reads what changed instead of every source, and has no
+    /// dense product at the first layer.
     pub sums: bool,
 }
 
@@ -149,7 +150,7 @@ impl Pass<'_> {
     fn compute(&self, table: Table) -> Result<FileRecord, GraphError> {
         let nodes = self.store.nodes();
         let dtype = match (table, self.options.precision) {
-            (Table::Values(_) | Table::Messages(_), Precision::F16) => DType::F16,
+            (Table::Values(_) | Table::Messages(_) | Table::Own, Precision::F16) => DType::F16,
             _ => DType::F32,
         };
         let shape = vec![nodes, table.width(self.model)];
@@ -159,6 +160,7 @@ impl Pass<'_> {
             Table::Values(level) => format!("layer {level} of {}", self.model.layers() - 1),
             Table::Messages(layer) => format!("messages of layer {layer}"),
             Table::Sums(layer) => format!("sums of layer {layer}"),
+            Table::Own => "own terms of layer 1".to_owned(),
         };
         self.progress.start(&task, Some(nodes as u64));
         let mut write = |values: &[f32], nodes: usize| -> Result<(), GraphError> {
@@ -177,6 +179,9 @@ impl Pass<'_> {
             Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
                 let sums = pass.sums(nodes, kept).unwrap_or_default();
                 write(&sums, nodes.len())
+            })?,
+            Table::Own => self.with_layer(1, |pass, _, nodes| {
+                write(&pass.own(nodes).unwrap_or_default(), nodes.len())
             })?,
         }
         self.progress.finish();
@@ -210,7 +215,12 @@ impl Pass<'_> {
         let below = self.rows(below.as_ref())?;
         let messages = self.open_kept(Table::Messages(layer))?;
         let sums = self.open_kept(Table::Sums(layer))?;
+        let own = match layer {
+            1 => self.open_kept(Table::Own)?,
+            _ => None,
+        };
         let kept = Kept {
+            own: own.as_ref().map(OpenTable::rows).transpose()?,
             messages: messages.as_ref().map(OpenTable::rows).transpose()?,
             sums: sums.as_ref().map(OpenTable::rows).transpose()?,
         };

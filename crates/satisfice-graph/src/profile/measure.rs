@@ -10,7 +10,7 @@ use crate::{
     run::{Forecast, Work},
 };
 use satisfice_core::Measure;
-use satisfice_store::{Progress, Queries, QuerySlice};
+use satisfice_store::{Progress, Queries};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -36,9 +36,9 @@ pub struct ProfileReport {
     pub profile: Profile,
     /// Plans at each batch size.
     pub rows: Vec<PlanRow>,
-    /// How the promises held on the half of the queries that their calibration had not seen.
+    /// How the promises held on halves of the queries that their calibration had not seen.
     pub coverage: Vec<Coverage>,
-    /// How times were predicted on that half.
+    /// How times were predicted on such a half.
     pub time_error: TimeError,
 }
 
@@ -73,7 +73,8 @@ pub struct PlanRow {
 pub struct Coverage {
     /// `accuracy` or `fidelity`.
     pub measure: String,
-    /// Classes of batches: of one plan and batch size, by what was expected of them.
+    /// Classes of batches: of one plan and batch size, by their stale share; over several ways to
+    /// cut the queries in two.
     pub classes: usize,
     /// Of them, those whose share of good answers was at least what was promised.
     pub classes_met: usize,
@@ -98,8 +99,8 @@ pub struct TimeError {
 const REPEATS: usize = 5;
 
 /// Measures a model on held-out queries: each query once at every batch size, by every plan, in a
-/// fixed random order. One half calibrates and the other half checks; the profile is then made of
-/// both.
+/// fixed random order. Random halves calibrate while the other halves check; the profile is then made
+/// of all.
 ///
 /// # Errors
 /// [`GraphError::Request`] where the queries do not fit the graph, or are too few;
@@ -122,46 +123,55 @@ pub fn profile(
             ),
         ));
     }
-    let halves = order.split_at(order.len() / 2);
-    let total = order.len() * options.batches.len();
-    progress.start("measuring plans", Some(total as u64));
-    let mut measured = [Vec::new(), Vec::new()];
-    for &size in &options.batches {
-        for (half, measured) in [halves.0, halves.1].into_iter().zip(&mut measured) {
-            for (index, positions) in half.chunks(size).enumerate() {
-                let slice = queries.select(positions);
-                let timed = 2 * index < options.timed;
-                measured.push(Measured::new(engine, &slice, size, &plans, timed)?);
-                progress.advance(positions.len() as u64);
-            }
-        }
-    }
-    progress.finish();
-    let [first, second] = measured;
-    let passes = options.batches.len();
-    let trial = Fitted::new(&plans, &[&first]);
-    let coverage = trial.coverage(&second, passes);
-    let all = Fitted::new(&plans, &[&first, &second]);
-    let labels = queries.labels().unwrap_or(&[]);
-    let profile = Profile {
-        format: FORMAT,
-        belongs_to: Origin::of(model_dir, engine.store())?,
-        queries: order.len(),
-        labelled: order
-            .iter()
-            .filter(|&&q| labels.get(q as usize).is_some_and(|&l| l >= 0))
-            .count(),
-        batches: options.batches.clone(),
-        coverage: coverage.clone(),
-        cost: all.cost,
-        plans: all.plans,
+    let measurement = Measurement {
+        engine,
+        queries,
+        plans: &plans,
+        progress,
     };
+    let blocks = measurement.run(&order, options)?;
+    let passes = options.batches.len();
+    let splits: Vec<_> = (0..SPLITS).map(|split| halves(&blocks, split)).collect();
+    let trials = splits.iter().map(|(first, _)| Fitted::new(&plans, first));
+    let trials: Vec<Fitted> = trials.collect();
+    let mut coverage = Vec::new();
+    for (trial, (_, second)) in trials.iter().zip(&splits) {
+        trial.check(second, passes, &mut coverage);
+    }
+    let all: Vec<&Measured> = blocks.iter().flatten().collect();
+    let fitted = Fitted::new(&plans, &all);
+    let labels = queries.labels().unwrap_or(&[]);
+    let has_label = |query: &&u32| labels.get(**query as usize).is_some_and(|&label| label >= 0);
     Ok(ProfileReport {
-        rows: trial.rows(&second, &options.batches),
-        time_error: trial.time_error(&second),
-        coverage,
-        profile,
+        rows: trials[0].rows(&splits[0].1, &options.batches),
+        time_error: trials[0].time_error(&splits[0].1),
+        coverage: coverage.clone(),
+        profile: Profile {
+            format: FORMAT,
+            belongs_to: Origin::of(model_dir, engine.store())?,
+            queries: order.len(),
+            labelled: order.iter().filter(has_label).count(),
+            batches: options.batches.clone(),
+            coverage,
+            cost: fitted.cost,
+            plans: fitted.plans,
+        },
     })
+}
+
+/// Ways to cut the queries into a half that calibrates and a half that checks.
+const SPLITS: u64 = 20;
+
+/// Batches of the same queries at every size stay together.
+type Block = Vec<Measured>;
+
+/// The batches of two random halves of the blocks.
+fn halves(blocks: &[Block], split: u64) -> (Vec<&Measured>, Vec<&Measured>) {
+    let mut order: Vec<usize> = (0..blocks.len()).collect();
+    order.sort_by_cached_key(|block| xxh3_64_with_seed(&block.to_le_bytes(), split));
+    let (first, second) = order.split_at(blocks.len() / 2);
+    let batches = |half: &[usize]| half.iter().flat_map(|&block| &blocks[block]).collect();
+    (batches(first), batches(second))
 }
 
 /// Fewer would promise next to nothing.
@@ -199,6 +209,7 @@ const SHUFFLE_SEED: u64 = 41;
 
 /// A batch, answered by every plan.
 struct Measured {
+    positions: Vec<u32>,
     size: usize,
     in_degrees: Vec<u32>,
     plans: Vec<MeasuredPlan>,
@@ -210,72 +221,103 @@ struct MeasuredPlan {
     seconds: Option<f64>,
 }
 
-impl Measured {
-    fn new(
-        engine: &GraphEngine,
-        slice: &QuerySlice,
-        size: usize,
-        plans: &[Plan],
-        timed: bool,
-    ) -> Result<Self, GraphError> {
-        let batch = engine.attach(slice.into())?;
-        let in_degrees = batch.in_degrees();
-        let forecasts = engine.forecast(&batch, plans)?;
-        let exact = classes(&engine.answer(&batch, Plan::Exact)?, &batch);
-        let mut measured = Vec::with_capacity(plans.len());
-        for (&plan, forecast) in plans.iter().zip(forecasts) {
-            let (answer, seconds) = match timed {
-                true => {
-                    let (answer, seconds) = time(engine, slice, plan)?;
-                    (answer, Some(seconds))
+/// What a measurement needs all the time.
+struct Measurement<'a> {
+    engine: &'a GraphEngine,
+    queries: &'a Queries,
+    plans: &'a [Plan],
+    progress: &'a dyn Progress,
+}
+
+impl Measurement<'_> {
+    /// Answers every query of `order` once at each batch size, by every plan.
+    fn run(&self, order: &[u32], options: &ProfileOptions) -> Result<Vec<Block>, GraphError> {
+        let sizes = &options.batches;
+        let largest = sizes.iter().copied().max().unwrap_or(1);
+        let total = (order.len() + options.timed * REPEATS) * sizes.len();
+        self.progress.start("measuring plans", Some(total as u64));
+        let mut blocks = Vec::new();
+        for positions in order.chunks(largest.min(order.len() / BLOCKS_MIN)) {
+            let mut block = Vec::new();
+            for &size in sizes {
+                for positions in positions.chunks(size) {
+                    block.push(self.answer(positions, size)?);
+                    self.progress.advance(positions.len() as u64);
                 }
-                false => (engine.answer(&batch, plan)?, None),
+            }
+            blocks.push(block);
+        }
+        for &size in sizes {
+            let of_size = blocks.iter_mut().flatten().filter(|batch| batch.size == size);
+            let of_size: Vec<&mut Measured> = of_size.collect();
+            let step = of_size.len().div_ceil(options.timed.max(1));
+            self.time(of_size.into_iter().step_by(step).collect())?;
+        }
+        self.progress.finish();
+        Ok(blocks)
+    }
+
+    fn answer(&self, positions: &[u32], size: usize) -> Result<Measured, GraphError> {
+        let slice = self.queries.select(positions);
+        let batch = self.engine.attach((&slice).into())?;
+        let in_degrees = batch.in_degrees();
+        let forecasts = self.engine.forecast(&batch, self.plans)?;
+        let exact = classes(&self.engine.answer(&batch, Plan::Exact)?, &batch);
+        let mut plans = Vec::with_capacity(self.plans.len());
+        for (&plan, forecast) in self.plans.iter().zip(forecasts) {
+            let found = match plan {
+                Plan::Exact => exact.clone(),
+                _ => classes(&self.engine.answer(&batch, plan)?, &batch),
             };
-            let found = classes(&answer, &batch);
+            let label = |query: usize| slice.labels.as_ref().map(|labels| labels[query]);
             let observe = |query: usize| Observation {
                 in_degree: in_degrees[query],
                 stale: forecast.stale[query],
                 agrees: found[query] == exact[query],
-                right: slice
-                    .labels
-                    .as_ref()
-                    .map(|labels| labels[query])
-                    .filter(|label| *label >= 0)
-                    .map(|label| label == found[query]),
+                right: label(query).filter(|l| *l >= 0).map(|label| label == found[query]),
             };
-            measured.push(MeasuredPlan {
+            plans.push(MeasuredPlan {
                 observations: (0..batch.queries()).map(observe).collect(),
                 forecast,
-                seconds,
+                seconds: None,
             });
         }
-        Ok(Self {
+        Ok(Measured {
+            positions: positions.to_vec(),
             size,
             in_degrees,
-            plans: measured,
+            plans,
         })
     }
+
+    /// Takes the time of batches, in rounds: between two runs of one batch others run, so that the
+    /// caches hold as much of it as a server's would.
+    fn time(&self, mut batches: Vec<&mut Measured>) -> Result<(), GraphError> {
+        for _ in 0..REPEATS {
+            for batch in &mut batches {
+                let slice = self.queries.select(&batch.positions);
+                for (&plan, measured) in self.plans.iter().zip(&mut batch.plans) {
+                    let attachment = (&slice).into();
+                    let start = Instant::now();
+                    let attached = self.engine.attach(attachment)?;
+                    self.engine.answer(&attached, plan)?;
+                    let seconds = start.elapsed().as_secs_f64().max(1e-9);
+                    let least = measured.seconds.map_or(seconds, |least| least.min(seconds));
+                    measured.seconds = Some(least);
+                }
+                self.progress.advance(1);
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Blocks that queries are cut into at least.
+const BLOCKS_MIN: usize = 4;
 
 fn classes(answer: &Answer, batch: &QueryBatch) -> Vec<i64> {
     let width = answer.outputs.len() / batch.queries();
     answer.outputs.chunks_exact(width).map(argmax).collect()
-}
-
-/// Answers a batch several times, as requests do, and returns the least time.
-fn time(engine: &GraphEngine, slice: &QuerySlice, plan: Plan) -> Result<(Answer, f64), GraphError> {
-    let run = || -> Result<(Answer, f64), GraphError> {
-        let attachment = slice.into();
-        let start = Instant::now();
-        let batch = engine.attach(attachment)?;
-        let answer = engine.answer(&batch, plan)?;
-        Ok((answer, start.elapsed().as_secs_f64()))
-    };
-    let (answer, mut least) = run()?;
-    for _ in 1..REPEATS {
-        least = least.min(run()?.1);
-    }
-    Ok((answer, least.max(1e-9)))
 }
 
 /// What a set of measured batches teaches.
@@ -314,8 +356,8 @@ impl Tally {
 }
 
 impl Fitted {
-    fn new(plans: &[Plan], measured: &[&Vec<Measured>]) -> Self {
-        let batches = || measured.iter().flat_map(|part| part.iter());
+    fn new(plans: &[Plan], measured: &[&Measured]) -> Self {
+        let batches = || measured.iter();
         let of_plan = |plan: usize| {
             let observations = batches().flat_map(|batch| batch.plans[plan].observations.clone());
             PlanProfile {
@@ -368,36 +410,36 @@ impl Fitted {
         }
     }
 
-    fn coverage(&self, measured: &[Measured], passes: usize) -> Vec<Coverage> {
-        let of_measure = |measure: Measure| {
-            let mut coverage = Coverage {
-                measure: measure.name().to_owned(),
-                classes: 0,
-                classes_met: 0,
-                batches: 0,
-                batches_met: 0,
-            };
+    /// Adds how the promises hold on batches that were not fitted.
+    fn check(&self, measured: &[&Measured], passes: usize, coverage: &mut Vec<Coverage>) {
+        for measure in [Measure::Accuracy, Measure::Fidelity] {
             for plan in 0..self.plans.len() {
                 if self.plans[plan].plan == Plan::Exact && measure == Measure::Fidelity {
                     continue;
                 }
-                for batches in measured.chunk_by(|a, b| a.size == b.size) {
-                    let tallies = batches.iter().map(|b| self.tally(plan, b, measure, passes));
-                    coverage.add(tallies.filter(|tally| tally.queries > 0.0).collect());
+                let mut sizes: Vec<usize> = measured.iter().map(|batch| batch.size).collect();
+                sizes.sort_unstable();
+                sizes.dedup();
+                for size in sizes {
+                    let batches = measured.iter().filter(|batch| batch.size == size);
+                    let mut tallies: Vec<(f32, Tally)> = batches
+                        .map(|b| (b.stale(plan), self.tally(plan, b, measure, passes)))
+                        .filter(|(_, tally)| tally.queries > 0.0)
+                        .collect();
+                    tallies.sort_by(|a, b| a.0.total_cmp(&b.0));
+                    let tallies: Vec<Tally> = tallies.into_iter().map(|(_, t)| t).collect();
+                    Coverage::of(measure, coverage).add(&tallies);
                 }
             }
-            coverage
-        };
-        let both = [Measure::Accuracy, Measure::Fidelity].map(of_measure);
-        both.into_iter()
-            .filter(|coverage| coverage.classes > 0)
-            .collect()
+        }
+        coverage.retain(|coverage| coverage.classes > 0);
     }
 
-    fn rows(&self, measured: &[Measured], sizes: &[usize]) -> Vec<PlanRow> {
+    fn rows(&self, measured: &[&Measured], sizes: &[usize]) -> Vec<PlanRow> {
         let mut rows = Vec::new();
         for &size in sizes {
-            let batches: Vec<&Measured> = measured.iter().filter(|b| b.size == size).collect();
+            let of_size = measured.iter().filter(|batch| batch.size == size);
+            let batches: Vec<&Measured> = of_size.copied().collect();
             for plan in 0..self.plans.len() {
                 rows.push(self.row(plan, size, &batches, sizes.len()));
             }
@@ -431,7 +473,7 @@ impl Fitted {
         }
     }
 
-    fn time_error(&self, measured: &[Measured]) -> TimeError {
+    fn time_error(&self, measured: &[&Measured]) -> TimeError {
         let mut errors = Vec::new();
         for batch in measured {
             for (profile, plan) in self.plans.iter().zip(&batch.plans) {
@@ -449,6 +491,14 @@ impl Fitted {
     }
 }
 
+impl Measured {
+    /// The mean stale share of the queries under a plan.
+    fn stale(&self, plan: usize) -> f32 {
+        let stale = &self.plans[plan].forecast.stale;
+        stale.iter().sum::<f32>() / stale.len() as f32
+    }
+}
+
 impl MeasuredPlan {
     fn timing(&self) -> Option<Timing> {
         let work: Work = self.forecast.work;
@@ -460,16 +510,26 @@ impl MeasuredPlan {
 const CLASSES: usize = 3;
 
 impl Coverage {
-    /// Adds the batches of one plan and size.
-    fn add(&mut self, mut tallies: Vec<Tally>) {
-        if tallies.is_empty() {
-            return;
-        }
-        tallies.sort_by(|a, b| {
-            let share = |tally: &Tally| tally.expected / tally.queries;
-            share(a).total_cmp(&share(b))
+    /// The entry of a measure, which is made where there is none.
+    fn of(measure: Measure, list: &mut Vec<Self>) -> &mut Self {
+        let name = measure.name();
+        let at = list.iter().position(|coverage| coverage.measure == name);
+        let at = at.unwrap_or_else(|| {
+            list.push(Self {
+                measure: name.to_owned(),
+                classes: 0,
+                classes_met: 0,
+                batches: 0,
+                batches_met: 0,
+            });
+            list.len() - 1
         });
-        for class in tallies.chunks(tallies.len().div_ceil(CLASSES)) {
+        &mut list[at]
+    }
+
+    /// Adds the batches of one plan and size, ordered by what was known of them.
+    fn add(&mut self, tallies: &[Tally]) {
+        for class in tallies.chunks(tallies.len().div_ceil(CLASSES).max(1)) {
             let sum = class.iter().copied().fold(Tally::default(), Tally::plus);
             self.classes += 1;
             self.classes_met += usize::from(sum.met());

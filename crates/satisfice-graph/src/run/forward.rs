@@ -103,6 +103,8 @@ pub(crate) struct Serving<'a> {
     pub messages: &'a [Option<Rows<'a>>],
     /// For each layer: the kept sums over the sources of every stored node, `[nodes, message width]`.
     pub sums: &'a [Option<Rows<'a>>],
+    /// What the first layer adds of every stored node's own value, where it is kept, `[nodes, width]`.
+    pub own: Option<Rows<'a>>,
     /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
     pub scales: &'a [Vec<f32>],
 }
@@ -341,6 +343,7 @@ impl Run<'_> {
                 slots: Slots::AsStored,
             },
             sums,
+            own: serving.own.filter(|_| index == 0),
             rows_read: &self.rows,
         };
         let edges = input.edges();
@@ -431,6 +434,22 @@ impl<'a> LayerPass<'a> {
         }))
     }
 
+    /// What the layer adds of the own values of some stored nodes, `[nodes, width]`; nothing for a
+    /// layer that adds no linear map of them.
+    pub(crate) fn own(&self, nodes: &[u32]) -> Option<Vec<f32>> {
+        let linear = self.layer.conv.own()?;
+        let width = self.below.width();
+        let mut values = vec![0.0; nodes.len() * width];
+        for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
+            self.below.read(node as usize, row);
+        }
+        let mut own = vec![0.0; nodes.len() * linear.outputs()];
+        own.par_chunks_mut(MESSAGE_ROWS * linear.outputs())
+            .zip(values.par_chunks(MESSAGE_ROWS * width))
+            .for_each(|(own, values)| linear.add_to(values, own));
+        Some(own)
+    }
+
     /// Values of some stored nodes after the layer, `[nodes, width]`.
     pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
         let rows_read = AtomicU64::new(0);
@@ -465,6 +484,7 @@ impl<'a> LayerPass<'a> {
                 sums,
                 scales: source.map(|_| &self.source_scales[..]),
             }),
+            own: kept.own,
             rows_read,
         }
     }
@@ -477,4 +497,6 @@ pub(crate) struct Kept<'a> {
     pub messages: Option<Rows<'a>>,
     /// Read instead of summing, where they are there.
     pub sums: Option<Rows<'a>>,
+    /// Read instead of mapping the nodes' own values, where they are there.
+    pub own: Option<Rows<'a>>,
 }
