@@ -7,17 +7,16 @@ mod linear;
 mod row_op;
 mod weights;
 
-pub use config::{Framework, ModelConfig, RequestLimits};
-pub(crate) use conv::Convolution;
-pub(crate) use linear::Linear;
-pub(crate) 
-use crate::{
+pub(crate) use crate::{
     GraphError,
     run::{DegreeScale, LayerInput, Sources},
 };
 use config::{Aggregator, ConvConfig, GatConfig, LayerConfig, Norm, ResidualConfig};
+pub use config::{Framework, ModelConfig, RequestLimits};
+pub(crate) use conv::Convolution;
 use conv::{Attention, Gcn, Gcn2, Gin, Place, Reduce, Sage};
 use jumping::Jumping;
+pub(crate) use linear::Linear;
 use row_op::{OpError, RowOp, apply_ops, take_ops};
 use std::{ops::Range, path::Path};
 use weights::Weights;

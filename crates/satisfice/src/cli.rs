@@ -91,9 +91,9 @@ pub(crate) struct Import {
     /// Leave out edges from a node to itself.
     #[arg(long)]
     pub remove_self_loops: bool,
-    /// Precision of the features; as they come when absent.
-    #[arg(long, value_enum)]
-    pub feature_precision: Option<PrecisionArg>,
+    /// How the features are kept; as they come when absent.
+    #[arg(long, value_enum, alias = "feature-precision")]
+    pub store_as: Option<PrecisionArg>,
     /// Replace a store that is there.
     #[arg(long)]
     pub overwrite: bool,
@@ -101,8 +101,12 @@ pub(crate) struct Import {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PrecisionArg {
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats: half the memory.
     F16,
+    /// 8-bit integers with a scale a row: a quarter of the memory.
+    Int8,
 }
 
 /// Check every byte of a graph store or of a model with its graph.
@@ -124,10 +128,10 @@ pub(crate) struct Precompute {
     /// Version of the model; the highest one when absent.
     #[arg(long)]
     pub model_version: Option<u32>,
-    /// Precision in which embeddings are kept; with f16, `exact` reads unchanged nodes rounded.
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: PrecisionArg,
-    /// Do not keep each node's sum over its neighbours: less memory, but recomputation then reads
+    /// How embeddings are kept; with f16 and int8, `exact` reads unchanged nodes rounded.
+    #[arg(long, value_enum, default_value = "f32", alias = "precision")]
+    pub store_as: PrecisionArg,
+    /// Do not keep each node's sum over its neighbours, nor its own term of layer 1: less memory, but recomputation then reads
     /// every neighbour instead of what changed.
     #[arg(long)]
     pub no_sums: bool,
@@ -154,13 +158,13 @@ pub(crate) struct Evaluate {
 /// Measure what each plan may promise and costs, and keep it with the model version.
 ///
 /// With a profile, a request may carry `min_fidelity` (share of answers equal to the exact ones) or
-/// `min_accuracy` (share of right answers) instead of a plan, and gets the smallest budget whose 95 %
+/// `min_accuracy` (share of right answers) instead of a plan, and gets the quickest plan whose 95 %
 /// lower bound for that batch meets it. docs/graph-calibration.md says what is promised and how.
 ///
 ///   satisfice profile models/my-gnn --queries heldout.safetensors
 ///
-/// Every held-out query is answered once at each batch size by every plan. One half calibrates, the
-/// other half checks; the table is of the half that the calibration has not seen.
+/// Every held-out query is answered once at each batch size by every plan. The profile is made of all
+/// of them; how promises hold is checked by calibrating on a quarter and looking at the others.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Profile {
@@ -176,7 +180,7 @@ pub(crate) struct Profile {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "pe,recompute:5%,recompute:10%,recompute:25%,recompute:50%,recompute:100%"
+        default_value = "pe,recompute:5%,recompute:5%:reach,recompute:10%,recompute:10%:reach,recompute:25%,recompute:25%:reach,recompute:50%,recompute:50%:reach,recompute:100%"
     )]
     pub plans: Vec<Plan>,
     /// Queries in a batch, separated by commas.

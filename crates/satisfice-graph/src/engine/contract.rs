@@ -76,8 +76,8 @@ impl GraphEngine {
         Ok(profile.offers(&batch.in_degrees(), &forecasts))
     }
 
-    /// The first plan of the profile, cheapest first, that promises a minimum; or `wanted`, if it
-    /// does.
+    /// The plan of the profile that is predicted to be the quickest of those that promise a minimum;
+    /// or `wanted`, if it does.
     pub(super) fn promise(
         &self,
         batch: &QueryBatch,
@@ -107,8 +107,10 @@ impl GraphEngine {
             .filter(|(plan, _)| wanted.is_none_or(|wanted| plan.plan == wanted))
             .filter_map(promise)
             .collect();
-        let met = promises.iter().find(|p| p.quality.lower >= minimum.share);
-        met.copied()
+        let met = promises.iter().filter(|p| p.quality.lower >= minimum.share);
+        let quickest = met.min_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        quickest
+            .copied()
             .ok_or_else(|| not_promised(minimum, wanted, &promises))
     }
 

@@ -36,13 +36,13 @@ pub struct ProfileReport {
     pub profile: Profile,
     /// Plans at each batch size.
     pub rows: Vec<PlanRow>,
-    /// How the promises held on halves of the queries that their calibration had not seen.
+    /// How promises made from a part of the queries held on the others.
     pub coverage: Vec<Coverage>,
-    /// How times were predicted on such a half.
+    /// How times were predicted from a part of the batches on the others.
     pub time_error: TimeError,
 }
 
-/// One plan at one batch size, on the half of the queries that its calibration had not seen.
+/// One plan at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanRow {
     /// Name of the plan.
@@ -99,8 +99,8 @@ pub struct TimeError {
 const REPEATS: usize = 5;
 
 /// Measures a model on held-out queries: each query once at every batch size, by every plan, in a
-/// fixed random order. Random halves calibrate while the other halves check; the profile is then made
-/// of all.
+/// fixed random order. Random quarters calibrate while the others check; the profile is then made of
+/// all.
 ///
 /// # Errors
 /// [`GraphError::Request`] where the queries do not fit the graph, or are too few;
@@ -131,7 +131,7 @@ pub fn profile(
     };
     let blocks = measurement.run(&order, options)?;
     let passes = options.batches.len();
-    let splits: Vec<_> = (0..SPLITS).map(|split| halves(&blocks, split)).collect();
+    let splits: Vec<_> = (0..SPLITS).map(|seed| split(&blocks, seed)).collect();
     let trials = splits.iter().map(|(first, _)| Fitted::new(&plans, first));
     let trials: Vec<Fitted> = trials.collect();
     let mut coverage = Vec::new();
@@ -141,9 +141,13 @@ pub fn profile(
     let all: Vec<&Measured> = blocks.iter().flatten().collect();
     let fitted = Fitted::new(&plans, &all);
     let labels = queries.labels().unwrap_or(&[]);
-    let has_label = |query: &&u32| labels.get(**query as usize).is_some_and(|&label| label >= 0);
+    let has_label = |query: &&u32| {
+        labels
+            .get(**query as usize)
+            .is_some_and(|&label| label >= 0)
+    };
     Ok(ProfileReport {
-        rows: trials[0].rows(&splits[0].1, &options.batches),
+        rows: fitted.rows(&all, &options.batches),
         time_error: trials[0].time_error(&splits[0].1),
         coverage: coverage.clone(),
         profile: Profile {
@@ -159,18 +163,19 @@ pub fn profile(
     })
 }
 
-/// Ways to cut the queries into a half that calibrates and a half that checks.
+/// Ways to choose the quarter of the queries that calibrates; the rest checks, in three classes: each
+/// promise is put to the test by as many queries as it was made from.
 const SPLITS: u64 = 20;
 
 /// Batches of the same queries at every size stay together.
 type Block = Vec<Measured>;
 
-/// The batches of two random halves of the blocks.
-fn halves(blocks: &[Block], split: u64) -> (Vec<&Measured>, Vec<&Measured>) {
+/// The batches of a random quarter of the blocks, and those of the others.
+fn split(blocks: &[Block], seed: u64) -> (Vec<&Measured>, Vec<&Measured>) {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
-    order.sort_by_cached_key(|block| xxh3_64_with_seed(&block.to_le_bytes(), split));
-    let (first, second) = order.split_at(blocks.len() / 2);
-    let batches = |half: &[usize]| half.iter().flat_map(|&block| &blocks[block]).collect();
+    order.sort_by_cached_key(|block| xxh3_64_with_seed(&block.to_le_bytes(), seed));
+    let (first, second) = order.split_at(blocks.len() / (CLASSES + 1));
+    let batches = |part: &[usize]| part.iter().flat_map(|&block| &blocks[block]).collect();
     (batches(first), batches(second))
 }
 
@@ -248,7 +253,10 @@ impl Measurement<'_> {
             blocks.push(block);
         }
         for &size in sizes {
-            let of_size = blocks.iter_mut().flatten().filter(|batch| batch.size == size);
+            let of_size = blocks
+                .iter_mut()
+                .flatten()
+                .filter(|batch| batch.size == size);
             let of_size: Vec<&mut Measured> = of_size.collect();
             let step = of_size.len().div_ceil(options.timed.max(1));
             self.time(of_size.into_iter().step_by(step).collect())?;
@@ -274,7 +282,9 @@ impl Measurement<'_> {
                 in_degree: in_degrees[query],
                 stale: forecast.stale[query],
                 agrees: found[query] == exact[query],
-                right: label(query).filter(|l| *l >= 0).map(|label| label == found[query]),
+                right: label(query)
+                    .filter(|l| *l >= 0)
+                    .map(|label| label == found[query]),
             };
             plans.push(MeasuredPlan {
                 observations: (0..batch.queries()).map(observe).collect(),

@@ -264,7 +264,11 @@ impl LayerInput<'_> {
         let width = linear.outputs();
         let (of_queries, of_stored) = out.split_at_mut((first - range.start) * width);
         linear.add_to(&self.own_rows(range.start..first), of_queries);
-        let nodes = self.targets.stored.iter().skip(first.saturating_sub(queries));
+        let nodes = self
+            .targets
+            .stored
+            .iter()
+            .skip(first.saturating_sub(queries));
         for (row, &node) in of_stored.chunks_exact_mut(width).zip(nodes) {
             gather_sum(kept, &[node], None, row);
         }
