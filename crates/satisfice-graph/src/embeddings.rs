@@ -5,9 +5,10 @@ use satisfice_kernels::Rows;
 use satisfice_store::{Check, FileRecord, GraphStore, TensorFile};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Precision in which embeddings are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub enum Precision {
     F32,
     /// 16-bit floats: half the memory; values the batch does not change are rounded.
     F16,
+    /// 8-bit integers with a scale a row: a quarter of the memory; rounded more.
+    Int8,
 }
 
 const FORMAT: u32 = 1;
@@ -30,12 +33,15 @@ pub(crate) enum Table {
     Messages(usize),
     /// What a layer sums over the sources of each node.
     Sums(usize),
+    /// What the first layer adds of each node's own value.
+    Own,
 }
 
 impl Table {
     /// All tables of a model in the order in which they are computed: values of level 0 where they
     /// are not the features; then of each layer its messages, where they are not the values below,
-    /// and, but for the last layer, its sums, where wanted and where it has some, and its values.
+    /// and, but for the last layer, its values. Before those, where wanted, what only recomputation
+    /// reads: its sums, and the first layer's terms of the nodes' own values, where it has them.
     pub(crate) fn all(model: &GnnModel, with_sums: bool) -> Vec<Self> {
         let mut tables = Vec::new();
         if model.has_input() {
@@ -52,6 +58,9 @@ impl Table {
             if with_sums && conv.source_sum().is_some() {
                 tables.push(Self::Sums(layer));
             }
+            if with_sums && layer == 1 && model.kept_own().is_some() {
+                tables.push(Self::Own);
+            }
             tables.push(Self::Values(layer));
         }
         tables
@@ -62,6 +71,7 @@ impl Table {
             Self::Values(level) => format!("h{level}"),
             Self::Messages(layer) => format!("m{layer}"),
             Self::Sums(layer) => format!("s{layer}"),
+            Self::Own => "o1".to_owned(),
         }
     }
 
@@ -71,6 +81,7 @@ impl Table {
             Self::Values(_) => "h",
             Self::Messages(_) => "m",
             Self::Sums(_) => "s",
+            Self::Own => "o",
         }
     }
 
@@ -78,6 +89,7 @@ impl Table {
         match self {
             Self::Values(level) => model.level_width(level),
             Self::Messages(layer) | Self::Sums(layer) => model.message_width(layer),
+            Self::Own => model.layers[0].conv.width(),
         }
     }
 
@@ -177,6 +189,17 @@ impl Manifest {
     }
 }
 
+/// A hash that changes with any value kept in the directory of embeddings `dir`.
+pub(crate) fn fingerprint(dir: &Path) -> Result<String, GraphError> {
+    let path = Manifest::path(dir);
+    match fs::read(&path) {
+        Ok(manifest) => Ok(format!("{:016x}", xxh3_64(&manifest))),
+        // A model may need none.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok("none".to_owned()),
+        Err(source) => Err(GraphError::Io { path, source }),
+    }
+}
+
 /// The stored graph as the layers read it.
 pub(crate) fn graph_view<'a>(store: &'a GraphStore, loops: &'a [(u32, u32)]) -> GraphView<'a> {
     GraphView {
@@ -243,7 +266,7 @@ impl Embeddings {
         let mut tables = Vec::new();
         for table in Table::all(model, true) {
             let Some(file) = manifest.table(table) else {
-                if let Table::Sums(_) = table {
+                if let Table::Sums(_) | Table::Own = table {
                     continue;
                 }
                 let name = table.name();
@@ -295,6 +318,12 @@ impl Embeddings {
     /// For each layer: its sums, where they are kept.
     pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Sums)
+    }
+
+    /// What the first layer adds of the nodes' own values, where it is kept.
+    pub(crate) fn own(&self) -> Result<Option<Rows<'_>>, GraphError> {
+        let open = self.tables.iter().find(|open| open.table == Table::Own);
+        open.map(OpenTable::rows).transpose()
     }
 
     fn of_layers(

@@ -1,17 +1,19 @@
 //! One version of a graph model, ready to answer.
 
+mod contract;
 mod request;
 
 use crate::{
-    Answer, Attachment, EdgeRules, GraphError, ModelDir, Plan, QueryBatch, RequestLimits,
+    Answer, Attachment, EdgeRules, GraphError, ModelDir, Plan, Profile, QueryBatch, RequestLimits,
     embeddings::{Embeddings, graph_view},
     model::GnnModel,
-    run::{ScratchPool, Serving},
+    run::{Forecast, Scratch, ScratchPool, Serving},
 };
+use contract::Minimum;
 use request::Decoder;
 use satisfice_core::{
     ByteStrings, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata,
-    NamedTensor, Parameters, Tensor, TensorData, TensorSpec,
+    NamedTensor, Offer, Parameters, Tensor, TensorData, TensorSpec,
 };
 use satisfice_store::{Check, Duplicates, GraphStore, NodeIdKind};
 use std::{
@@ -33,11 +35,13 @@ pub struct GraphEngine {
     default_plan: Plan,
     output: String,
     scratch: ScratchPool,
+    profile: Result<Option<Profile>, GraphError>,
     metadata: ModelMetadata,
 }
 
 impl GraphEngine {
-    /// Reads a model's weights and embeddings and checks that they belong to `store`.
+    /// Reads a model's weights and embeddings and checks that they belong to `store`. A profile that
+    /// does not is left aside: see [`GraphEngine::profile_problem`].
     ///
     /// # Errors
     /// [`GraphError`], with the file or tensor at fault.
@@ -69,6 +73,7 @@ impl GraphEngine {
             output: config.output.clone(),
             scratch: ScratchPool::new(graph_view(&store, &loops), model.scales()),
             loops,
+            profile: Profile::read(model_dir, &store),
             metadata: metadata(&model, &store, &config.output),
             model,
             store,
@@ -83,6 +88,16 @@ impl GraphEngine {
     /// The plan of requests that name none.
     pub fn default_plan(&self) -> Plan {
         self.default_plan
+    }
+
+    /// What the plans promise and cost, where it was measured.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref().ok()?.as_ref()
+    }
+
+    /// Why the profile that is there is not used, if so: an operator should know.
+    pub fn profile_problem(&self) -> Option<&GraphError> {
+        self.profile.as_ref().err()
     }
 
     /// Names of the classes, where the graph has them and the model leaves one value a class.
@@ -111,6 +126,28 @@ impl GraphEngine {
     /// # Errors
     /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
+        self.serving(batch, |serving, scratch| {
+            serving.answer(batch, plan, scratch)
+        })
+    }
+
+    /// What each of `plans` would leave stale and cost.
+    pub(crate) fn forecast(
+        &self,
+        batch: &QueryBatch,
+        plans: &[Plan],
+    ) -> Result<Vec<Forecast>, GraphError> {
+        self.serving(batch, |serving, scratch| {
+            serving.forecast(batch, plans, scratch)
+        })
+    }
+
+    /// Runs `work` with the model, graph and tables, and a space prepared for `batch`.
+    fn serving<T>(
+        &self,
+        batch: &QueryBatch,
+        work: impl FnOnce(&Serving<'_>, &mut Scratch) -> T,
+    ) -> Result<T, GraphError> {
         let levels = self.embeddings.levels(&self.model, &self.store)?;
         let messages = self.embeddings.messages(&self.model)?;
         let sums = self.embeddings.sums(&self.model)?;
@@ -120,11 +157,20 @@ impl GraphEngine {
             levels: &levels,
             messages: &messages,
             sums: &sums,
+            own: self.embeddings.own()?,
             scales: self.scratch.scales(),
         };
-        Ok(self.scratch.with(serving.graph, batch, |scratch| {
-            serving.answer(batch, plan, scratch)
-        }))
+        Ok(self
+            .scratch
+            .with(serving.graph, batch, |scratch| work(&serving, scratch)))
+    }
+
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder {
+            store: &self.store,
+            features: self.model.features(),
+            limits: self.limits,
+        }
     }
 
     fn outputs(&self, names: &[String], answer: Answer) -> Result<Vec<NamedTensor>, Error> {
@@ -251,24 +297,36 @@ impl Engine for GraphEngine {
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         let start = Instant::now();
-        let decoder = Decoder {
-            store: &self.store,
-            features: self.model.features(),
-            limits: self.limits,
-        };
-        let plan = request::plan(request)?.unwrap_or(self.default_plan);
+        let plan = request::plan(request)?;
+        let minimum = Minimum::of(request)?;
         for name in &request.outputs {
             if !self.metadata.outputs.iter().any(|spec| spec.name == *name) {
                 return Err(unknown_output(name));
             }
         }
-        let batch = self.attach(decoder.attachment(request)?)?;
+        let batch = self.attach(self.decoder().attachment(request)?)?;
         let decode = start.elapsed();
+        let promise = minimum
+            .map(|minimum| self.promise(&batch, minimum, plan))
+            .transpose()?;
+        let chosen = promise.map(|promise| promise.plan).or(plan);
+        let plan = chosen.unwrap_or(self.default_plan);
         let answer = self.answer(&batch, plan)?;
-        let parameters = describe(plan, &batch, &answer, decode);
+        let mut parameters = describe(plan, &batch, &answer, decode);
+        if let Some(promise) = promise {
+            promise.describe(&mut parameters);
+        }
         Ok(InferResponse {
             outputs: self.outputs(&request.outputs, answer)?,
             parameters,
         })
+    }
+
+    fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
+        if self.profile().is_none() {
+            return Ok(Vec::new());
+        }
+        let batch = self.attach(self.decoder().attachment(request)?)?;
+        Ok(self.offers_of(&batch)?)
     }
 }

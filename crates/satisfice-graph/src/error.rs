@@ -49,6 +49,26 @@ pub enum GraphError {
         /// What does not fit.
         message: String,
     },
+    /// The profile is damaged or does not belong to this store, weights and embeddings: the
+    /// operator's to mend by `satisfice profile`.
+    #[error("{path}: {message}; run `satisfice profile`", path = path.display())]
+    Profile {
+        /// `profile.json`.
+        path: PathBuf,
+        /// What does not fit.
+        message: String,
+    },
+    /// The request asks for a promise that cannot be given: the caller's to ask for less, or the
+    /// operator's to profile the model.
+    #[error("{message}")]
+    Unpromised {
+        /// Stable word for programs.
+        code: &'static str,
+        /// What was asked for, and what can be promised.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The request is wrong: the caller's to mend; the same request will fail again.
     #[error("{message}")]
     Request {
@@ -99,11 +119,13 @@ impl GraphError {
         match self {
             Self::Request { .. } => ErrorKind::InvalidInput,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Unpromised { .. } => ErrorKind::Unsupported,
             Self::Io { .. }
             | Self::Store(_)
             | Self::Config { .. }
             | Self::Weights { .. }
-            | Self::Embeddings { .. } => ErrorKind::Internal,
+            | Self::Embeddings { .. }
+            | Self::Profile { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -123,6 +145,11 @@ impl From<GraphError> for Error {
                     None => error,
                 }
             }
+            GraphError::Unpromised {
+                code,
+                message,
+                hint,
+            } => Self::new(kind, code, message).with_hint(hint),
             GraphError::TooLarge { .. } => Self::new(kind, "too_large", error.to_string())
                 .with_hint("send the queries in several requests"),
             other => Self::new(kind, "graph_engine", other.to_string()),

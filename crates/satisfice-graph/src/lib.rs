@@ -11,6 +11,7 @@ mod model;
 mod model_dir;
 mod plan;
 mod precompute;
+mod profile;
 mod run;
 
 pub use embeddings::Precision;
@@ -20,4 +21,7 @@ pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};
 pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};
 pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
+pub use profile::{
+    Coverage, PlanProfile, PlanRow, Profile, ProfileOptions, ProfileReport, TimeError, profile,
+};
 pub use run::{Answer, Attachment, Direction, EdgeRules, QueryBatch, StageTimes};

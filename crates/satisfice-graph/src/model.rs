@@ -7,16 +7,16 @@ mod linear;
 mod row_op;
 mod weights;
 
-pub use config::{Framework, ModelConfig, RequestLimits};
-pub(crate) use conv::Convolution;
-
-use crate::{
+pub(crate) use crate::{
     GraphError,
     run::{DegreeScale, LayerInput, Sources},
 };
 use config::{Aggregator, ConvConfig, GatConfig, LayerConfig, Norm, ResidualConfig};
-use conv::{Attention, Gcn, Gcn2, Gin, Reduce, Sage};
+pub use config::{Framework, ModelConfig, RequestLimits};
+pub(crate) use conv::Convolution;
+use conv::{Attention, Gcn, Gcn2, Gin, Place, Reduce, Sage};
 use jumping::Jumping;
+pub(crate) use linear::Linear;
 use row_op::{OpError, RowOp, apply_ops, take_ops};
 use std::{ops::Range, path::Path};
 use weights::Weights;
@@ -122,6 +122,14 @@ impl GnnModel {
             .filter_map(linear)
             .next_back()
             .unwrap_or(self.level_width(layer - 1))
+    }
+
+    /// The linear map of each stored node's own value that the first layer adds, where keeping it
+    /// mapped is no wider than the value.
+    pub(crate) fn kept_own(&self) -> Option<&Linear> {
+        let conv = &self.layers[0].conv;
+        let narrow = |linear: &&Linear| linear.outputs() <= linear.inputs();
+        conv.source_sum().and(conv.own()).filter(narrow)
     }
 
     /// Values of level 0, `[rows, width]`, from features.
@@ -242,7 +250,7 @@ impl Builder<'_> {
                 config.tensors, config.inputs
             )));
         }
-        let conv = self.conv(&place, config, initial_width)?;
+        let conv = self.conv(index, config, initial_width)?;
         let after_place = format!("{place}.after");
         let (after, width) = self.ops(&after_place, &config.after, conv.width(), Some(width))?;
         Ok(Layer { conv, after, width })
@@ -250,26 +258,31 @@ impl Builder<'_> {
 
     fn conv(
         &self,
-        place: &str,
+        index: usize,
         layer: &LayerConfig,
         initial_width: usize,
     ) -> Result<Box<dyn Convolution>, GraphError> {
+        let name = format!("layers[{index}]");
+        let place = match index {
+            0 => Place::First,
+            _ => Place::Later,
+        };
         let (weights, tensors) = (self.weights, layer.tensors.as_str());
         let widths = (layer.inputs, layer.out);
         let framework = self.config.framework;
-        self.check_conv(place, layer, initial_width)?;
+        self.check_conv(&name, layer, initial_width)?;
         Ok(match (&layer.conv, framework) {
             (ConvConfig::Gcn(c), Framework::Pyg) => {
-                Box::new(Gcn::pyg(weights, tensors, c, widths)?)
+                Box::new(Gcn::pyg(weights, tensors, c, widths, place)?)
             }
             (ConvConfig::Gcn(c), Framework::Dgl) => {
-                Box::new(Gcn::dgl(weights, tensors, c, widths)?)
+                Box::new(Gcn::dgl(weights, tensors, c, widths, place)?)
             }
             (ConvConfig::Sage(c), Framework::Pyg) => {
-                Box::new(Sage::pyg(weights, tensors, c, widths)?)
+                Box::new(Sage::pyg(weights, tensors, c, widths, place)?)
             }
             (ConvConfig::Sage(c), Framework::Dgl) => {
-                Box::new(Sage::dgl(weights, tensors, c, widths)?)
+                Box::new(Sage::dgl(weights, tensors, c, widths, place)?)
             }
             (ConvConfig::Gat(c), Framework::Pyg) => {
                 Box::new(Attention::gat_pyg(weights, tensors, c, widths)?)
@@ -285,7 +298,7 @@ impl Builder<'_> {
             }
             (ConvConfig::Gcn2(c), _) => Box::new(Gcn2::take(weights, tensors, c, layer.out)?),
             (ConvConfig::Gin(c), _) => {
-                let mlp_place = format!("{place}.mlp");
+                let mlp_place = format!("{name}.mlp");
                 let (mlp, out) = self.ops(&mlp_place, &c.mlp, layer.inputs, None)?;
                 if out != layer.out {
                     return Err(self.wrong(format!(

@@ -68,6 +68,11 @@ impl ModelDir {
         self.version_path().join("embeddings")
     }
 
+    /// Where `satisfice profile` keeps what the plans promise and cost.
+    pub fn profile_path(&self) -> PathBuf {
+        self.version_path().join("profile.json")
+    }
+
     fn version_path(&self) -> PathBuf {
         self.dir.join(self.version.to_string())
     }

@@ -83,6 +83,17 @@ impl Plan {
             policy: Policy::default(),
         }
     }
+
+    /// Whether the plan looks at its own outcome, so that nothing of it can be known before.
+    pub(crate) fn is_oracle(&self) -> bool {
+        matches!(
+            self,
+            Self::Recompute {
+                policy: Policy::Oracle,
+                ..
+            }
+        )
+    }
 }
 
 /// A text that names no plan.

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
-use satisfice_kernels::Rows;
+use satisfice_kernels::{Rows, quantize_row};
 use satisfice_store::{DType, FileRecord, GraphStore, Progress, TensorSpec, TensorWriter};
 use serde::Serialize;
 use std::{fs, io, path::Path};
@@ -18,8 +18,9 @@ use std::{fs, io, path::Path};
 pub struct PrecomputeOptions {
     /// Precision of the values.
     pub precision: Precision,
-    /// Whether each node's sum over its sources is kept too, in f32: recomputation then reads what
-    /// changed instead of every source.
+    /// Whether each node's sum over its sources is kept too, in f32, and what the first layer adds of
+    /// its own value: recomputation then reads what changed instead of every source, and has no
+    /// dense product at the first layer.
     pub sums: bool,
 }
 
@@ -148,21 +149,27 @@ impl Pass<'_> {
     /// Computes and writes a table.
     fn compute(&self, table: Table) -> Result<FileRecord, GraphError> {
         let nodes = self.store.nodes();
-        let dtype = match (table, self.options.precision) {
-            (Table::Values(_) | Table::Messages(_), Precision::F16) => DType::F16,
-            _ => DType::F32,
+        let precision = match table {
+            Table::Values(_) | Table::Messages(_) | Table::Own => self.options.precision,
+            Table::Sums(_) => Precision::F32,
         };
-        let shape = vec![nodes, table.width(self.model)];
-        let spec = TensorSpec::new(table.tensor(), dtype, shape);
+        let width = table.width(self.model);
+        let (dtype, columns) = match precision {
+            Precision::F32 => (DType::F32, width),
+            Precision::F16 => (DType::F16, width),
+            Precision::Int8 => (DType::I8, size_of::<f32>() + width),
+        };
+        let spec = TensorSpec::new(table.tensor(), dtype, vec![nodes, columns]);
         let mut writer = TensorWriter::create(&table.path(self.dir), &[spec])?;
         let task = match table {
             Table::Values(level) => format!("layer {level} of {}", self.model.layers() - 1),
             Table::Messages(layer) => format!("messages of layer {layer}"),
             Table::Sums(layer) => format!("sums of layer {layer}"),
+            Table::Own => "own terms of layer 1".to_owned(),
         };
         self.progress.start(&task, Some(nodes as u64));
         let mut write = |values: &[f32], nodes: usize| -> Result<(), GraphError> {
-            append(&mut writer, dtype, values)?;
+            append(&mut writer, precision, values, width)?;
             self.progress.advance(nodes as u64);
             Ok(())
         };
@@ -177,6 +184,9 @@ impl Pass<'_> {
             Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
                 let sums = pass.sums(nodes, kept).unwrap_or_default();
                 write(&sums, nodes.len())
+            })?,
+            Table::Own => self.with_layer(1, |pass, _, nodes| {
+                write(&pass.own(nodes).unwrap_or_default(), nodes.len())
             })?,
         }
         self.progress.finish();
@@ -210,7 +220,12 @@ impl Pass<'_> {
         let below = self.rows(below.as_ref())?;
         let messages = self.open_kept(Table::Messages(layer))?;
         let sums = self.open_kept(Table::Sums(layer))?;
+        let own = match layer {
+            1 => self.open_kept(Table::Own)?,
+            _ => None,
+        };
         let kept = Kept {
+            own: own.as_ref().map(OpenTable::rows).transpose()?,
             messages: messages.as_ref().map(OpenTable::rows).transpose()?,
             sums: sums.as_ref().map(OpenTable::rows).transpose()?,
         };
@@ -241,15 +256,38 @@ impl Pass<'_> {
 /// Takes the values of some more nodes, and how many nodes.
 type Write<'a> = dyn FnMut(&[f32], usize) -> Result<(), GraphError> + 'a;
 
-fn append(writer: &mut TensorWriter, dtype: DType, values: &[f32]) -> Result<(), GraphError> {
-    if dtype == DType::F16 {
-        let mut halves = vec![f16::ZERO; values.len()];
-        halves.convert_from_f32_slice(values);
-        writer.append(cast_slice(&halves))?;
-    } else {
-        writer.append(cast_slice(values))?;
+fn append(
+    writer: &mut TensorWriter,
+    precision: Precision,
+    values: &[f32],
+    width: usize,
+) -> Result<(), GraphError> {
+    match precision {
+        Precision::F32 => writer.append(cast_slice(values))?,
+        Precision::F16 => {
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(values);
+            writer.append(cast_slice(&halves))?;
+        }
+        Precision::Int8 => {
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(not_finite(writer.path()));
+            }
+            let mut bytes = Vec::new();
+            for row in values.chunks_exact(width) {
+                quantize_row(row, &mut bytes);
+            }
+            writer.append(cast_slice(&bytes))?;
+        }
     }
     Ok(())
+}
+
+fn not_finite(path: &Path) -> GraphError {
+    GraphError::Embeddings {
+        path: path.to_owned(),
+        message: "a value is not finite, and int8 has no such value: keep f32".to_owned(),
+    }
 }
 
 fn chunks(nodes: usize) -> impl Iterator<Item = Vec<u32>> {

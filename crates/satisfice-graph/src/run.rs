@@ -1,6 +1,7 @@
 //! Running a model on a batch of new nodes: which rows are computed anew, and each layer's values.
 
 mod batch;
+mod forecast;
 mod forward;
 mod layer;
 mod policy;
@@ -11,8 +12,9 @@ mod select;
 mod tests;
 
 pub use batch::{Attachment, Direction, EdgeRules, QueryBatch};
+pub(crate) use forecast::{Forecast, Work};
 pub use forward::{Answer, StageTimes};
 pub(crate) use forward::{Kept, LayerPass, Serving};
 pub(crate) use layer::{LayerInput, Sources, Target};
 pub(crate) use scale::{DegreeScale, GraphView};
-pub(crate) use scratch::ScratchPool;
+pub(crate) use scratch::{Scratch, ScratchPool};

@@ -4,6 +4,7 @@
 )]
 
 use crate::{
+    int8,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
@@ -48,6 +49,8 @@ pub fn gather_sum(rows: Rows<'_>, ids: &[u32], scales: Option<&[f32]>, sum: &mut
         (Data::F16(data), None) => sum_f16(data, ids, sum),
         (Data::F32(data), Some(scales)) => scaled_f32(data, ids, scales, sum),
         (Data::F16(data), Some(scales)) => scaled_f16(data, ids, scales, sum),
+        (Data::I8(data), None) => int8::sum(data, ids, sum),
+        (Data::I8(data), Some(scales)) => int8::scaled(data, ids, scales, sum),
     }
 }
 
@@ -60,6 +63,7 @@ pub fn gather_max(rows: Rows<'_>, ids: &[u32], max: &mut [f32]) {
     match rows.data {
         Data::F32(data) => max_f32(data, ids, max),
         Data::F16(data) => max_f16(data, ids, max),
+        Data::I8(data) => int8::max(data, ids, max),
     }
 }
 
@@ -84,6 +88,7 @@ pub fn gather_weighted(
     match rows.data {
         Data::F32(data) => weighted_f32(data, ids, weights, heads, sum),
         Data::F16(data) => weighted_f16(data, ids, weights, heads, sum),
+        Data::I8(data) => int8::weighted(data, ids, weights, heads, sum),
     }
 }
 
@@ -198,6 +203,7 @@ dispatched! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantize_row;
 
     const WIDTH: usize = 37;
     const IDS: [u32; 7] = [3, 0, 3, 9, 8, 1, 5];
@@ -226,11 +232,20 @@ mod tests {
     }
 
     #[test]
-    fn gathers_equal_the_plain_loop_in_both_precisions() {
+    fn gathers_equal_the_plain_loop_in_every_precision() {
         let data = table();
         let halves: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
+        let mut bytes = Vec::new();
+        data.chunks_exact(WIDTH)
+            .for_each(|row| quantize_row(row, &mut bytes));
+        let eighths = Rows::i8(&bytes, WIDTH);
         let scales: Vec<f32> = (0..10).map(|i| 0.25 * i as f32).collect();
-        for rows in [Rows::f32(&data, WIDTH), Rows::f16(&halves, WIDTH)] {
+        for rows in [Rows::f32(&data, WIDTH), Rows::f16(&halves, WIDTH), eighths] {
+            // What is summed is what is kept: the rounded values.
+            let mut data = vec![0.0; data.len()];
+            for (index, row) in data.chunks_exact_mut(WIDTH).enumerate() {
+                rows.read(index, row);
+            }
             let mut sum = vec![0.0; WIDTH];
             gather_sum(rows, &IDS, None, &mut sum);
             close(&sum, &naive(&data, |acc, _, v| acc + v, 0.0));

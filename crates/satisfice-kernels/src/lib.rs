@@ -4,12 +4,14 @@
 //! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
 
 mod gather;
+mod int8;
 mod mapped;
 mod matmul;
 mod prefetch;
 mod rows;
 
 pub use gather::{gather_max, gather_sum, gather_weighted};
+pub use int8::quantize_row;
 pub use mapped::MappedFile;
 pub use matmul::matmul_transposed;
 pub use rows::Rows;

@@ -1,3 +1,4 @@
+use crate::int8::{self, SCALE_BYTES};
 use half::{f16, slice::HalfFloatSliceExt};
 
 /// A read-only table of rows, `[rows, width]`, in the precision in which it is kept.
@@ -12,6 +13,7 @@ pub struct Rows<'a> {
 pub(crate) enum Data<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
+    I8(&'a [i8]),
 }
 
 impl<'a> Rows<'a> {
@@ -29,6 +31,21 @@ impl<'a> Rows<'a> {
     /// When `data` is not a whole number of rows.
     pub fn f16(data: &'a [f16], width: usize) -> Self {
         Self::new(Data::F16(data), data.len(), width)
+    }
+
+    /// Rows of `width` values each, kept as 8-bit integers behind a scale of four bytes, as
+    /// [`quantize_row`](crate::quantize_row) makes them.
+    ///
+    /// # Panics
+    /// When `data` is not a whole number of rows.
+    pub fn i8(data: &'a [i8], width: usize) -> Self {
+        let stride = width + SCALE_BYTES;
+        assert!(
+            data.len().is_multiple_of(stride),
+            "{} bytes are not a whole number of rows of {stride}",
+            data.len()
+        );
+        Self::new(Data::I8(data), data.len() / stride * width, width)
     }
 
     fn new(data: Data<'a>, values: usize, width: usize) -> Self {
@@ -63,6 +80,7 @@ impl<'a> Rows<'a> {
         match self.data {
             Data::F32(_) => self.width * 4,
             Data::F16(_) => self.width * 2,
+            Data::I8(_) => self.width + SCALE_BYTES,
         }
     }
 
@@ -75,6 +93,13 @@ impl<'a> Rows<'a> {
         match self.data {
             Data::F32(data) => out.copy_from_slice(&data[range]),
             Data::F16(data) => data[range].convert_to_f32_slice(out),
+            Data::I8(data) => {
+                let (scale, values) = int8::row(data, index, self.width);
+                assert_eq!(out.len(), values.len(), "width of the row");
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = scale * f32::from(*value);
+                }
+            }
         }
     }
 }

@@ -142,8 +142,10 @@ fn open_features(
     file: TensorFile,
     manifest: &Manifest,
 ) -> Result<(TensorFile, RowsPart), StoreError> {
-    file.expect_shape("x", &[Some(manifest.nodes), Some(manifest.features)])?;
     let rows = file.rows_part("x")?;
+    // Rows of 8-bit integers are longer by their scale.
+    let columns = file.shape("x")?[1] - rows.width() + manifest.features;
+    file.expect_shape("x", &[Some(manifest.nodes), Some(columns)])?;
     Ok((file, rows))
 }
 

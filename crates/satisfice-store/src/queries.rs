@@ -37,7 +37,7 @@ pub struct QueryEdge {
     pub direction: u8,
 }
 
-/// Some consecutive queries, `b` of them, as a batch.
+/// Some queries, `b` of them, as a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuerySlice {
     queries: usize,
@@ -154,30 +154,49 @@ impl Queries {
     /// The queries in `range` as a batch; positions past the end are left out.
     pub fn batch(&self, range: Range<usize>) -> QuerySlice {
         let end = range.end.min(self.len());
-        let range = range.start.min(end)..end;
-        let first = range.start as u32;
-        let rows = self.features();
-        let mut x = vec![0.0; range.len() * rows.width()];
-        for (row, query) in x.chunks_exact_mut(rows.width()).zip(range.clone()) {
-            rows.read(query, row);
+        let positions: Vec<u32> = (range.start.min(end) as u32..end as u32).collect();
+        self.select(&positions)
+    }
+
+    /// The queries at `positions`, each once, in that order, as a batch with the edges among them.
+    ///
+    /// # Panics
+    /// When there is no query at a position.
+    pub fn select(&self, positions: &[u32]) -> QuerySlice {
+        let mut rows: Vec<(u32, u32)> = positions.iter().copied().zip(0..).collect();
+        rows.sort_unstable();
+        let row_of = |query: u32| {
+            let found = rows.binary_search_by_key(&query, |&(position, _)| position);
+            found.ok().map(|at| rows[at].1)
+        };
+        let features = self.features();
+        let mut x = vec![0.0; positions.len() * features.width()];
+        for (row, &query) in x.chunks_exact_mut(features.width()).zip(positions) {
+            features.read(query as usize, row);
         }
-        let edges = &self.edges[self.offsets[range.start]..self.offsets[range.end]];
+        let range = |offsets: &[usize], query: u32| {
+            let query = query as usize;
+            offsets[query]..offsets[query + 1]
+        };
         let (offsets, between) = &self.between;
-        let within = |query: u32| range.contains(&(query as usize));
+        let (mut edges, mut query_edges) = (Vec::new(), Vec::new());
+        for (row, &query) in (0..).zip(positions) {
+            let own = &self.edges[range(&self.offsets, query)];
+            edges.extend(own.iter().map(|edge| (row, *edge)));
+            let own = &between[range(offsets, query)];
+            query_edges.extend(own.iter().filter_map(|e| Some((row, row_of(e.1)?))));
+        }
+        let labels = |labels: &[i64]| positions.iter().map(|&q| labels[q as usize]).collect();
         QuerySlice {
-            queries: range.len(),
+            queries: positions.len(),
             x,
-            labels: self.labels().map(|labels| labels[range.clone()].to_vec()),
-            edge_query: edges.iter().map(|edge| edge.query - first).collect(),
-            edge_node: edges.iter().map(|edge| edge.node).collect(),
+            labels: self.labels().map(labels),
+            edge_query: edges.iter().map(|&(row, _)| row).collect(),
+            edge_node: edges.iter().map(|(_, edge)| edge.node).collect(),
             edge_direction: self
                 .has_directions
-                .then(|| edges.iter().map(|edge| edge.direction).collect()),
-            query_edges: between[offsets[range.start]..offsets[range.end]]
-                .iter()
-                .filter(|&&(_, target)| within(target))
-                .map(|&(source, target)| (source - first, target - first))
-                .collect(),
+                .then(|| edges.iter().map(|(_, edge)| edge.direction).collect()),
+            query_edges,
         }
     }
 }

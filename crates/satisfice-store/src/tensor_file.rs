@@ -25,7 +25,7 @@ macro_rules! elements {
     };
 }
 
-elements!(u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f16 => F16, f32 => F32, f64 => F64);
+elements!(u8 => U8, i8 => I8, i32 => I32, u32 => U32, i64 => I64, u64 => U64, f16 => F16, f32 => F32, f64 => F64);
 
 /// A safetensors file, mapped into memory.
 ///
@@ -142,7 +142,8 @@ impl TensorFile {
         self.slice(name)
     }
 
-    /// A tensor `[rows, width]` of f32 or f16, not copied.
+    /// A tensor `[rows, width]` of f32 or f16, or `[rows, 4 + width]` of 8-bit integers behind each
+    /// row's scale, not copied.
     ///
     /// # Errors
     /// There is no such tensor, it holds another type, is no table, has no columns, or is not
@@ -217,10 +218,21 @@ impl TensorFile {
         let values = match self.dtype(name)? {
             Dtype::F32 => Values::F32(self.part(name)?),
             Dtype::F16 => Values::F16(self.part(name)?),
-            other => return Err(self.wrong_type(name, other, &[Dtype::F32, Dtype::F16])),
+            Dtype::I8 => Values::I8(self.part(name)?),
+            other => {
+                let known = [Dtype::F32, Dtype::F16, Dtype::I8];
+                return Err(self.wrong_type(name, other, &known));
+            }
+        };
+        let before = match values {
+            Values::I8(_) => SCALE_BYTES,
+            Values::F32(_) | Values::F16(_) => 0,
         };
         match *self.shape(name)? {
-            [_, width] if width > 0 => Ok(RowsPart { values, width }),
+            [_, width] if width > before => Ok(RowsPart {
+                values,
+                width: width - before,
+            }),
             ref found => Err(StoreError::TensorShape {
                 path: self.path.clone(),
                 tensor: name.to_owned(),
@@ -277,7 +289,11 @@ pub(crate) struct RowsPart {
 enum Values {
     F32(Part<f32>),
     F16(Part<f16>),
+    I8(Part<i8>),
 }
+
+/// Bytes of a row of 8-bit integers before its values.
+const SCALE_BYTES: usize = size_of::<f32>();
 
 impl RowsPart {
     /// The rows in `file`, of which this is a part.
@@ -285,6 +301,7 @@ impl RowsPart {
         match &self.values {
             Values::F32(part) => Rows::f32(part.get(file), self.width),
             Values::F16(part) => Rows::f16(part.get(file), self.width),
+            Values::I8(part) => Rows::i8(part.get(file), self.width),
         }
     }
 
@@ -293,6 +310,12 @@ impl RowsPart {
         match &self.values {
             Values::F32(part) => find_first(part.get(file), |v| !v.is_finite()),
             Values::F16(part) => find_first(part.get(file), |v| !v.is_finite()),
+            Values::I8(part) => {
+                let mut rows = part.get(file).chunks_exact(SCALE_BYTES + self.width);
+                let scale = |row: &[i8]| [row[0], row[1], row[2], row[3]].map(|byte| byte as u8);
+                let row = rows.position(|row| !f32::from_le_bytes(scale(row)).is_finite())?;
+                Some(row * self.width)
+            }
         }
     }
 
@@ -304,6 +327,7 @@ impl RowsPart {
         match self.values {
             Values::F32(_) => Dtype::F32,
             Values::F16(_) => Dtype::F16,
+            Values::I8(_) => Dtype::I8,
         }
     }
 }

@@ -103,6 +103,11 @@ impl TensorWriter {
         Ok(writer)
     }
 
+    /// Where the file will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Appends bytes of the current tensor: the first that is not whole.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use std::{net::SocketAddr, ops::Range, path::PathBuf};
 ///   2. `satisfice import`      makes a graph store of it
 ///   3. `satisfice precompute`  computes the embeddings of every stored node, once
 ///   4. `satisfice evaluate`    shows what each plan costs and how close it comes
-///   5. `satisfice serve`       answers new nodes over HTTP and gRPC
+///   5. `satisfice profile`     measures what each plan may promise, so that requests can ask for a minimum
+///   6. `satisfice serve`       answers new nodes over HTTP and gRPC
 ///
 /// `satisfice demo` does all of that on a real graph.
 #[derive(Debug, Parser)]
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Precompute(Precompute),
     Evaluate(Evaluate),
+    Profile(Profile),
     Serve(Serve),
     Query(Query),
     Demo(Demo),
@@ -90,9 +92,9 @@ pub(crate) struct Import {
     /// Leave out edges from a node to itself.
     #[arg(long)]
     pub remove_self_loops: bool,
-    /// Precision of the features; as they come when absent.
-    #[arg(long, value_enum)]
-    pub feature_precision: Option<PrecisionArg>,
+    /// How the features are kept; as they come when absent.
+    #[arg(long, value_enum, alias = "feature-precision")]
+    pub store_as: Option<PrecisionArg>,
     /// Replace a store that is there.
     #[arg(long)]
     pub overwrite: bool,
@@ -100,8 +102,12 @@ pub(crate) struct Import {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PrecisionArg {
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats: half the memory.
     F16,
+    /// 8-bit integers with a scale a row: a quarter of the memory.
+    Int8,
 }
 
 /// Check every byte of a graph store or of a model with its graph.
@@ -123,10 +129,10 @@ pub(crate) struct Precompute {
     /// Version of the model; the highest one when absent.
     #[arg(long)]
     pub model_version: Option<u32>,
-    /// Precision in which embeddings are kept; with f16, `exact` reads unchanged nodes rounded.
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: PrecisionArg,
-    /// Do not keep each node's sum over its neighbours: less memory, but recomputation then reads
+    /// How embeddings are kept; with f16 and int8, `exact` reads unchanged nodes rounded.
+    #[arg(long, value_enum, default_value = "f32", alias = "precision")]
+    pub store_as: PrecisionArg,
+    /// Do not keep each node's sum over its neighbours, nor its own term of layer 1: less memory, but recomputation then reads
     /// every neighbour instead of what changed.
     #[arg(long)]
     pub no_sums: bool,
@@ -148,6 +154,51 @@ pub(crate) struct Evaluate {
     pub model_version: Option<u32>,
     #[command(flatten)]
     pub grid: Grid,
+}
+
+/// Measure what each plan may promise and costs, and keep it with the model version.
+///
+/// With a profile, a request may carry `min_fidelity` (share of answers equal to the exact ones) or
+/// `min_accuracy` (share of right answers) instead of a plan, and gets the quickest plan whose 95 %
+/// lower bound for that batch meets it. docs/graph-calibration.md says what is promised and how.
+///
+///   satisfice profile models/my-gnn --queries heldout.safetensors
+///
+/// Every held-out query is answered once at each batch size by every plan. The profile is made of all
+/// of them; how promises hold is checked by calibrating on a quarter and looking at the others.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Profile {
+    /// A model directory (with model.toml) whose embeddings are there.
+    pub model: PathBuf,
+    /// Held-out queries (`.safetensors`, docs/formats.md); with labels, accuracy is promised too.
+    #[arg(long)]
+    pub queries: PathBuf,
+    /// Version of the model; the highest one when absent.
+    #[arg(long)]
+    pub model_version: Option<u32>,
+    /// Plans to offer, separated by commas; `exact` is always offered.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "pe,recompute:5%,recompute:5%:reach,recompute:10%,recompute:10%:reach,recompute:25%,recompute:25%:reach,recompute:50%,recompute:50%:reach,recompute:100%"
+    )]
+    pub plans: Vec<Plan>,
+    /// Queries in a batch, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "16,64,256,1024", value_parser = batch_size)]
+    pub batches: Vec<usize>,
+    /// Use only N queries.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Batches of each size whose time is taken, five times each.
+    #[arg(long, default_value_t = 48)]
+    pub timed: usize,
+    /// Use 2,000 queries, two batch sizes and few timed batches: under a minute, wider bounds.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print what was measured, but leave the profile that is there.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Plans and batch sizes to measure.

@@ -44,6 +44,11 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         self.propagation().map(Propagation::source_sum)
     }
 
+    /// The linear map of the target's own value that it adds to the rest, where it adds one.
+    fn own(&self) -> Option<&Linear> {
+        None
+    }
+
     /// The factor of a node as a source and as a target.
     fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
         self.propagation().map_or((None, None), |propagation| {
@@ -58,6 +63,14 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32>;
+}
+
+/// Where a layer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It reads stored rows that no batch changes.
+    First,
+    Later,
 }
 
 /// How the messages of a target's sources become one row.
@@ -193,7 +206,9 @@ fn reduced_sum(reduce: Reduce) -> Option<SourceSum> {
 }
 
 /// A linear map of a sum over sources: of the sum, or of each message before it is summed. Which of
-/// the two is the same in exact arithmetic; the narrower rows are summed.
+/// the two is the same in exact arithmetic; the narrower rows are summed. Of rows of one width, the
+/// first layer sums mapped ones: its stored rows never change, so what is kept of them needs no
+/// product any more.
 #[derive(Debug)]
 struct SummedLinear {
     /// The map, where it makes the messages.
@@ -205,9 +220,13 @@ struct SummedLinear {
 
 impl SummedLinear {
     /// For a map without a bias.
-    fn new(linear: Linear) -> Self {
+    fn new(linear: Linear, place: Place) -> Self {
         let outputs = linear.outputs();
-        match outputs < linear.inputs() {
+        let maps_messages = match place {
+            Place::First => outputs <= linear.inputs(),
+            Place::Later => outputs < linear.inputs(),
+        };
+        match maps_messages {
             true => Self {
                 message: vec![RowOp::Linear(linear)],
                 after: None,

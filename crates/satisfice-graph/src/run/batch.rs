@@ -200,6 +200,13 @@ impl QueryBatch {
         self.edges
     }
 
+    /// Edges to each query, from stored nodes and queries.
+    pub(crate) fn in_degrees(&self) -> Vec<u32> {
+        (0..self.queries)
+            .map(|query| self.query_in_degree(query) as u32)
+            .collect()
+    }
+
     /// Features, `[queries, features]`.
     pub(crate) fn x(&self) -> &[f32] {
         &self.x

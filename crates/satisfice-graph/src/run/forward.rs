@@ -51,13 +51,13 @@ pub struct Answer {
 }
 
 /// The scales of a model and, for each, the factors of the batch's queries.
-struct BatchScales {
+pub(super) struct BatchScales {
     kinds: Vec<DegreeScale>,
     queries: Vec<Vec<f32>>,
 }
 
 impl BatchScales {
-    fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
+    pub(super) fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
         let degrees = query_degrees(batch);
         let scales = |kind: &DegreeScale| degrees.iter().map(|&d| kind.of(d)).collect();
         Self {
@@ -103,6 +103,8 @@ pub(crate) struct Serving<'a> {
     pub messages: &'a [Option<Rows<'a>>],
     /// For each layer: the kept sums over the sources of every stored node, `[nodes, message width]`.
     pub sums: &'a [Option<Rows<'a>>],
+    /// What the first layer adds of every stored node's own value, where it is kept, `[nodes, width]`.
+    pub own: Option<Rows<'a>>,
     /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
     pub scales: &'a [Vec<f32>],
 }
@@ -154,6 +156,23 @@ impl Serving<'_> {
                 layers: ran.saturating_sub(selected),
                 head: start.elapsed().saturating_sub(ran),
             },
+        }
+    }
+
+    /// The weight with which the last layer counts a source of a query; `stored` are the factors of
+    /// the stored nodes with the batch attached.
+    pub(super) fn read_weight<'a>(
+        &self,
+        scales: &'a BatchScales,
+        stored: &'a [Vec<f32>],
+    ) -> ReadWeight<'a> {
+        let last = &self.model.layers[self.model.layers() - 1].conv;
+        match last.scales() {
+            (None, None) if last.averages() => ReadWeight::Share,
+            (source, target) => ReadWeight::Scales(
+                scales.at(source, stored, &[]),
+                scales.at(target, stored, &[]),
+            ),
         }
     }
 
@@ -238,15 +257,7 @@ impl Run<'_> {
             Policy::Oracle => self.changes(scratch),
             _ => Vec::new(),
         };
-        let last = &self.serving.model.layers[self.serving.model.layers() - 1].conv;
-        let (source, target) = last.scales();
-        let weight = match (source, target) {
-            (None, None) if last.averages() => ReadWeight::Share,
-            _ => ReadWeight::Scales(
-                self.scales.at(source, &scratch.scales, &[]),
-                self.scales.at(target, &scratch.scales, &[]),
-            ),
-        };
+        let weight = self.serving.read_weight(self.scales, &scratch.scales);
         let reach = || policy::reach(self.batch, &weight, &mut scratch.slots);
         policy::scores(policy, self.serving.graph, self.batch, reach, || changes)
     }
@@ -332,6 +343,7 @@ impl Run<'_> {
                 slots: Slots::AsStored,
             },
             sums,
+            own: serving.own.filter(|_| index == 0),
             rows_read: &self.rows,
         };
         let edges = input.edges();
@@ -422,6 +434,22 @@ impl<'a> LayerPass<'a> {
         }))
     }
 
+    /// What the layer adds of the own values of some stored nodes, `[nodes, width]`; nothing for a
+    /// layer that adds no linear map of them.
+    pub(crate) fn own(&self, nodes: &[u32]) -> Option<Vec<f32>> {
+        let linear = self.layer.conv.own()?;
+        let width = self.below.width();
+        let mut values = vec![0.0; nodes.len() * width];
+        for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
+            self.below.read(node as usize, row);
+        }
+        let mut own = vec![0.0; nodes.len() * linear.outputs()];
+        own.par_chunks_mut(MESSAGE_ROWS * linear.outputs())
+            .zip(values.par_chunks(MESSAGE_ROWS * width))
+            .for_each(|(own, values)| linear.add_to(values, own));
+        Some(own)
+    }
+
     /// Values of some stored nodes after the layer, `[nodes, width]`.
     pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
         let rows_read = AtomicU64::new(0);
@@ -456,6 +484,7 @@ impl<'a> LayerPass<'a> {
                 sums,
                 scales: source.map(|_| &self.source_scales[..]),
             }),
+            own: kept.own,
             rows_read,
         }
     }
@@ -468,4 +497,6 @@ pub(crate) struct Kept<'a> {
     pub messages: Option<Rows<'a>>,
     /// Read instead of summing, where they are there.
     pub sums: Option<Rows<'a>>,
+    /// Read instead of mapping the nodes' own values, where they are there.
+    pub own: Option<Rows<'a>>,
 }

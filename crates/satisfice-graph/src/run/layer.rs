@@ -5,9 +5,9 @@ use super::{
     scale::{Degrees, GraphView},
     scratch::{NONE, RESCALED},
 };
-use crate::model::Layer;
+use crate::model::{Layer, Linear};
 use rayon::prelude::*;
-use satisfice_kernels::Rows;
+use satisfice_kernels::{Rows, gather_sum};
 use std::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
@@ -149,6 +149,9 @@ pub(crate) struct LayerInput<'a> {
     pub target_scales: Option<NodeScales<'a>>,
     /// Where they are kept: sums that only need to be brought up to date.
     pub sums: Option<StoredSums<'a>>,
+    /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
+    /// where no stored node's value is at hand.
+    pub own: Option<Rows<'a>>,
     /// Rows read by all targets so far.
     pub rows_read: &'a AtomicU64,
     /// Values before the first layer, for models that mix them into every layer.
@@ -247,6 +250,28 @@ impl LayerInput<'_> {
     /// Messages of some targets themselves, `[targets, message width]`.
     pub(crate) fn own_messages(&self, range: Range<usize>) -> Vec<f32> {
         read_rows(&self.messages, self.targets, range)
+    }
+
+    /// Adds a linear map of some targets' own values to `out`, `[targets, outputs]`: of stored nodes
+    /// read where it is kept, of others computed.
+    pub(crate) fn add_own(&self, linear: &Linear, range: Range<usize>, out: &mut [f32]) {
+        let Some(kept) = self.own else {
+            linear.add_to(&self.own_rows(range), out);
+            return;
+        };
+        let queries = self.targets.queries;
+        let first = queries.clamp(range.start, range.end);
+        let width = linear.outputs();
+        let (of_queries, of_stored) = out.split_at_mut((first - range.start) * width);
+        linear.add_to(&self.own_rows(range.start..first), of_queries);
+        let nodes = self
+            .targets
+            .stored
+            .iter()
+            .skip(first.saturating_sub(queries));
+        for (row, &node) in of_stored.chunks_exact_mut(width).zip(nodes) {
+            gather_sum(kept, &[node], None, row);
+        }
     }
 
     /// Values before the first layer of some targets, `[targets, width]`.

@@ -18,15 +18,16 @@ pub(crate) enum ReadWeight<'a> {
 }
 
 impl ReadWeight<'_> {
-    fn of(&self, batch: &QueryBatch, query: usize, node: u32) -> f64 {
+    /// The weight of one source of a query.
+    pub(crate) fn of(&self, batch: &QueryBatch, query: usize, source: Target) -> f64 {
         let scale = |scales: &Option<NodeScales<'_>>, target| match scales {
             Some(scales) => f64::from(scales.of(target)),
             None => 1.0,
         };
         match self {
             Self::Share => 1.0 / batch.query_in_degree(query) as f64,
-            Self::Scales(source, target) => {
-                scale(source, Target::Stored(node)) * scale(target, Target::Query(query as u32))
+            Self::Scales(of_source, of_target) => {
+                scale(of_source, source) * scale(of_target, Target::Query(query as u32))
             }
         }
     }
@@ -40,7 +41,7 @@ pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>, slots: &mut [u3
     let mut reach = vec![0.0; nodes.len()];
     for query in 0..batch.queries() {
         for &node in batch.stored_into_query(query) {
-            reach[slots[node as usize] as usize] += weight.of(batch, query, node);
+            reach[slots[node as usize] as usize] += weight.of(batch, query, Target::Stored(node));
         }
     }
     clear_slots(slots, &nodes);
@@ -74,7 +75,7 @@ pub(crate) fn scores(
 ///
 /// Source: OMEGA (arXiv 2501.08547); with mean aggregation it is the exact weight of the new
 /// neighbours in the node's new mean.
-fn share_of_new_edges(graph: GraphView<'_>, batch: &QueryBatch, node: u32) -> f64 {
+pub(crate) fn share_of_new_edges(graph: GraphView<'_>, batch: &QueryBatch, node: u32) -> f64 {
     let new = batch.query_into_stored(node).len() as f64;
     let degrees = graph.degrees(node);
     let old = f64::from(degrees.incoming - degrees.loops);

@@ -11,11 +11,16 @@ pub(crate) struct DegreeEffects {
     pub out_degree_at_source: bool,
 }
 
+/// How many of `candidates` nodes a budget, 0 to 1, is.
+pub(crate) fn budget_count(budget: f64, candidates: usize) -> usize {
+    let count = (budget * candidates as f64 + 0.5).floor() as usize;
+    count.min(candidates)
+}
+
 /// The share `budget` of the batch's stored neighbours with the highest scores, ties by position;
 /// `scores` are those of [`QueryBatch::readers`], in order. Ascending.
 pub(crate) fn highest(batch: &QueryBatch, scores: &[f64], budget: f64) -> Vec<u32> {
-    let count = (budget * scores.len() as f64 + 0.5).floor() as usize;
-    let count = count.min(scores.len());
+    let count = budget_count(budget, scores.len());
     let mut scored: Vec<(f64, u32)> = scores.iter().copied().zip(batch.reader_nodes()).collect();
     if count > 0 && count < scored.len() {
         scored.select_nth_unstable_by(count - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

@@ -72,7 +72,7 @@ fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32
         let messages = messages(model, layer, &pass, &nodes);
         let kept = Kept {
             messages: rows(messages.as_ref(), model.message_width(layer + 1)),
-            sums: None,
+            ..Kept::default()
         };
         let values = pass.values(&nodes, kept);
         levels.push(values);
@@ -114,7 +114,7 @@ fn answer(
             let messages = messages(model, layer, &pass, &nodes);
             let kept = Kept {
                 messages: rows(messages.as_ref(), model.message_width(layer + 1)),
-                sums: None,
+                ..Kept::default()
             };
             let sums = pass.sums(&nodes, kept);
             (messages, sums, model.message_width(layer + 1))
@@ -128,22 +128,28 @@ fn answer(
         .iter()
         .map(|(_, s, width)| rows(s.as_ref(), *width))
         .collect();
+    let own = model.kept_own().and_then(|linear| {
+        let own = LayerPass::new(&model.layers[0], view, levels[0], levels[0]).own(&nodes)?;
+        Some((own, linear.outputs()))
+    });
+    let own = own.as_ref().map(|(own, width)| Rows::f32(own, *width));
     let pool = ScratchPool::new(view, model.scales());
     plans
         .iter()
         .map(|&plan| {
-            let run = |sums: &[Option<Rows<'_>>]| {
+            let run = |sums: &[Option<Rows<'_>>], own| {
                 let serving = Serving {
                     model,
                     graph: view,
                     levels: &levels,
                     messages: &messages,
                     sums,
+                    own,
                     scales: pool.scales(),
                 };
                 pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch))
             };
-            let (gathered, first, again) = (run(&[]), run(&sums), run(&sums));
+            let (gathered, first, again) = (run(&[], None), run(&sums, own), run(&sums, own));
             assert!(first.rows <= gathered.rows && first.edges == gathered.edges);
             for (first, gathered) in first.outputs.iter().zip(&gathered.outputs) {
                 assert!(

@@ -7,6 +7,7 @@ use super::{
 use crate::{Progress, StoreError, TensorWriter, node_ids::NODES_MAX};
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
+use satisfice_kernels::quantize_row;
 
 /// Values converted at a time.
 const CHUNK: usize = 1 << 20;
@@ -57,24 +58,33 @@ pub(crate) fn write(
             0
         }
     ];
+    let mut bytes = Vec::new();
     progress.start("writing features", Some(nodes as u64));
     for start in (0..nodes).step_by(rows) {
         let end = nodes.min(start + rows);
         let values = &mut values[..(end - start) * width];
         array.read_rows(start..end, width, values);
-        let wrong = match dtype {
+        let mut not_finite = values.iter().position(|value| !value.is_finite());
+        match dtype {
             FeatureDType::F32 => {
                 writer.append(cast_slice(values))?;
-                values.iter().position(|value| !value.is_finite())
             }
             FeatureDType::F16 => {
                 let halves = &mut halves[..values.len()];
                 halves.convert_from_f32_slice(values);
                 writer.append(cast_slice(halves))?;
-                halves.iter().position(|value| !value.is_finite())
+                not_finite = halves.iter().position(|value| !value.is_finite());
             }
-        };
-        if let Some(at) = wrong {
+            FeatureDType::Int8 if not_finite.is_none() => {
+                bytes.clear();
+                for row in values.chunks_exact(width) {
+                    quantize_row(row, &mut bytes);
+                }
+                writer.append(cast_slice(&bytes))?;
+            }
+            FeatureDType::Int8 => {}
+        }
+        if let Some(at) = not_finite {
             return Err(StoreError::NotFinite {
                 path: array.path.clone(),
                 node: start + at / width,

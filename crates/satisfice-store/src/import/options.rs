@@ -88,13 +88,24 @@ pub enum FeatureDType {
     F32,
     /// 16-bit floats, half the memory.
     F16,
+    /// 8-bit integers with a scale a row, a quarter of the memory.
+    Int8,
 }
 
 impl FeatureDType {
+    /// The shape of a tensor of `nodes` rows of `width` values.
+    pub(crate) fn shape(self, nodes: usize, width: usize) -> Vec<usize> {
+        match self {
+            Self::F32 | Self::F16 => vec![nodes, width],
+            Self::Int8 => vec![nodes, size_of::<f32>() + width],
+        }
+    }
+
     pub(crate) fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::F16 => Dtype::F16,
+            Self::Int8 => Dtype::I8,
         }
     }
 }

@@ -97,7 +97,8 @@ fn write_features(
     let dtype = options
         .feature_dtype
         .unwrap_or_else(|| features::own_dtype(array));
-    let spec = TensorSpec::new("x", dtype.dtype(), features::shape(array)?.to_vec());
+    let [nodes, width] = features::shape(array)?;
+    let spec = TensorSpec::new("x", dtype.dtype(), dtype.shape(nodes, width));
     let mut writer = TensorWriter::create(&dir.join(FEATURES), &[spec])?;
     features::write(array, dtype, &mut writer, progress)?;
     writer.finish()

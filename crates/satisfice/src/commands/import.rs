@@ -12,9 +12,10 @@ pub(crate) fn run(args: &Import, output: Output) -> Result<()> {
         undirected: args.undirected,
         merge_duplicates: args.merge_duplicates,
         remove_self_loops: args.remove_self_loops,
-        feature_dtype: args.feature_precision.map(|precision| match precision {
+        feature_dtype: args.store_as.map(|precision| match precision {
             PrecisionArg::F32 => FeatureDType::F32,
             PrecisionArg::F16 => FeatureDType::F16,
+            PrecisionArg::Int8 => FeatureDType::Int8,
         }),
         overwrite: args.overwrite,
     };

@@ -13,9 +13,10 @@ pub(crate) fn run(args: &Precompute, output: Output) -> Result<()> {
     let store = GraphStore::open(&model_dir.store_path(), Check::Checksums)?;
     let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
     let options = PrecomputeOptions {
-        precision: match args.precision {
+        precision: match args.store_as {
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::F16 => Precision::F16,
+            PrecisionArg::Int8 => Precision::Int8,
         },
         sums: !args.no_sums,
     };

@@ -1,4 +1,4 @@
-use super::{Convolution, Propagation, SummedLinear};
+use super::{Convolution, Place, Propagation, SummedLinear};
 use crate::{
     GraphError,
     model::{
@@ -28,9 +28,10 @@ impl Gcn {
         tensors: &str,
         config: &GcnConfig,
         (inputs, out): (usize, usize),
+        place: Place,
     ) -> Result<Self, GraphError> {
         let weight = weights.take(tensors, "lin.weight", &[out, inputs])?;
-        Self::with_weight(weights, tensors, config, weight, (inputs, out))
+        Self::with_weight(weights, tensors, config, weight, (inputs, out), place)
     }
 
     pub(crate) fn dgl(
@@ -38,9 +39,10 @@ impl Gcn {
         tensors: &str,
         config: &GcnConfig,
         (inputs, out): (usize, usize),
+        place: Place,
     ) -> Result<Self, GraphError> {
         let weight = weights.take_transposed(tensors, "weight", inputs, out)?;
-        Self::with_weight(weights, tensors, config, weight, (inputs, out))
+        Self::with_weight(weights, tensors, config, weight, (inputs, out), place)
     }
 
     fn with_weight(
@@ -49,11 +51,12 @@ impl Gcn {
         config: &GcnConfig,
         weight: Vec<f32>,
         (inputs, out): (usize, usize),
+        place: Place,
     ) -> Result<Self, GraphError> {
         let bias = weights.take_if(config.bias, tensors, "bias", &[out])?;
         Ok(Self {
             propagation: propagation(config.norm, config.self_loops, config.self_loop_weight),
-            linear: SummedLinear::new(Linear::new(weight, None, inputs, out)),
+            linear: SummedLinear::new(Linear::new(weight, None, inputs, out), place),
             bias,
         })
     }

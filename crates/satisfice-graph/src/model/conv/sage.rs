@@ -1,4 +1,4 @@
-use super::{Convolution, Reduce, SourceSum, SummedLinear, aggregate, reduced_sum};
+use super::{Convolution, Place, Reduce, SourceSum, SummedLinear, aggregate, reduced_sum};
 use crate::{
     GraphError,
     model::{
@@ -35,10 +35,10 @@ enum Neighbors {
 }
 
 impl Neighbors {
-    fn new(reduce: Reduce, message: Vec<RowOp>, linear: Linear) -> Self {
+    fn new(reduce: Reduce, message: Vec<RowOp>, linear: Linear, place: Place) -> Self {
         match reduce == Reduce::Max || !message.is_empty() {
             true => Self::Reduced { message, linear },
-            false => Self::Summed(SummedLinear::new(linear)),
+            false => Self::Summed(SummedLinear::new(linear, place)),
         }
     }
 }
@@ -49,6 +49,7 @@ impl Sage {
         tensors: &str,
         config: &SageConfig,
         (inputs, out): (usize, usize),
+        place: Place,
     ) -> Result<Self, GraphError> {
         let prefix = |name: &str| format!("{tensors}.{name}");
         let message = match config.project {
@@ -65,7 +66,7 @@ impl Sage {
         Ok(Self {
             reduce,
             includes_own: false,
-            neighbors: Neighbors::new(reduce, message, linear),
+            neighbors: Neighbors::new(reduce, message, linear, place),
             root,
             bias,
             normalize: config.normalize,
@@ -77,6 +78,7 @@ impl Sage {
         tensors: &str,
         config: &SageConfig,
         (inputs, out): (usize, usize),
+        place: Place,
     ) -> Result<Self, GraphError> {
         let prefix = |name: &str| format!("{tensors}.{name}");
         let message = match config.aggregator {
@@ -109,7 +111,7 @@ impl Sage {
         Ok(Self {
             reduce,
             includes_own: gcn,
-            neighbors: Neighbors::new(reduce, message, linear),
+            neighbors: Neighbors::new(reduce, message, linear, place),
             root,
             bias,
             normalize: config.normalize,
@@ -170,6 +172,10 @@ impl Convolution for Sage {
         reduced_sum(self.reduce)
     }
 
+    fn own(&self) -> Option<&Linear> {
+        self.root.as_ref()
+    }
+
     fn averages(&self) -> bool {
         self.includes_own || self.reduce != Reduce::Sum
     }
@@ -189,7 +195,7 @@ impl Convolution for Sage {
             Neighbors::Reduced { linear, .. } => linear.apply(&rows),
         };
         if let Some(root) = &self.root {
-            root.add_to(&input.own_rows(range), &mut out);
+            input.add_own(root, range, &mut out);
         }
         if let Some(bias) = &self.bias {
             add_bias(bias, &mut out);

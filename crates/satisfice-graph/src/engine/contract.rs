@@ -1,0 +1,161 @@
+//! Requests that name a minimum instead of a plan.
+
+use super::GraphEngine;
+use crate::{GraphError, Plan, QueryBatch, profile::Seen, run::Forecast};
+use satisfice_core::{InferRequest, Measure, Offer, Parameter, Parameters, Quality};
+
+/// The least share of good answers that a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Minimum {
+    measure: Measure,
+    share: f64,
+}
+
+impl Minimum {
+    /// `min_accuracy` or `min_fidelity` of a request.
+    pub(crate) fn of(request: &InferRequest) -> Result<Option<Self>, GraphError> {
+        let read = |name: &str, measure| {
+            let share = match request.parameters.get(name) {
+                None => return Ok(None),
+                Some(Parameter::Float(share)) => *share,
+                Some(Parameter::Int(share)) => *share as f64,
+                Some(Parameter::Bool(_) | Parameter::String(_)) => f64::NAN,
+            };
+            match (0.0..=1.0).contains(&share) {
+                true => Ok(Some(Self { measure, share })),
+                false => Err(GraphError::request(
+                    "invalid_minimum",
+                    format!("parameter `{name}` is not a number from 0 to 1"),
+                )),
+            }
+        };
+        let accuracy = read("min_accuracy", Measure::Accuracy)?;
+        let fidelity = read("min_fidelity", Measure::Fidelity)?;
+        match (accuracy, fidelity) {
+            (Some(_), Some(_)) => Err(GraphError::request_hint(
+                "two_minimums",
+                "`min_accuracy` and `min_fidelity` are both there",
+                "a request asks for one of them",
+            )),
+            (accuracy, fidelity) => Ok(accuracy.or(fidelity)),
+        }
+    }
+}
+
+/// A plan with what it promises.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Promise {
+    pub plan: Plan,
+    quality: Quality,
+    seconds: f64,
+}
+
+impl Promise {
+    /// What an answer says of it.
+    pub(crate) fn describe(&self, parameters: &mut Parameters) {
+        let predicted_us = (self.seconds * 1e6).round() as i64;
+        parameters.extend([
+            (
+                "quality_measure".to_owned(),
+                self.quality.measure.name().into(),
+            ),
+            ("quality_expected".to_owned(), self.quality.expected.into()),
+            ("quality_lower".to_owned(), self.quality.lower.into()),
+            ("predicted_us".to_owned(), predicted_us.into()),
+        ]);
+    }
+}
+
+impl GraphEngine {
+    /// What each plan of the profile promises and costs for a batch; empty without a profile.
+    pub(super) fn offers_of(&self, batch: &QueryBatch) -> Result<Vec<Offer>, GraphError> {
+        let Some(profile) = self.profile() else {
+            return Ok(Vec::new());
+        };
+        let forecasts = self.forecast(batch, &profile.plan_list())?;
+        Ok(profile.offers(&batch.in_degrees(), &forecasts))
+    }
+
+    /// The plan of the profile that is predicted to be the quickest of those that promise a minimum;
+    /// or `wanted`, if it does.
+    pub(super) fn promise(
+        &self,
+        batch: &QueryBatch,
+        minimum: Minimum,
+        wanted: Option<Plan>,
+    ) -> Result<Promise, GraphError> {
+        let profile = self.profile().ok_or_else(|| self.unprofiled())?;
+        let plans = profile.plan_list();
+        let forecasts = self.forecast(batch, &plans)?;
+        let in_degrees = batch.in_degrees();
+        let promise = |(plan, forecast): (_, &Forecast)| {
+            let seen = Seen {
+                in_degrees: &in_degrees,
+                stale: &forecast.stale,
+            };
+            let quality = profile.quality(plan, minimum.measure, seen)?;
+            Some(Promise {
+                plan: plan.plan,
+                quality,
+                seconds: profile.cost.seconds(plan.plan, &forecast.work),
+            })
+        };
+        let promises: Vec<Promise> = profile
+            .plans
+            .iter()
+            .zip(&forecasts)
+            .filter(|(plan, _)| wanted.is_none_or(|wanted| plan.plan == wanted))
+            .filter_map(promise)
+            .collect();
+        let met = promises.iter().filter(|p| p.quality.lower >= minimum.share);
+        let quickest = met.min_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        quickest
+            .copied()
+            .ok_or_else(|| not_promised(minimum, wanted, &promises))
+    }
+
+    fn unprofiled(&self) -> GraphError {
+        let message = match self.profile_problem() {
+            Some(problem) => format!("the model's profile is not used: {problem}"),
+            None => "nothing is promised of this model: it has no profile".to_owned(),
+        };
+        GraphError::Unpromised {
+            code: "no_profile",
+            message,
+            hint: "run `satisfice profile` on the model, or name a `plan`".to_owned(),
+        }
+    }
+}
+
+fn not_promised(minimum: Minimum, wanted: Option<Plan>, promises: &[Promise]) -> GraphError {
+    let name = minimum.measure.name();
+    let best = promises
+        .iter()
+        .max_by(|a, b| a.quality.lower.total_cmp(&b.quality.lower));
+    let (message, hint) = match (best, wanted) {
+        (Some(best), _) => (
+            format!(
+                "{name} of at least {} cannot be promised for this batch: at most {:.4}, by plan \
+                 `{}`, which is expected to reach {:.4}",
+                minimum.share, best.quality.lower, best.plan, best.quality.expected
+            ),
+            format!(
+                "ask for less, or name the `plan` `{}` without a minimum",
+                best.plan
+            ),
+        ),
+        (None, Some(plan)) => (
+            format!("no {name} can be promised of plan `{plan}`: it was not profiled for it"),
+            "leave `plan` out, or profile the model with it".to_owned(),
+        ),
+        (None, None) => (
+            format!("no {name} can be promised: the profile's queries have no labels"),
+            "ask for `min_fidelity`, or profile with labelled queries".to_owned(),
+        ),
+    };
+    GraphError::Unpromised {
+        code: "minimum_not_promised",
+        message,
+        hint,
+    }
+}

@@ -1,0 +1,288 @@
+//! What a plan leaves stale and what it costs, known before it runs.
+
+use super::{
+    batch::QueryBatch,
+    forward::{BatchScales, Serving},
+    layer::{Target, clear_slots, set_slots},
+    policy::{self, ReadWeight, share_of_new_edges},
+    scratch::Scratch,
+    select::budget_count,
+};
+use crate::{Plan, Policy};
+use std::cmp::Ordering;
+
+/// What is known of one plan for one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Forecast {
+    /// For each query: the share of what its last layer reads that the batch changes and the plan
+    /// leaves as stored, 0 to 1.
+    ///
+    /// It is the sum over the query's stored sources that are not computed anew of the weight with
+    /// which the source is read times its share of new in-edges, over the sum of all weights: of a
+    /// mean over neighbours, exactly the weight of what is missing.
+    pub stale: Vec<f32>,
+    /// What the plan's time follows from.
+    pub work: Work,
+}
+
+/// Counts that the time of a plan follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Work {
+    /// Edges of the batch and stored neighbours: checking, ordering, choosing.
+    pub edges: f64,
+    /// Nodes computed, over all layers.
+    pub targets: f64,
+    /// Rows read, over all layers; where kept sums are brought up to date, those that are known
+    /// without looking for edges among the chosen nodes.
+    pub rows: f64,
+    /// Bytes of those rows.
+    pub bytes: f64,
+    /// Operations of the dense products.
+    pub flops: f64,
+    /// Ids of in-edges looked through.
+    pub ids: f64,
+}
+
+impl Work {
+    /// Number of terms.
+    pub(crate) const TERMS: usize = 7;
+
+    /// What each coefficient of a cost model counts: one, then the counts.
+    pub(crate) fn terms(&self) -> [f64; Self::TERMS] {
+        [
+            1.0,
+            self.edges,
+            self.targets,
+            self.rows,
+            self.bytes,
+            self.flops,
+            self.ids,
+        ]
+    }
+}
+
+/// One stored neighbour of the batch.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    node: u32,
+    /// Share of new edges among its in-edges.
+    share: f64,
+    /// New in-edges.
+    new: u32,
+    /// Stored in-edges.
+    stored: u32,
+}
+
+/// Sums over the candidates that a plan computes anew.
+#[derive(Debug, Clone, Copy, Default)]
+struct Chosen {
+    nodes: f64,
+    new: f64,
+    stored: f64,
+}
+
+impl Chosen {
+    fn add(&mut self, candidate: Candidate) {
+        self.nodes += 1.0;
+        self.new += f64::from(candidate.new);
+        self.stored += f64::from(candidate.stored);
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes + other.nodes,
+            new: self.new + other.new,
+            stored: self.stored + other.stored,
+        }
+    }
+}
+
+impl Serving<'_> {
+    /// What each of `plans` would leave stale and cost. `scratch` is prepared for the batch, and is
+    /// left as it was found.
+    ///
+    /// Cost: one pass over the batch's edges and stored neighbours for each policy; no row is read.
+    ///
+    /// # Panics
+    /// When a plan's policy is [`Policy::Oracle`], which cannot be known before it runs.
+    pub(crate) fn forecast(
+        &self,
+        batch: &QueryBatch,
+        plans: &[Plan],
+        scratch: &mut Scratch,
+    ) -> Vec<Forecast> {
+        let scales = BatchScales::new(self.model.scales(), batch);
+        let candidates = self.candidates(batch);
+        let mut forecasts = vec![None; plans.len()];
+        for policy in Policy::ALL {
+            // `pe` and `exact` choose nothing by a policy: they go with the default one.
+            let of_policy = |plan: &Plan| match *plan {
+                Plan::Recompute { policy: own, .. } => own == policy,
+                Plan::Precomputed | Plan::Exact => policy == Policy::default(),
+            };
+            let mine: Vec<usize> = (0..plans.len()).filter(|&p| of_policy(&plans[p])).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let weight = self.read_weight(&scales, &scratch.scales);
+            let scores = policy::scores(
+                policy,
+                self.graph,
+                batch,
+                || policy::reach(batch, &weight, &mut scratch.slots),
+                || unreachable!("invariant: no plan that is forecast goes by its own outcome"),
+            );
+            let count = |plan: &Plan| match *plan {
+                Plan::Precomputed => 0,
+                Plan::Recompute { budget, .. } => budget_count(budget, candidates.len()),
+                Plan::Exact => candidates.len(),
+            };
+            let counts: Vec<usize> = mine.iter().map(|&p| count(&plans[p])).collect();
+            let steps = Steps::new(&counts, &scores);
+            let stale = self.stale(batch, &weight, &candidates, &steps, &mut scratch.slots);
+            let chosen = steps.chosen(&candidates);
+            for (&plan, &count) in mine.iter().zip(&counts) {
+                let step = steps.of(count);
+                let stale = match plans[plan] {
+                    Plan::Exact => vec![0.0; batch.queries()],
+                    _ => stale[step].clone(),
+                };
+                let work = self.work(batch, chosen[step]);
+                forecasts[plan] = Some(Forecast { stale, work });
+            }
+        }
+        forecasts.into_iter().flatten().collect()
+    }
+
+    fn candidates(&self, batch: &QueryBatch) -> Vec<Candidate> {
+        let candidate = |node| Candidate {
+            node,
+            share: share_of_new_edges(self.graph, batch, node),
+            new: batch.query_into_stored(node).len() as u32,
+            stored: self.graph.topology.in_degree(node),
+        };
+        batch.reader_nodes().map(candidate).collect()
+    }
+
+    /// For each step, the stale share of every query.
+    fn stale(
+        &self,
+        batch: &QueryBatch,
+        weight: &ReadWeight<'_>,
+        candidates: &[Candidate],
+        steps: &Steps,
+        slots: &mut [u32],
+    ) -> Vec<Vec<f32>> {
+        let nodes: Vec<u32> = candidates.iter().map(|candidate| candidate.node).collect();
+        set_slots(slots, 0, &nodes);
+        let last = &self.model.layers[self.model.layers() - 1].conv;
+        let self_loop = last.propagation().and_then(|p| p.self_loop);
+        let mut stale = vec![Vec::with_capacity(batch.queries()); steps.counts.len()];
+        let mut of_step = vec![0.0; steps.counts.len() + 1];
+        for query in 0..batch.queries() {
+            of_step.fill(0.0);
+            let of = |source| weight.of(batch, query, source);
+            let mut total =
+                self_loop.map_or(0.0, |w| f64::from(w) * of(Target::Query(query as u32)));
+            for &node in batch.stored_into_query(query) {
+                let slot = slots[node as usize] as usize;
+                let read = of(Target::Stored(node));
+                total += read;
+                of_step[steps.first[slot] as usize] += read * candidates[slot].share;
+            }
+            for &source in batch.query_into_query(query) {
+                total += of(Target::Query(source));
+            }
+            // What a step does not compute is what only later steps do, or none.
+            let mut missing = of_step[steps.counts.len()];
+            for step in (0..steps.counts.len()).rev() {
+                let share = if total > 0.0 { missing / total } else { 0.0 };
+                stale[step].push(share as f32);
+                missing += of_step[step];
+            }
+        }
+        clear_slots(slots, &nodes);
+        stale
+    }
+
+    /// The counts for a batch of which `chosen` is computed anew.
+    fn work(&self, batch: &QueryBatch, chosen: Chosen) -> Work {
+        let layers = self.model.layers();
+        let queries = batch.queries() as f64;
+        let into_queries: usize = (0..batch.queries()).map(|q| batch.query_in_degree(q)).sum();
+        let mut work = Work {
+            edges: (batch.edges() + batch.readers().len()) as f64,
+            ..Work::default()
+        };
+        for layer in 0..layers {
+            let inner = layer + 1 < layers;
+            let chosen = if inner { chosen } else { Chosen::default() };
+            let rows = match self.sums.get(layer) {
+                Some(Some(_)) => chosen.nodes + chosen.new,
+                _ => chosen.stored + chosen.new,
+            };
+            let (level, width) = (self.levels[layer], self.model.level_width(layer + 1));
+            let row_bytes = self.messages[layer].unwrap_or(level).row_bytes();
+            let targets = queries + chosen.nodes;
+            work.targets += targets;
+            work.rows += into_queries as f64 + rows;
+            work.bytes += (into_queries as f64 + rows) * row_bytes as f64;
+            work.flops += 2.0 * targets * (level.width() * width) as f64;
+            work.ids += chosen.stored;
+        }
+        work
+    }
+}
+
+/// Candidates by the first of some budgets that reaches them.
+#[derive(Debug)]
+struct Steps {
+    /// How many candidates each step computes anew, ascending, each once.
+    counts: Vec<usize>,
+    /// For each candidate: the first step that computes it; one past the last where none does.
+    first: Vec<u32>,
+}
+
+impl Steps {
+    /// Steps that compute `counts` candidates each: those with the highest scores, ties by position,
+    /// as `highest` chooses them.
+    fn new(counts: &[usize], scores: &[f64]) -> Self {
+        let mut counts = counts.to_vec();
+        counts.sort_unstable();
+        counts.dedup();
+        let mut first = vec![counts.len() as u32; scores.len()];
+        let mut best: Vec<u32> = (0..scores.len() as u32).collect();
+        let order = |a: &u32, b: &u32| -> Ordering {
+            let (left, right) = (scores[*a as usize], scores[*b as usize]);
+            right.total_cmp(&left).then(a.cmp(b))
+        };
+        for (step, &count) in counts.iter().enumerate().rev() {
+            if (1..best.len()).contains(&count) {
+                best.select_nth_unstable_by(count - 1, order);
+            }
+            best.truncate(count);
+            for &candidate in &best {
+                first[candidate as usize] = step as u32;
+            }
+        }
+        Self { counts, first }
+    }
+
+    /// The step that computes `count` candidates.
+    fn of(&self, count: usize) -> usize {
+        self.counts.partition_point(|&other| other < count)
+    }
+
+    /// For each step: the sums over what it computes.
+    fn chosen(&self, candidates: &[Candidate]) -> Vec<Chosen> {
+        let mut sums = vec![Chosen::default(); self.counts.len() + 1];
+        for (&candidate, &step) in candidates.iter().zip(&self.first) {
+            sums[step as usize].add(candidate);
+        }
+        let running = sums.iter().scan(Chosen::default(), |sum, step| {
+            *sum = sum.plus(*step);
+            Some(*sum)
+        });
+        running.take(self.counts.len()).collect()
+    }
+}

@@ -1,0 +1,147 @@
+use crate::{cli::Profile, commands::Output, progress::Bars};
+use anyhow::{Result, bail};
+use satisfice_graph::{
+    Coverage, GraphEngine, ModelDir, PlanRow, ProfileOptions, ProfileReport, profile,
+};
+use satisfice_store::{Check, GraphStore, Queries};
+use serde::Serialize;
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+
+const QUICK_QUERIES: usize = 2_000;
+const QUICK_BATCHES: [usize; 2] = [64, 256];
+const QUICK_TIMED: usize = 8;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    /// The profile, where one was written.
+    written: Option<PathBuf>,
+    #[serde(flatten)]
+    report: ProfileReport,
+}
+
+pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
+    let model_dir = ModelDir::open(&args.model, args.model_version)?;
+    let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Checksums)?);
+    let engine = GraphEngine::open(&model_dir, store, Check::Checksums)?;
+    let queries = Queries::open(&args.queries)?;
+    if !engine.store().manifest().undirected && !queries.has_directions() {
+        bail!(
+            "{}: the graph is directed, but the queries' edges have no direction: \
+             write `edge_direction` (docs/formats.md)",
+            args.queries.display()
+        );
+    }
+    let report = profile(
+        &engine,
+        &model_dir,
+        &queries,
+        &options(args),
+        &Bars::default(),
+    )?;
+    let path = model_dir.profile_path();
+    let written = if args.dry_run {
+        None
+    } else {
+        report.profile.write(&path)?;
+        Some(path)
+    };
+    let document = Document { written, report };
+    output.print(&document, || text(&document))
+}
+
+fn options(args: &Profile) -> ProfileOptions {
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let plans = args.plans.clone();
+    match args.quick {
+        true => ProfileOptions {
+            plans,
+            batches: QUICK_BATCHES.to_vec(),
+            limit: limit.min(QUICK_QUERIES),
+            timed: QUICK_TIMED,
+        },
+        false => ProfileOptions {
+            plans,
+            batches: args.batches.clone(),
+            limit,
+            timed: args.timed,
+        },
+    }
+}
+
+fn text(document: &Document) -> String {
+    let mut text = table(&document.report.rows);
+    text.push('\n');
+    for coverage in &document.report.coverage {
+        text.push_str(&coverage_line(coverage));
+    }
+    let errors = document.report.time_error;
+    if errors.batches > 0 {
+        let _ = writeln!(
+            text,
+            "time: {} batches of 1 ms or more, predicted within {:.1}% (median), {:.1}% (90 %)",
+            errors.batches,
+            100.0 * errors.p50,
+            100.0 * errors.p90
+        );
+    }
+    if let Some(path) = &document.written {
+        let _ = writeln!(text, "written: {}", path.display());
+    }
+    text
+}
+
+fn coverage_line(coverage: &Coverage) -> String {
+    format!(
+        "{}: promised at 95 % and met by {} of {} classes of batches ({:.1}%), and by {} of {} single batches ({:.1}%)\n",
+        coverage.measure,
+        coverage.classes_met,
+        coverage.classes,
+        percent(coverage.classes_met, coverage.classes),
+        coverage.batches_met,
+        coverage.batches,
+        percent(coverage.batches_met, coverage.batches),
+    )
+}
+
+fn percent(part: usize, of: usize) -> f64 {
+    100.0 * part as f64 / of.max(1) as f64
+}
+
+fn table(rows: &[PlanRow]) -> String {
+    let mut text = format!(
+        "{:<22} {:>6} {:>10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9}\n",
+        "plan",
+        "batch",
+        "accuracy",
+        "expected",
+        "promised",
+        "fidelity",
+        "expected",
+        "promised",
+        "ms",
+        "predicted"
+    );
+    let share = |share: Option<f64>| match share {
+        Some(share) => format!("{:.2}%", 100.0 * share),
+        None => "-".to_owned(),
+    };
+    let ms = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "{:<22} {:>6} {:>10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9}",
+            row.plan,
+            row.batch,
+            share(row.accuracy),
+            share(row.expected_accuracy),
+            share(row.lower_accuracy),
+            share(Some(row.fidelity)),
+            share(Some(row.expected_fidelity)),
+            share(Some(row.lower_fidelity)),
+            ms(row.ms),
+            ms(row.predicted_ms),
+        );
+    }
+    text
+}
