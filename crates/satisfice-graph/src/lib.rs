@@ -13,11 +13,14 @@ mod plan;
 mod precompute;
 mod run;
 
-pub use embeddings::Precision;
+pub use embeddings::{Embeddings, Precision};
 pub use engine::{GraphEngine, argmax};
 pub use error::GraphError;
-pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};
+pub use model::{Framework, GnnModel, ModelConfig, OwnRows, Reduction, RequestLimits, SplitLayer};
 pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};
 pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
-pub use run::{Answer, Attachment, Direction, EdgeRules, QueryBatch, StageTimes};
+pub use run::{
+    Answer, Attachment, DegreeEffects, DegreeScale, Degrees, Direction, EdgeRules, QueryBatch,
+    StageTimes,
+};

@@ -12,7 +12,9 @@ mod tests;
 
 pub use batch::{Attachment, Direction, EdgeRules, QueryBatch};
 pub use forward::{Answer, StageTimes};
-pub(crate) use forward::{Kept, LayerPass, Serving};
+pub(crate) use forward::{Kept, LayerPass, Serving, degree_effects};
 pub(crate) use layer::{LayerInput, Sources, Target};
-pub(crate) use scale::{DegreeScale, GraphView};
+pub(crate) use scale::GraphView;
+pub use scale::{DegreeScale, Degrees};
 pub(crate) use scratch::ScratchPool;
+pub use select::DegreeEffects;
