@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 use timely::{
@@ -186,6 +187,14 @@ impl Crew {
         if let Some(thread) = self.seats[place].thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Whether a worker has ended, for whatever reason.
+    pub(crate) fn has_ended(&self) -> bool {
+        let guards = self.guards.lock();
+        let guards = guards.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = |guards: &Guards| guards.0.guards().iter().any(JoinHandle::is_finished);
+        guards.as_ref().is_none_or(ended)
     }
 
     /// Tells the workers to stop; batches under way are lost.

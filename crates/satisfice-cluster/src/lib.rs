@@ -10,11 +10,16 @@
 //! exchanges is in [`satisfice_graph`]'s split layers; nothing here knows HTTP.
 
 mod assign;
+mod config;
 mod crew;
 mod error;
+mod group;
+mod hello;
 mod job;
+mod link;
 mod mail;
 mod manifest;
+mod node;
 mod part;
 mod partition;
 mod run;
@@ -22,11 +27,14 @@ mod slab;
 mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
+pub use config::{ClusterConfig, NodeConfig};
 pub use crew::{Crew, WorkerOptions};
 pub use error::ClusterError;
+pub use group::GroupState;
 pub use job::Exchange;
 pub use manifest::PartManifest;
+pub use node::{ClusterNode, NodeStatus, node_status};
 pub use part::Part;
 pub use partition::{PartSummary, PartitionOptions, PartitionSummary, part_dir, partition};
-pub use run::{BatchAnswer, Counters};
+pub use run::{BatchAnswer, Counters, Waits};
 pub use slab::Wire;

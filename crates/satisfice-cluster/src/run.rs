@@ -67,7 +67,7 @@ pub struct Counters {
 }
 
 /// How often and how long a node's workers waited for one worker last of all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Waits {
     /// Rounds that its message ended.
     pub rounds: u64,

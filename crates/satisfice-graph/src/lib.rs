@@ -14,7 +14,7 @@ mod precompute;
 mod run;
 
 pub use embeddings::{Embeddings, Precision};
-pub use engine::{GraphEngine, argmax};
+pub use engine::{GraphEngine, GraphFacts, RequestFormat, argmax};
 pub use error::GraphError;
 pub use model::{Framework, GnnModel, ModelConfig, OwnRows, Reduction, RequestLimits, SplitLayer};
 pub use model_dir::ModelDir;
