@@ -141,9 +141,8 @@ mod tests {
         };
         let cut = |method| {
             let owners = assign(topology, 2, method, 0);
-            let crosses = |&(target, &source): &(usize, &u32)| {
-                owners[target] != owners[source as usize]
-            };
+            let crosses =
+                |&(target, &source): &(usize, &u32)| owners[target] != owners[source as usize];
             indices.iter().enumerate().filter(crosses).count()
         };
         assert!(cut(Method::Ldg) * 4 < cut(Method::Random));

@@ -1,6 +1,6 @@
 //! `cluster.toml`: the nodes of a group and how they treat each other.
 
-use crate::{ClusterError, Wire, WorkerOptions, error::io};
+use crate::{Choice, ClusterError, LinkCosts, Wire, WorkerOptions, error::io};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -21,6 +21,15 @@ pub struct ClusterConfig {
     /// Precision of partial results between workers.
     #[serde(default)]
     pub wire: Wire,
+    /// What workers exchange; `"partials"` keeps rows of features and embeddings on their machines.
+    #[serde(default)]
+    pub exchange: Choice,
+    /// What a link carries, in megabits a second: with `round_us`, what `exchange = "auto"` reckons with.
+    #[serde(default = "default_link_mbits")]
+    pub link_mbits: u64,
+    /// One exchange of small messages, in microseconds.
+    #[serde(default = "default_round_us")]
+    pub round_us: u64,
     /// How long a request may wait for the group to be whole, and be tried anew, in milliseconds.
     #[serde(default = "default_retry_ms")]
     pub retry_ms: u64,
@@ -47,6 +56,14 @@ pub struct NodeConfig {
     /// Directories of its parts on its machine, from the directory of `cluster.toml`; every node has
     /// as many.
     pub parts: Vec<PathBuf>,
+}
+
+fn default_link_mbits() -> u64 {
+    1_000
+}
+
+fn default_round_us() -> u64 {
+    300
 }
 
 fn default_retry_ms() -> u64 {
@@ -97,13 +114,17 @@ impl ClusterConfig {
                     node.parts.len()
                 ));
             }
-            if self.nodes[..index].iter().any(|other| other.address == node.address) {
+            if self.nodes[..index]
+                .iter()
+                .any(|other| other.address == node.address)
+            {
                 return Err(format!("two nodes have the address {}", node.address));
             }
         }
         for (name, value) in [
             ("round_max_ms", self.round_max_ms),
             ("batch_max_ms", self.batch_max_ms),
+            ("link_mbits", self.link_mbits),
         ] {
             if !(1..=3_600_000).contains(&value) {
                 return Err(format!("`{name}` is 1 to 3600000"));
@@ -125,6 +146,14 @@ impl ClusterConfig {
         self.nodes.len() * self.parts_per_node()
     }
 
+    /// What moving bytes is taken to cost.
+    pub fn link_costs(&self) -> LinkCosts {
+        LinkCosts {
+            bytes_per_second: self.link_mbits as f64 * 1e6 / 8.0,
+            round_seconds: self.round_us as f64 / 1e6,
+        }
+    }
+
     pub(crate) fn worker_options(&self) -> WorkerOptions {
         WorkerOptions {
             wire: self.wire,
@@ -141,8 +170,12 @@ pub(crate) fn resolve(address: &str) -> Result<SocketAddr, ClusterError> {
         address: address.to_owned(),
         message,
     };
-    let mut found = address.to_socket_addrs().map_err(|e| network(e.to_string()))?;
-    found.next().ok_or_else(|| network("the name stands for no address".to_owned()))
+    let mut found = address
+        .to_socket_addrs()
+        .map_err(|e| network(e.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| network("the name stands for no address".to_owned()))
 }
 
 #[cfg(test)]
@@ -188,7 +221,10 @@ mod tests {
         ] {
             let text = GOOD.replacen(from, to, 1);
             let error = read(&text).unwrap_err().to_string();
-            assert!(error.contains(says) && error.contains("cluster.toml"), "{error}");
+            assert!(
+                error.contains(says) && error.contains("cluster.toml"),
+                "{error}"
+            );
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     ClusterError,
-    job::{Exchange, Head, scatter},
+    job::{Exchange, Head, Task, scatter},
     part::Part,
-    run::{BatchAnswer, Counters},
+    run::{BatchAnswer, Counters, Done},
     slab::Wire,
     worker::{Begin, Seat, panic_text, run},
 };
-use satisfice_graph::{Plan, QueryBatch};
+use satisfice_graph::{Plan, Precision, QueryBatch};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,6 +25,9 @@ use timely::{
     communication::{AllocatorBuilder, WorkerGuards},
     execute::execute_from,
 };
+
+/// Longest precomputation.
+const PRECOMPUTE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// How workers treat batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +162,30 @@ impl Crew {
         let place = turn % self.seats.len();
         let owners = self.seats[place].part.owners()?;
         let messages = scatter(head, batch, owners, self.workers);
+        match self.begin(place, messages, self.options.batch_max)? {
+            Done::Answer(answer) => Ok(*answer),
+            Done::Tables(_) => unreachable!("invariant: a batch is answered"),
+        }
+    }
+
+    /// Computes the tables that are not there, with all workers of the group; names those computed.
+    ///
+    /// # Errors
+    /// As [`Crew::answer`].
+    pub fn precompute(&self, precision: Precision) -> Result<Vec<String>, ClusterError> {
+        let messages = vec![Task::precompute(precision); self.workers];
+        match self.begin(0, messages, PRECOMPUTE_MAX)? {
+            Done::Tables(tables) => Ok(tables),
+            Done::Answer(_) => unreachable!("invariant: a precomputation makes tables"),
+        }
+    }
+
+    fn begin(
+        &self,
+        place: usize,
+        messages: Vec<Vec<u8>>,
+        time: Duration,
+    ) -> Result<Done, ClusterError> {
         let (reply, answer) = sync_channel(1);
         let gone = || ClusterError::Forming {
             message: "it fell apart while the batch was under way".to_owned(),
@@ -172,13 +199,13 @@ impl Crew {
                 },
             })?;
         self.wake(place);
-        match answer.recv_timeout(self.options.batch_max) {
+        match answer.recv_timeout(time) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
             Err(RecvTimeoutError::Timeout) => Err(ClusterError::Slow {
                 worker: self.first_worker + place,
                 round: 0,
-                waited_ms: self.options.batch_max.as_millis() as u64,
+                waited_ms: time.as_millis() as u64,
             }),
         }
     }
@@ -206,7 +233,9 @@ impl Crew {
     /// Waits for the workers' threads; why they ended, if not because they were told.
     pub(crate) fn join(&self) -> Option<String> {
         let guards = self.guards.lock();
-        let guards = guards.unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
+        let guards = guards
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()?;
         // The engine panics when a peer is gone, in the workers and when its guards are dropped.
         let joined = catch_unwind(AssertUnwindSafe(|| guards.0.join()));
         match joined {

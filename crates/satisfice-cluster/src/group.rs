@@ -8,7 +8,7 @@
 //! whoever comes back. Processes, and what they serve besides, go on.
 
 use crate::{
-    ClusterError, ClusterConfig,
+    ClusterConfig, ClusterError,
     config::resolve,
     crew::{Crew, check_part},
     hello::{Hello, Identity, VERSION, Word, call, has_hung_up, hear, say},
@@ -29,7 +29,9 @@ use std::{
 };
 use timely::communication::{
     Hooks,
-    allocator::{ProcessBuilder, AllocatorBuilder, zero_copy::initialize::initialize_networking_from_sockets},
+    allocator::{
+        AllocatorBuilder, ProcessBuilder, zero_copy::initialize::initialize_networking_from_sockets,
+    },
 };
 
 /// Longest time for one step of forming.
@@ -161,7 +163,10 @@ impl Group {
                 "cluster:listen",
                 Box::new(move || hear_callers(&hearing, &listener, &callers)),
             )?,
-            spawn("cluster:group", Box::new(move || look_after(&looking, &heard)))?,
+            spawn(
+                "cluster:group",
+                Box::new(move || look_after(&looking, &heard)),
+            )?,
         ];
         Ok(Self { shared, threads })
     }
@@ -276,11 +281,7 @@ fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSend
     }
 }
 
-fn let_in(
-    shared: &Shared,
-    mut stream: TcpStream,
-    callers: &SyncSender<Caller>,
-) -> io::Result<()> {
+fn let_in(shared: &Shared, mut stream: TcpStream, callers: &SyncSender<Caller>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(STEP))?;
     let (node, generation, problem) = match hear(&mut stream, STEP)? {
@@ -389,7 +390,9 @@ fn call_together(
         }
         Ok::<(), String>(())
     };
-    each(&mut links, &mut |stream| say(stream, &Word::Form { generation }))?;
+    each(&mut links, &mut |stream| {
+        say(stream, &Word::Form { generation })
+    })?;
     each(&mut links, &mut |stream| expect(stream, &Word::Met))?;
     each(&mut links, &mut |stream| say(stream, &Word::Start))?;
     Ok(Formed { generation, links })
@@ -406,7 +409,9 @@ fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
     let heard: Word = hear(stream, STEP)?;
     match heard == *wanted {
         true => Ok(()),
-        false => Err(io::Error::other(format!("it said {heard:?}, not {wanted:?}"))),
+        false => Err(io::Error::other(format!(
+            "it said {heard:?}, not {wanted:?}"
+        ))),
     }
 }
 
@@ -414,9 +419,8 @@ fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
 fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     let nodes = shared.config.nodes.len();
     let of = |node: usize| move |e: io::Error| format!("{}: {e}", shared.name_of(node));
-    let address = |node: usize| {
-        resolve(&shared.config.nodes[node].address).map_err(|e| e.to_string())
-    };
+    let address =
+        |node: usize| resolve(&shared.config.nodes[node].address).map_err(|e| e.to_string());
     let hello = Hello::Join {
         node: shared.node,
         identity: shared.identity.clone(),
@@ -436,7 +440,12 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
         match first.peek(&mut [0]) {
             Ok(0) => return Err(format!("{} hung up", shared.name_of(0))),
             Ok(_) => {}
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 continue;
             }
             Err(e) => return Err(of(0)(e)),
@@ -518,7 +527,10 @@ fn watch(
             }
         }
     };
-    shared.forming(why.clone().unwrap_or_else(|| "the node is leaving".to_owned()));
+    shared.forming(
+        why.clone()
+            .unwrap_or_else(|| "the node is leaving".to_owned()),
+    );
     crew.stop();
     for link in &handles {
         let _ = link.shutdown(Shutdown::Both);
@@ -529,11 +541,11 @@ fn watch(
     }
 }
 
-fn start_crew(
-    shared: &Shared,
-    links: Vec<Option<TcpStream>>,
-) -> Result<Crew, ClusterError> {
-    let (per_node, options) = (shared.config.parts_per_node(), shared.config.worker_options());
+fn start_crew(shared: &Shared, links: Vec<Option<TcpStream>>) -> Result<Crew, ClusterError> {
+    let (per_node, options) = (
+        shared.config.parts_per_node(),
+        shared.config.worker_options(),
+    );
     let hooks = Hooks::default();
     let local =
         ProcessBuilder::new_typed_vector(per_node, hooks.refill.clone(), hooks.spill.clone());
@@ -552,5 +564,11 @@ fn start_crew(
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
     let place = (shared.node * per_node, shared.config.workers());
     let parts = shared.parts.clone();
-    Crew::start((builders, Box::new(guard)), parts, place, options, &shared.counters)
+    Crew::start(
+        (builders, Box::new(guard)),
+        parts,
+        place,
+        options,
+        &shared.counters,
+    )
 }

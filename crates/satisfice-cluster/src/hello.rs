@@ -68,9 +68,13 @@ pub(crate) enum Hello {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Word {
     Welcome,
-    Refused { message: String },
+    Refused {
+        message: String,
+    },
     /// All are there: meet each other under this number.
-    Form { generation: u64 },
+    Form {
+        generation: u64,
+    },
     /// All others have been met.
     Met,
     /// Everybody has met everybody.

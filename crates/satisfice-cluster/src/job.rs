@@ -5,7 +5,7 @@ use crate::{
     part::PartView,
     slab::{Payload, SlabReader, SlabWriter, Wire},
 };
-use satisfice_graph::{Degrees, Plan, Policy, QueryBatch};
+use satisfice_graph::{Degrees, Plan, Policy, Precision, QueryBatch};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -62,7 +62,14 @@ impl Head {
             Exchange::Partials => 0,
             Exchange::Rows => 1,
         };
-        let words = [plan, policy, exchange, self.queries, self.candidates, self.first];
+        let words = [
+            plan,
+            policy,
+            exchange,
+            self.queries,
+            self.candidates,
+            self.first,
+        ];
         writer.u32s(&words.map(|word| word as u32));
         writer.f64s(&[budget]);
     }
@@ -128,7 +135,9 @@ pub(crate) fn scatter(
     for &node in batch.touched() {
         let sources = batch.query_into_stored(node);
         let owner = owners[node as usize] as usize;
-        of_worker[owner].touched.extend([node, sources.len() as u32]);
+        of_worker[owner]
+            .touched
+            .extend([node, sources.len() as u32]);
         for &source in sources {
             let lists = &mut of_worker[owner_of_query[source as usize]];
             lists.query_into_stored.extend([node, source]);
@@ -137,6 +146,7 @@ pub(crate) fn scatter(
     let message = |(worker, lists): (usize, Lists)| {
         let owned = head.owned(worker, workers);
         let mut writer = SlabWriter::default();
+        writer.u32s(&[Task::BATCH]);
         head.write(&mut writer);
         writer.u32s(&degrees);
         let x = &batch.x()[owned.start * features..owned.end * features];
@@ -152,6 +162,44 @@ pub(crate) fn scatter(
         writer.finish()
     };
     of_worker.into_iter().enumerate().map(message).collect()
+}
+
+/// What the workers are to do together.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Batch(Box<Job>),
+    /// To compute the tables that are not there, in this precision.
+    Precompute(Precision),
+}
+
+impl Task {
+    const BATCH: u32 = 0;
+
+    /// The message that begins a precomputation.
+    pub(crate) fn precompute(precision: Precision) -> Vec<u8> {
+        let mut writer = SlabWriter::default();
+        writer.u32s(&[match precision {
+            Precision::F32 => 1,
+            Precision::F16 => 2,
+        }]);
+        writer.finish()
+    }
+
+    pub(crate) fn read(
+        payload: &Payload,
+        from: usize,
+        place: (usize, usize),
+        part: &PartView<'_>,
+    ) -> Result<Self, ClusterError> {
+        let mut reader = SlabReader::new(payload, from);
+        let kind = reader.u32s()?;
+        reader.check(kind.len() == 1 && kind[0] <= 2)?;
+        match kind[0] {
+            Self::BATCH => Ok(Self::Batch(Box::new(Job::read(&mut reader, place, part)?))),
+            1 => Ok(Self::Precompute(Precision::F32)),
+            _ => Ok(Self::Precompute(Precision::F16)),
+        }
+    }
 }
 
 /// Pairs, end to end.
@@ -207,27 +255,49 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn read(
-        payload: &Payload,
-        from: usize,
+    /// A job of no batch.
+    pub(crate) fn empty() -> Self {
+        Self {
+            head: Head {
+                plan: Plan::Precomputed,
+                exchange: Exchange::Partials,
+                queries: 0,
+                candidates: 0,
+                first: 0,
+            },
+            degrees: Vec::new(),
+            x: Vec::new(),
+            owned: 0..0,
+            stored_into_query: Pairs::default(),
+            query_into_query: Pairs::default(),
+            query_into_stored: Pairs::default(),
+            touched: Vec::new(),
+            readers: Vec::new(),
+        }
+    }
+
+    fn read(
+        reader: &mut SlabReader<'_>,
         (worker, workers): (usize, usize),
         part: &PartView<'_>,
     ) -> Result<Self, ClusterError> {
-        let mut reader = SlabReader::new(payload, from);
-        let head = Head::read(&mut reader, workers)?;
+        let head = Head::read(reader, workers)?;
         let owned = head.owned(worker, workers);
         let degrees = reader.u32s()?;
         reader.check(degrees.len() == 3 * head.queries)?;
         let width = part.part.model().features();
         let x = reader.f32s(owned.len() * width)?.into_owned();
-        let stored_into_query = pairs(&mut reader)?;
-        let query_into_query = pairs(&mut reader)?;
-        let query_into_stored = pairs(&mut reader)?;
-        let touched = pairs(&mut reader)?;
+        let stored_into_query = pairs(reader)?;
+        let query_into_query = pairs(reader)?;
+        let query_into_stored = pairs(reader)?;
+        let touched = pairs(reader)?;
         let row = |node: u32| part.row(node).unwrap_or(u32::MAX);
         let place = |query: u32| query.wrapping_sub(owned.start as u32);
         let second = |pairs: Vec<(u32, u32)>, f: &dyn Fn(u32) -> u32| {
-            pairs.into_iter().map(|(a, b)| (a, f(b))).collect::<Vec<_>>()
+            pairs
+                .into_iter()
+                .map(|(a, b)| (a, f(b)))
+                .collect::<Vec<_>>()
         };
         let stored_into_query = second(stored_into_query, &row);
         let query_into_query = second(query_into_query, &place);
@@ -282,7 +352,10 @@ impl Job {
 fn pairs(reader: &mut SlabReader<'_>) -> Result<Vec<(u32, u32)>, ClusterError> {
     let words = reader.u32s()?;
     reader.check(words.len().is_multiple_of(2))?;
-    let pairs: Vec<(u32, u32)> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let pairs: Vec<(u32, u32)> = words
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
     reader.check(pairs.is_sorted_by_key(|pair| pair.0))?;
     Ok(pairs)
 }

@@ -10,8 +10,10 @@
 //! exchanges is in [`satisfice_graph`]'s split layers; nothing here knows HTTP.
 
 mod assign;
+mod choice;
 mod config;
 mod crew;
+mod engine;
 mod error;
 mod group;
 mod hello;
@@ -27,8 +29,10 @@ mod slab;
 mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
+pub use choice::{Choice, Cost, LinkCosts, predict};
 pub use config::{ClusterConfig, NodeConfig};
 pub use crew::{Crew, WorkerOptions};
+pub use engine::ClusterEngine;
 pub use error::ClusterError;
 pub use group::GroupState;
 pub use job::Exchange;

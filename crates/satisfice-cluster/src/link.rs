@@ -103,7 +103,8 @@ impl Write for Link {
             return Ok(0);
         }
         self.out.clear();
-        self.out.extend_from_slice(&(from.len() as u32).to_le_bytes());
+        self.out
+            .extend_from_slice(&(from.len() as u32).to_le_bytes());
         self.out
             .extend_from_slice(&(xxh3_64(from) as u32).to_le_bytes());
         self.out.extend_from_slice(from);
@@ -177,7 +178,12 @@ mod tests {
             frame.extend(b"goof");
             frame
         };
-        for bytes in [vec![0xff; 64], vec![0; 64], flipped, b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
+        for bytes in [
+            vec![0xff; 64],
+            vec![0; 64],
+            flipped,
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        ] {
             let (mut here, mut there) = pair();
             there.write_all(&bytes).unwrap();
             drop(there);

@@ -31,7 +31,9 @@ pub(crate) fn abort_message(error: &ClusterError) -> Vec<u8> {
 pub(crate) fn aborted(slab: &Slab) -> ClusterError {
     let worker = slab.address.from as usize;
     let mut reader = SlabReader::new(&slab.payload, worker);
-    let message = reader.text().unwrap_or_else(|_| "for no given reason".to_owned());
+    let message = reader
+        .text()
+        .unwrap_or_else(|_| "for no given reason".to_owned());
     ClusterError::Worker { worker, message }
 }
 
@@ -91,11 +93,6 @@ impl Mailbox {
     pub(crate) fn missing(&self) -> Option<(u32, usize)> {
         let (round, senders) = self.waits?;
         Some((round, self.first_missing(round, senders)?))
-    }
-
-    /// All workers whose message of the round waited for is missing.
-    pub(crate) fn first_missing_of(&self) -> Option<usize> {
-        self.missing().map(|(_, worker)| worker)
     }
 
     fn first_missing(&self, round: u32, senders: Senders) -> Option<usize> {
@@ -229,6 +226,11 @@ impl Future for Receive<'_> {
         let waited = mailbox.since.elapsed();
         mailbox.waited += waited;
         let messages = mailbox.rounds.remove(&self.round).unwrap_or_default();
-        Poll::Ready(messages.into_iter().map(Option::unwrap_or_default).collect())
+        Poll::Ready(
+            messages
+                .into_iter()
+                .map(Option::unwrap_or_default)
+                .collect(),
+        )
     }
 }

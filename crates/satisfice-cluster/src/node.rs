@@ -6,7 +6,7 @@ use crate::{
     group::{Group, Shared},
     hello::{Hello, call, hear},
 };
-use satisfice_graph::{Plan, QueryBatch};
+use satisfice_graph::{Plan, Precision, QueryBatch};
 use satisfice_store::Check;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -76,6 +76,9 @@ pub fn node_status(address: &str) -> Result<NodeStatus, ClusterError> {
     })
 }
 
+/// How long a precomputation waits for the group before it looks whether it is done.
+const FORMING_MAX: Duration = Duration::from_secs(1);
+
 /// One node of a cluster with its parts. Answers may be asked for from several threads at once.
 ///
 /// Dropping it leaves the group.
@@ -98,17 +101,8 @@ impl ClusterNode {
                 message: format!("{node}, but the nodes are 0 to {}", config.nodes.len() - 1),
             });
         };
-        let open = |dir| {
-            let part = Part::open(dir, check)?;
-            match part.missing_tables() {
-                missing if missing.is_empty() => Ok(Arc::new(part)),
-                missing => Err(ClusterError::Part {
-                    path: part.dir().to_owned(),
-                    message: format!("the tables {} are not there", missing.join(", ")),
-                }),
-            }
-        };
-        let parts = own.parts.iter().map(|dir| open(dir));
+        let parts = own.parts.iter();
+        let parts = parts.map(|dir| Ok(Arc::new(Part::open(dir, check)?)));
         let parts = parts.collect::<Result<Vec<_>, ClusterError>>()?;
         Ok(Self {
             group: Group::start(config, node, parts)?,
@@ -119,6 +113,11 @@ impl ClusterNode {
     /// The node's first part: model, ids and facts of the whole graph are the same in all.
     pub fn part(&self) -> &Part {
         &self.group.shared.parts[0]
+    }
+
+    /// The configuration of its group.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.group.shared.config
     }
 
     /// How the node is.
@@ -137,6 +136,53 @@ impl ClusterNode {
     /// [`ClusterError::Forming`] when it is not in time.
     pub fn wait(&self, time: Duration) -> Result<(), ClusterError> {
         self.group.shared.crew(Instant::now() + time).map(drop)
+    }
+
+    /// Checks that all tables that the model reads are there.
+    ///
+    /// # Errors
+    /// [`ClusterError::Part`] names those that are not.
+    pub fn check_tables(&self) -> Result<(), ClusterError> {
+        for part in &self.group.shared.parts {
+            let missing = part.missing_tables();
+            if !missing.is_empty() {
+                return Err(ClusterError::Part {
+                    path: part.dir().to_owned(),
+                    message: format!(
+                        "the tables {} are not there: run `satisfice precompute --cluster` on every node",
+                        missing.join(", ")
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes with the group the tables that are not there, and names those that were computed. The
+    /// first node begins; the others call it too, and take part until their tables are there. When the
+    /// group falls apart it goes on once the group is whole again, with the table that it was at.
+    ///
+    /// # Errors
+    /// [`ClusterError::Worker`] when a worker cannot go on, such as for a full disk.
+    pub fn precompute(&self, precision: Precision) -> Result<Vec<String>, ClusterError> {
+        let shared = &self.group.shared;
+        loop {
+            let Ok(crew) = shared.crew(Instant::now() + FORMING_MAX) else {
+                match self.check_tables() {
+                    // The others have left, as everything is there.
+                    Ok(()) if shared.node != 0 => return Ok(Vec::new()),
+                    _ => continue,
+                }
+            };
+            if shared.node != 0 {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            match crew.precompute(precision) {
+                Err(ClusterError::Forming { .. } | ClusterError::Slow { .. }) => {}
+                done => return done,
+            }
+        }
     }
 
     /// Answers a batch with the group. While the group is not whole, and when it falls apart under the

@@ -8,7 +8,10 @@ use crate::{
 use satisfice_graph::{DegreeScale, Degrees, GnnModel, ModelDir};
 use satisfice_kernels::Rows;
 use satisfice_store::{Check, FileRecord, NodeIdTable, TensorFile};
-use std::{path::{Path, PathBuf}, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 /// A part of a graph with its model and whatever tables are there.
 ///
@@ -25,9 +28,9 @@ pub struct Part {
     edges: TensorFile,
     features: TensorFile,
     /// Values of the levels 1 .. K-1 (and 0 where they are not the features), by level.
-    levels: Vec<Option<TensorFile>>,
+    levels: Vec<OnceLock<TensorFile>>,
     /// Messages of the layers 1 .. K, where they are not the values.
-    messages: Vec<Option<TensorFile>>,
+    messages: Vec<OnceLock<TensorFile>>,
     kinds: Vec<DegreeScale>,
     /// For each kind: the factor of every node of the part, without a batch.
     scales: Vec<Vec<f32>>,
@@ -54,7 +57,9 @@ impl Part {
         };
         let model_dir = ModelDir::open(dir, None)?;
         if model_dir.fingerprint()? != manifest.model {
-            return Err(wrong("it holds another model than it was made with".to_owned()));
+            return Err(wrong(
+                "it holds another model than it was made with".to_owned(),
+            ));
         }
         let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
         let open = |name: &str| -> Result<TensorFile, ClusterError> {
@@ -70,13 +75,14 @@ impl Part {
             manifest.graph_nodes,
             check,
         )?;
+        let tables = || (0..model.layers()).map(|_| OnceLock::new()).collect();
         let mut part = Self {
             owners: open(OWNERS)?,
             nodes: open(NODES)?,
             edges: open(EDGES)?,
             features: open(FEATURES)?,
-            levels: vec![None; model.layers()],
-            messages: vec![None; model.layers()],
+            levels: tables(),
+            messages: tables(),
             kinds: model.scales(),
             scales: Vec::new(),
             out_edges: OnceLock::new(),
@@ -100,11 +106,7 @@ impl Part {
     }
 
     /// Maps a table that is finished.
-    pub(crate) fn open_table(
-        &mut self,
-        record: &FileRecord,
-        check: Check,
-    ) -> Result<(), ClusterError> {
+    fn open_table(&self, record: &FileRecord, check: Check) -> Result<(), ClusterError> {
         let file = open_file(&self.dir, record, check)?;
         let wrong = |message: String| ClusterError::Part {
             path: self.dir.join(&record.name),
@@ -117,10 +119,10 @@ impl Part {
             .map_err(|_| wrong("it is no table of a model".to_owned()))?;
         let (slot, width, tensor) = match kind {
             "h" if number < self.model.layers() => {
-                (&mut self.levels[number], self.model.level_width(number), "h")
+                (&self.levels[number], self.model.level_width(number), "h")
             }
             "m" if (1..=self.model.layers()).contains(&number) => (
-                &mut self.messages[number - 1],
+                &self.messages[number - 1],
                 self.model.message_width(number),
                 "m",
             ),
@@ -131,32 +133,60 @@ impl Part {
         if found != wanted {
             return Err(wrong(format!("shape {found:?}, but it needs {wanted:?}")));
         }
-        *slot = Some(file);
+        // A table that is there already is the same: it is computed once.
+        let _ = slot.set(file);
         Ok(())
+    }
+
+    /// Adds a table that has just been finished, for this process and for later ones.
+    pub(crate) fn add_table(&self, record: &FileRecord) -> Result<(), ClusterError> {
+        let mut manifest = PartManifest::read(&self.dir)?;
+        manifest.tables.retain(|table| table.name != record.name);
+        manifest.tables.push(record.clone());
+        manifest.write(&self.dir)?;
+        self.open_table(record, Check::Structure)
     }
 
     /// What is wrong with the graph's files, if anything: nothing that passes makes a reader fail.
     fn check_graph(&self) -> Result<(), String> {
         let text = |e: satisfice_store::StoreError| e.to_string();
         let manifest = &self.manifest;
-        let owners = self.owners.vector::<u8>("owners", manifest.graph_nodes).map_err(text)?;
+        let owners = self
+            .owners
+            .vector::<u8>("owners", manifest.graph_nodes)
+            .map_err(text)?;
         if checksum(owners) != manifest.map {
             return Err("the owners are not those of the partition map".to_owned());
         }
         let of_part = |&(_, &owner): &(usize, &u8)| owner as usize == manifest.part;
         let owned = owners.iter().enumerate().filter(of_part);
-        let nodes = self.nodes.vector::<u32>("nodes", manifest.nodes).map_err(text)?;
+        let nodes = self
+            .nodes
+            .vector::<u32>("nodes", manifest.nodes)
+            .map_err(text)?;
         if !owned.map(|(node, _)| node as u32).eq(nodes.iter().copied()) {
             return Err("its nodes are not those that the owners say".to_owned());
         }
         for name in ["in_degree", "out_degree", "loops"] {
-            self.nodes.vector::<u32>(name, manifest.nodes).map_err(text)?;
+            self.nodes
+                .vector::<u32>(name, manifest.nodes)
+                .map_err(text)?;
         }
         let targets = self.edges.slice::<u32>("targets").map_err(text)?;
-        let indptr = self.edges.vector::<u64>("indptr", targets.len() + 1).map_err(text)?;
-        let sources = self.edges.vector::<u32>("sources", manifest.edges).map_err(text)?;
+        let indptr = self
+            .edges
+            .vector::<u64>("indptr", targets.len() + 1)
+            .map_err(text)?;
+        let sources = self
+            .edges
+            .vector::<u32>("sources", manifest.edges)
+            .map_err(text)?;
         let ascending = targets.is_sorted_by(|a, b| a < b);
-        if !ascending || targets.last().is_some_and(|&t| t as usize >= manifest.graph_nodes) {
+        if !ascending
+            || targets
+                .last()
+                .is_some_and(|&t| t as usize >= manifest.graph_nodes)
+        {
             return Err("the targets of its edges are not ascending nodes".to_owned());
         }
         if !indptr.is_sorted() || indptr[0] != 0 || indptr.last() != Some(&(sources.len() as u64)) {
@@ -213,10 +243,10 @@ impl Part {
         let mut missing = Vec::new();
         for level in 0..model.layers() {
             let needs_values = level > 0 || model.has_input();
-            if needs_values && self.levels[level].is_none() {
+            if needs_values && self.levels[level].get().is_none() {
                 missing.push(format!("h{level}"));
             }
-            if model.split_layer(level).makes_messages() && self.messages[level].is_none() {
+            if model.split_layer(level).makes_messages() && self.messages[level].get().is_none() {
                 missing.push(format!("m{}", level + 1));
             }
         }
@@ -249,7 +279,7 @@ impl Part {
 
     /// Values of a level 0 .. K-1, `[nodes, width]`.
     pub(crate) fn level(&self, level: usize) -> Result<Rows<'_>, ClusterError> {
-        match &self.levels[level] {
+        match self.levels[level].get() {
             Some(file) => Ok(file.rows("h")?),
             None if level == 0 && !self.model.has_input() => Ok(self.features.rows("x")?),
             None => Err(self.missing(&format!("h{level}"))),
@@ -262,7 +292,7 @@ impl Part {
 
     /// Messages of a layer (from 0), `[nodes, width]`; its values where they are the messages.
     pub(crate) fn message_rows(&self, layer: usize) -> Result<Rows<'_>, ClusterError> {
-        match &self.messages[layer] {
+        match self.messages[layer].get() {
             Some(file) => Ok(file.rows("m")?),
             None if !self.model.split_layer(layer).makes_messages() => self.level(layer),
             None => Err(self.missing(&format!("m{}", layer + 1))),

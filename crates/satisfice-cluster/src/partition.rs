@@ -90,7 +90,12 @@ pub fn partition(
 ) -> Result<PartitionSummary, ClusterError> {
     check(options, store, out)?;
     progress.start("assigning nodes", None);
-    let owners = assign(store.topology(), options.parts, options.method, options.seed);
+    let owners = assign(
+        store.topology(),
+        options.parts,
+        options.method,
+        options.seed,
+    );
     let cut = Cut::new(store, owners, options.parts);
     progress.finish();
     let dirs: Vec<PathBuf> = (0..options.parts).map(|p| part_dir(out, p)).collect();

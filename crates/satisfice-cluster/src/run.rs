@@ -1,12 +1,13 @@
 //! A batch through the layers, as every worker runs it side by side.
 
 mod layer;
+mod precompute;
 mod score;
 mod select;
 
 use crate::{
     ClusterError,
-    job::{Exchange, Job},
+    job::{Exchange, Job, Task},
     mail::Post,
     part::Part,
     slab::{SlabReader, SlabWriter, Wire},
@@ -78,7 +79,10 @@ pub struct Waits {
 impl Counters {
     /// Counts a round that the message of `worker` ended.
     pub(crate) fn waited_for(&self, worker: usize, time: Duration) {
-        let mut waits = self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = self
+            .waited_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let waits = waits.entry(worker).or_default();
         waits.rounds += 1;
         waits.waited_us += time.as_micros() as u64;
@@ -86,7 +90,10 @@ impl Counters {
 
     /// For whom rounds had to wait, by worker: a slow one stands out.
     pub fn waits(&self) -> BTreeMap<usize, Waits> {
-        self.waited_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.waited_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Batches that the workers took part in to the end.
@@ -144,26 +151,53 @@ pub(crate) struct Run<'a> {
     rows_moved: Cell<u64>,
 }
 
-/// Takes part in a batch. The answer comes at the worker that began it.
-pub(crate) async fn answer(
+/// What workers have done together.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Answer(Box<BatchAnswer>),
+    /// Names of the tables computed.
+    Tables(Vec<String>),
+}
+
+/// Takes part in a task. What was done is told at the worker that began it.
+pub(crate) async fn take_part(
     desk: Rc<Desk>,
     post: Post,
     begun_by: usize,
-) -> Result<Option<BatchAnswer>, ClusterError> {
-    let start = Instant::now();
+) -> Result<Option<Done>, ClusterError> {
     let scattered = post.scattered(begun_by).await;
     let place = (post.worker, post.workers);
-    let job = Job::read(&scattered, begun_by, place, &desk.part.view()?)?;
+    let task = Task::read(&scattered, begun_by, place, &desk.part.view()?)?;
     drop(scattered);
+    match task {
+        Task::Batch(job) => {
+            let answer = answer(&desk, &post, &job, begun_by).await?;
+            Ok(answer.map(|answer| Done::Answer(Box::new(answer))))
+        }
+        Task::Precompute(precision) => {
+            let tables = precompute::run(&desk, &post, precision, begun_by).await?;
+            Ok(tables.map(Done::Tables))
+        }
+    }
+}
+
+/// Takes part in a batch. The answer comes at the worker that began it.
+async fn answer(
+    desk: &Desk,
+    post: &Post,
+    job: &Job,
+    begun_by: usize,
+) -> Result<Option<BatchAnswer>, ClusterError> {
+    let start = Instant::now();
     let model = desk.part.model();
     let run = Run {
         initial: match job.owned.is_empty() {
             true => Vec::new(),
             false => model.apply_input(job.x.clone()),
         },
-        desk: &desk,
-        post: &post,
-        job: &job,
+        desk,
+        post,
+        job,
         edges: Cell::new(0),
         layer_bytes: Cell::new(0),
         rows_moved: Cell::new(0),
@@ -224,7 +258,11 @@ impl Run<'_> {
             self.layer_bytes.get(),
             self.rows_moved.get(),
         ];
-        writer.u32s(&counts.map(|count| [count as u32, (count >> 32) as u32]).concat());
+        writer.u32s(
+            &counts
+                .map(|count| [count as u32, (count >> 32) as u32])
+                .concat(),
+        );
         let message = writer.finish();
         let counters = &self.desk.counters;
         let own = match self.post.worker == begun_by {

@@ -246,18 +246,19 @@ impl<'a> SlabReader<'a> {
             _ => return Err(self.wrong()),
         };
         let len = usize::try_from(len).map_err(|_| self.wrong())?;
-        let end = len.checked_mul(size).and_then(|bytes| bytes.checked_add(16));
+        let end = len
+            .checked_mul(size)
+            .and_then(|bytes| bytes.checked_add(16));
         let section = end.and_then(|end| self.bytes.get(16..end));
         let section = section.ok_or_else(|| self.wrong())?;
-        let next = (16 + section.len()).next_multiple_of(8).min(self.bytes.len());
+        let next = (16 + section.len())
+            .next_multiple_of(8)
+            .min(self.bytes.len());
         self.bytes = &self.bytes[next..];
         Ok((kind, len, section))
     }
 
-    fn numbers<T: Pod>(
-        &mut self,
-        kind: Kind,
-    ) -> Result<Cow<'a, [T]>, ClusterError> {
+    fn numbers<T: Pod>(&mut self, kind: Kind) -> Result<Cow<'a, [T]>, ClusterError> {
         let (found, _, bytes) = self.section()?;
         match found == kind as u64 {
             true => Ok(cast(bytes)),

@@ -8,8 +8,8 @@
 use crate::{
     ClusterError,
     mail::{ABORT, Mailbox, Post, SCATTER, abort_message, aborted},
-    run::{BatchAnswer, Counters, Desk, answer},
     part::Part,
+    run::{Counters, Desk, Done, take_part},
     slab::{Address, ByAddress, NO_BATCH, Payload, Slab, Wire},
 };
 use std::{
@@ -37,7 +37,7 @@ use timely::{
 pub(crate) struct Begin {
     /// The message to each worker.
     pub messages: Vec<Vec<u8>>,
-    pub reply: SyncSender<Result<BatchAnswer, ClusterError>>,
+    pub reply: SyncSender<Result<Done, ClusterError>>,
 }
 
 /// What a worker needs, made before its thread.
@@ -128,13 +128,13 @@ pub(crate) fn run(engine: &mut Worker, seat: &Seat) {
     }
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<Option<BatchAnswer>, ClusterError>>>>;
+type Work = Pin<Box<dyn Future<Output = Result<Option<Done>, ClusterError>>>>;
 
 /// A batch under way.
 struct Running {
     work: Work,
     mailbox: Rc<RefCell<Mailbox>>,
-    reply: Option<SyncSender<Result<BatchAnswer, ClusterError>>>,
+    reply: Option<SyncSender<Result<Done, ClusterError>>>,
 }
 
 /// The batches under way.
@@ -170,7 +170,7 @@ impl Table {
             let post = Post::new(place, batch, Rc::clone(&mailbox), Rc::clone(outbox));
             let begun_by = (batch >> SEQUENCE_BITS) as usize;
             Running {
-                work: Box::pin(answer(Rc::clone(desk), post, begun_by)),
+                work: Box::pin(take_part(Rc::clone(desk), post, begun_by)),
                 mailbox,
                 reply: None,
             }
@@ -230,7 +230,7 @@ impl Table {
     }
 
     /// Ends a batch here, and tells who asked.
-    fn end(&mut self, batch: u64, ended: Result<Option<BatchAnswer>, ClusterError>) {
+    fn end(&mut self, batch: u64, ended: Result<Option<Done>, ClusterError>) {
         if ended.is_err() {
             self.dead.push_back(batch);
             if self.dead.len() > DEAD_MAX {

@@ -11,9 +11,7 @@ use crate::{
     model::GnnModel,
     run::{ScratchPool, Serving},
 };
-use satisfice_core::{
-    Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameters,
-};
+use satisfice_core::{Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameters};
 use satisfice_store::{Check, GraphStore};
 use std::{
     sync::Arc,

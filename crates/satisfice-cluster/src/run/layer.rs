@@ -125,7 +125,13 @@ impl Reads<'_> {
         let split = &self.split;
         split.add(self.messages, &sources.stored, self.scales, term, partial);
         let scales = self.scales_at_hand.as_deref();
-        split.add(self.messages_at_hand, &sources.at_hand, scales, term, partial);
+        split.add(
+            self.messages_at_hand,
+            &sources.at_hand,
+            scales,
+            term,
+            partial,
+        );
     }
 
     /// Partial results for the targets of an owner that the worker has a source of: which, and rows.
@@ -225,7 +231,11 @@ impl Run<'_> {
             .collect();
         let rows = self.rows_of(&fresh[post.worker])?;
         let made = match split.makes_messages() {
-            true => make_messages(split, &below.values, self.desk.part.model().level_width(index)),
+            true => make_messages(
+                split,
+                &below.values,
+                self.desk.part.model().level_width(index),
+            ),
             false => Vec::new(),
         };
         let at_hand = match split.makes_messages() {
@@ -553,10 +563,20 @@ fn add_rows(
     let table = Rows::f32(&values, split.message_width());
     let scales = split.scales().0.map(|_| &scales[..]);
     let mut rest = &ids[..];
-    for (at, (&count, partial)) in counts.iter().zip(reduced.chunks_exact_mut(width)).enumerate() {
+    for (at, (&count, partial)) in counts
+        .iter()
+        .zip(reduced.chunks_exact_mut(width))
+        .enumerate()
+    {
         let (ids, after) = rest.split_at(count as usize);
         rest = after;
-        split.add(table, ids, scales, &terms[at * term_width..][..term_width], partial);
+        split.add(
+            table,
+            ids,
+            scales,
+            &terms[at * term_width..][..term_width],
+            partial,
+        );
     }
     Ok(())
 }

@@ -16,8 +16,7 @@ impl Run<'_> {
         let view = self.desk.part.view()?;
         let readers = || self.job.readers.iter().map(|&(row, _)| row);
         let ratio = |row: u32| self.share_of_new_edges(&view, row);
-        let times =
-            |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a * b).collect();
+        let times = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a * b).collect();
         Ok(match policy {
             Policy::Ratio => readers().map(ratio).collect(),
             Policy::Reach => times(readers().map(ratio).collect(), self.reach(&view)),

@@ -127,7 +127,10 @@ pub fn attachment(dir: &Path) -> Attachment {
     let ints = |name: &str| -> Vec<u32> {
         let raw = raw(name).unwrap_or_default();
         let (words, _) = raw.as_chunks();
-        words.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()
+        words
+            .iter()
+            .map(|b| i64::from_le_bytes(*b) as u32)
+            .collect()
     };
     let x = raw("x").unwrap();
     let x = x.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
