@@ -63,6 +63,19 @@ pub struct ModelMetadata {
     pub outputs: Vec<TensorSpec>,
 }
 
+/// A number that an engine shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineMetric {
+    /// Name, such as `"satisfice_cluster_batches_total"`; names that end in `_total` only grow.
+    pub name: &'static str,
+    /// What it says, in one line.
+    pub help: &'static str,
+    /// A label and its value, where there are several of the name.
+    pub label: Option<(&'static str, String)>,
+    /// The number.
+    pub value: u64,
+}
+
 /// Something that answers inference requests for one version of one model.
 ///
 /// Calls block and use the cores they need; the server runs them off its async threads and bounds
@@ -85,6 +98,17 @@ pub trait Engine: Send + Sync {
     fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
         let _ = request;
         Ok(Vec::new())
+    }
+
+    /// Whether a request would be answered now. False while something that the engine needs, such as
+    /// other machines, is not there.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Numbers of the engine's own for whoever watches it; those of requests are counted elsewhere.
+    fn metrics(&self) -> Vec<EngineMetric> {
+        Vec::new()
     }
 
     /// The engine as one whose requests can be cut into inputs and batched, if it is one.

@@ -19,7 +19,9 @@ mod parameter;
 mod tensor;
 
 pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
-pub use engine::{Engine, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec};
+pub use engine::{
+    Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec,
+};
 pub use error::{Error, ErrorKind};
 pub use offer::{Measure, Offer, Quality};
 pub use parameter::{Parameter, Parameters};

@@ -230,14 +230,17 @@ pub(crate) fn check_features(
 
 /// All tables that a model reads while it serves.
 #[derive(Debug)]
-pub(crate) struct Embeddings {
+pub struct Embeddings {
     tables: Vec<OpenTable>,
 }
 
 impl Embeddings {
     /// Opens the embeddings of a model and checks that they belong to its graph and weights. Sums
     /// are read where they are kept.
-    pub(crate) fn open(
+    ///
+    /// # Errors
+    /// [`GraphError::Embeddings`] where they are missing or belong to something else.
+    pub fn open(
         model_dir: &ModelDir,
         model: &GnnModel,
         store: &GraphStore,
@@ -293,7 +296,10 @@ impl Embeddings {
     }
 
     /// The values of the levels 0 .. K-1.
-    pub(crate) fn levels<'a>(
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was.
+    pub fn levels<'a>(
         &'a self,
         model: &GnnModel,
         store: &'a GraphStore,
@@ -311,7 +317,10 @@ impl Embeddings {
     }
 
     /// For each layer: its messages, where they are not the values.
-    pub(crate) fn messages(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was.
+    pub fn messages(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Messages)
     }
 

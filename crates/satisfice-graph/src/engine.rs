@@ -1,21 +1,22 @@
 //! One version of a graph model, ready to answer.
 
 mod contract;
+mod format;
 mod request;
 
+pub use format::{GraphFacts, RequestFormat, argmax};
+
 use crate::{
-    Answer, Attachment, EdgeRules, GraphError, ModelDir, Plan, Profile, QueryBatch, RequestLimits,
+    Answer, Attachment, GraphError, ModelDir, Plan, Profile, QueryBatch,
     embeddings::{Embeddings, graph_view},
     model::GnnModel,
     run::{Forecast, Scratch, ScratchPool, Serving},
 };
 use contract::Minimum;
-use request::Decoder;
 use satisfice_core::{
-    ByteStrings, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata,
-    NamedTensor, Offer, Parameters, Tensor, TensorData, TensorSpec,
+    Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters,
 };
-use satisfice_store::{Check, Duplicates, GraphStore, NodeIdKind};
+use satisfice_store::{Check, GraphStore};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -30,13 +31,9 @@ pub struct GraphEngine {
     store: Arc<GraphStore>,
     embeddings: Embeddings,
     loops: Vec<(u32, u32)>,
-    rules: EdgeRules,
-    limits: RequestLimits,
-    default_plan: Plan,
-    output: String,
     scratch: ScratchPool,
     profile: Result<Option<Profile>, GraphError>,
-    metadata: ModelMetadata,
+    format: RequestFormat,
 }
 
 impl GraphEngine {
@@ -53,28 +50,14 @@ impl GraphEngine {
         let config = model_dir.config();
         let model = GnnModel::load(config, &model_dir.weights_path())?;
         let embeddings = Embeddings::open(model_dir, &model, &store, check)?;
-        let default_plan = config
-            .default_plan()
-            .map_err(|message| GraphError::Config {
-                path: model_dir.store_path(),
-                message,
-            })?;
-        let manifest = store.manifest();
+        let format = RequestFormat::new(model_dir, &model, GraphFacts::of(&store))?;
         let loops: Vec<(u32, u32)> = store.self_loops().collect();
         Ok(Self {
             embeddings,
-            rules: EdgeRules {
-                undirected: manifest.undirected,
-                merge_duplicates: manifest.duplicates == Duplicates::Merged,
-                query_self_loops: config.query_self_loops,
-            },
-            limits: config.limits,
-            default_plan,
-            output: config.output.clone(),
             scratch: ScratchPool::new(graph_view(&store, &loops), model.scales()),
             loops,
             profile: Profile::read(model_dir, &store),
-            metadata: metadata(&model, &store, &config.output),
+            format,
             model,
             store,
         })
@@ -87,7 +70,7 @@ impl GraphEngine {
 
     /// The plan of requests that name none.
     pub fn default_plan(&self) -> Plan {
-        self.default_plan
+        self.format.default_plan()
     }
 
     /// What the plans promise and cost, where it was measured.
@@ -102,8 +85,7 @@ impl GraphEngine {
 
     /// Names of the classes, where the graph has them and the model leaves one value a class.
     pub fn class_names(&self) -> Option<&[String]> {
-        let names = self.store.manifest().classes.as_deref()?;
-        (names.len() == self.model.outputs()).then_some(names)
+        self.format.class_names()
     }
 
     /// Checks and orders a batch of new nodes.
@@ -111,13 +93,7 @@ impl GraphEngine {
     /// # Errors
     /// [`GraphError::Request`] and [`GraphError::TooLarge`].
     pub fn attach(&self, attachment: Attachment) -> Result<QueryBatch, GraphError> {
-        QueryBatch::new(
-            attachment,
-            self.store.topology(),
-            self.model.features(),
-            self.rules,
-            self.limits,
-        )
+        self.format.attach(attachment)
     }
 
     /// Answers a batch by a plan. Deterministic: the same batch, graph, weights and plan give the
@@ -164,107 +140,6 @@ impl GraphEngine {
             .scratch
             .with(serving.graph, batch, |scratch| work(&serving, scratch)))
     }
-
-    fn decoder(&self) -> Decoder<'_> {
-        Decoder {
-            store: &self.store,
-            features: self.model.features(),
-            limits: self.limits,
-        }
-    }
-
-    fn outputs(&self, names: &[String], answer: Answer) -> Result<Vec<NamedTensor>, Error> {
-        let width = self.model.outputs();
-        let queries = answer.outputs.len() / width;
-        let classes: Vec<i64> = answer.outputs.chunks_exact(width).map(argmax).collect();
-        let default = std::slice::from_ref(&self.output);
-        let names = if names.is_empty() { default } else { names };
-        let mut values = Some(answer.outputs);
-        names
-            .iter()
-            .map(|name| {
-                let (shape, data) = match name.as_str() {
-                    "class" => (vec![queries], TensorData::Int64(classes.clone())),
-                    "class_name" => (vec![queries], self.named(&classes)?),
-                    name if name == self.output => {
-                        let values = values.take().ok_or_else(|| asked_twice(name))?;
-                        (vec![queries, width], TensorData::Fp32(values))
-                    }
-                    other => return Err(unknown_output(other)),
-                };
-                let tensor = Tensor::new(shape, data)
-                    .map_err(|e| Error::new(ErrorKind::Internal, "output_shape", e.to_string()))?;
-                Ok(NamedTensor {
-                    name: name.clone(),
-                    tensor,
-                })
-            })
-            .collect()
-    }
-
-    fn named(&self, classes: &[i64]) -> Result<TensorData, Error> {
-        let names = self
-            .class_names()
-            .ok_or_else(|| unknown_output("class_name"))?;
-        let strings: ByteStrings = classes
-            .iter()
-            .map(|&c| names[c as usize].as_str())
-            .collect();
-        Ok(TensorData::Bytes(strings))
-    }
-}
-
-fn unknown_output(name: &str) -> Error {
-    let message = format!("the model has no output `{name}`");
-    Error::new(ErrorKind::InvalidInput, "unknown_output", message)
-}
-
-fn asked_twice(name: &str) -> Error {
-    let message = format!("output `{name}` is asked for twice");
-    Error::new(ErrorKind::InvalidInput, "duplicate_output", message)
-}
-
-/// Position of the first of the largest values.
-pub fn argmax(values: &[f32]) -> i64 {
-    let mut best = 0;
-    for (i, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = i;
-        }
-    }
-    best as i64
-}
-
-fn metadata(model: &GnnModel, store: &GraphStore, output: &str) -> ModelMetadata {
-    let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
-        name: name.to_owned(),
-        datatype,
-        shape: shape.to_vec(),
-        labels: None,
-    };
-    let ids = match store.ids().kind() {
-        NodeIdKind::String => DataType::Bytes,
-        NodeIdKind::Position | NodeIdKind::Int64 => DataType::Int64,
-    };
-    let mut outputs = vec![
-        spec(output, DataType::Fp32, &[-1, model.outputs() as i64]),
-        spec("class", DataType::Int64, &[-1]),
-    ];
-    let classes = store.manifest().classes.as_ref();
-    if let Some(classes) = classes.filter(|classes| classes.len() == model.outputs()) {
-        outputs[0].labels = Some(classes.clone());
-        outputs.push(spec("class_name", DataType::Bytes, &[-1]));
-    }
-    ModelMetadata {
-        platform: "satisfice_gnn".to_owned(),
-        inputs: vec![
-            spec("x", DataType::Fp32, &[-1, model.features() as i64]),
-            spec("edge_index", ids, &[2, -1]),
-            spec("edge_direction", DataType::Uint8, &[-1]),
-            spec("query_edge_index", DataType::Int64, &[2, -1]),
-        ],
-        outputs,
-    }
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -292,32 +167,26 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &Answer, decode: Duration) -
 
 impl Engine for GraphEngine {
     fn metadata(&self) -> &ModelMetadata {
-        &self.metadata
+        self.format.metadata()
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         let start = Instant::now();
-        let plan = request::plan(request)?;
+        let (batch, plan) = self.format.decode(request, self.store.ids())?;
         let minimum = Minimum::of(request)?;
-        for name in &request.outputs {
-            if !self.metadata.outputs.iter().any(|spec| spec.name == *name) {
-                return Err(unknown_output(name));
-            }
-        }
-        let batch = self.attach(self.decoder().attachment(request)?)?;
         let decode = start.elapsed();
         let promise = minimum
             .map(|minimum| self.promise(&batch, minimum, plan))
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
-        let plan = chosen.unwrap_or(self.default_plan);
+        let plan = chosen.unwrap_or(self.default_plan());
         let answer = self.answer(&batch, plan)?;
         let mut parameters = describe(plan, &batch, &answer, decode);
         if let Some(promise) = promise {
             promise.describe(&mut parameters);
         }
         Ok(InferResponse {
-            outputs: self.outputs(&request.outputs, answer)?,
+            outputs: self.format.encode(&request.outputs, answer.outputs)?,
             parameters,
         })
     }
@@ -326,7 +195,7 @@ impl Engine for GraphEngine {
         if self.profile().is_none() {
             return Ok(Vec::new());
         }
-        let batch = self.attach(self.decoder().attachment(request)?)?;
+        let (batch, _) = self.format.decode(request, self.store.ids())?;
         Ok(self.offers_of(&batch)?)
     }
 }

@@ -14,14 +14,17 @@ mod precompute;
 mod profile;
 mod run;
 
-pub use embeddings::Precision;
-pub use engine::{GraphEngine, argmax};
+pub use embeddings::{Embeddings, Precision};
+pub use engine::{GraphEngine, GraphFacts, RequestFormat, argmax};
 pub use error::GraphError;
-pub use model::{Framework, GnnModel, ModelConfig, RequestLimits};
+pub use model::{Framework, GnnModel, ModelConfig, OwnRows, Reduction, RequestLimits, SplitLayer};
 pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};
 pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
 pub use profile::{
     Coverage, PlanProfile, PlanRow, Profile, ProfileOptions, ProfileReport, TimeError, profile,
 };
-pub use run::{Answer, Attachment, Direction, EdgeRules, QueryBatch, StageTimes};
+pub use run::{
+    Answer, Attachment, DegreeEffects, DegreeScale, Degrees, Direction, EdgeRules, QueryBatch,
+    StageTimes,
+};

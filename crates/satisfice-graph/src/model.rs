@@ -5,18 +5,22 @@ mod conv;
 mod jumping;
 mod linear;
 mod row_op;
+mod split;
 mod weights;
 
-pub(crate) use crate::{
+pub use config::{Framework, ModelConfig, RequestLimits};
+pub(crate) use conv::Convolution;
+pub use conv::{OwnRows, Reduction};
+pub(crate) use linear::Linear;
+pub use split::SplitLayer;
+
+use crate::{
     GraphError,
     run::{DegreeScale, LayerInput, Sources},
 };
 use config::{Aggregator, ConvConfig, GatConfig, LayerConfig, Norm, ResidualConfig};
-pub use config::{Framework, ModelConfig, RequestLimits};
-pub(crate) use conv::Convolution;
 use conv::{Attention, Gcn, Gcn2, Gin, Place, Reduce, Sage};
 use jumping::Jumping;
-pub(crate) use linear::Linear;
 use row_op::{OpError, RowOp, apply_ops, take_ops};
 use std::{ops::Range, path::Path};
 use weights::Weights;
@@ -99,12 +103,12 @@ impl GnnModel {
     }
 
     /// Whether the values of level 0 are not the features themselves.
-    pub(crate) fn has_input(&self) -> bool {
+    pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
 
     /// Width of the values of a level, 0 .. K.
-    pub(crate) fn level_width(&self, level: usize) -> usize {
+    pub fn level_width(&self, level: usize) -> usize {
         match level.checked_sub(1) {
             None => self.input_width,
             Some(layer) => self.layers[layer].width,
@@ -112,7 +116,7 @@ impl GnnModel {
     }
 
     /// Width of the messages of a layer, 1 .. K.
-    pub(crate) fn message_width(&self, layer: usize) -> usize {
+    pub fn message_width(&self, layer: usize) -> usize {
         let linear = |op: &RowOp| match op {
             RowOp::Linear(linear) => Some(linear.outputs()),
             _ => None,
@@ -133,18 +137,18 @@ impl GnnModel {
     }
 
     /// Values of level 0, `[rows, width]`, from features.
-    pub(crate) fn apply_input(&self, x: Vec<f32>) -> Vec<f32> {
+    pub fn apply_input(&self, x: Vec<f32>) -> Vec<f32> {
         apply_ops(&self.input, x, self.features, &[])
     }
 
     /// Whether all layers' values are needed for the answer.
-    pub(crate) fn joins_layers(&self) -> bool {
+    pub fn joins_layers(&self) -> bool {
         self.jumping.is_some()
     }
 
     /// The answer from the values of all layers, or of the last one where the model does not join
     /// them; each `[rows, width]`.
-    pub(crate) fn finish(&self, mut values: Vec<Vec<f32>>) -> Vec<f32> {
+    pub fn finish(&self, mut values: Vec<Vec<f32>>) -> Vec<f32> {
         let width = self.level_width(self.layers.len());
         let (rows, width) = match &self.jumping {
             Some(jumping) => (
@@ -157,7 +161,7 @@ impl GnnModel {
     }
 
     /// The different degree scales that its layers use.
-    pub(crate) fn scales(&self) -> Vec<DegreeScale> {
+    pub fn scales(&self) -> Vec<DegreeScale> {
         let mut scales: Vec<DegreeScale> = Vec::new();
         for layer in &self.layers {
             let (source, target) = layer.conv.scales();

@@ -48,6 +48,11 @@ impl ModelDir {
         &self.config
     }
 
+    /// Where the sidecar file is.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("model.toml")
+    }
+
     /// Number of the version.
     pub fn version(&self) -> u32 {
         self.version

@@ -17,7 +17,7 @@ use crate::{Models, clip, protocol::ModelDescription};
 use control::Control;
 use lane::{Lane, Place};
 use satisfice_core::{
-    Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
+    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
 };
 use std::{
     collections::BTreeMap,
@@ -50,10 +50,10 @@ impl Service {
         }
     }
 
-    /// Whether new requests are welcome: models answer as soon as they are in the service, so
-    /// only draining says no.
+    /// Whether new requests are welcome: not while draining, nor while an engine waits for something.
     pub fn is_ready(&self) -> bool {
-        !*self.draining.borrow()
+        let versions = self.versions();
+        !*self.draining.borrow() && versions.iter().all(|model| model.engine.is_ready())
     }
 
     /// Makes [`is_ready`](Self::is_ready) false, for load balancers to look elsewhere. Requests are
@@ -214,6 +214,11 @@ impl ServedModel {
     /// This version's signature.
     pub fn metadata(&self) -> &ModelMetadata {
         self.engine.metadata()
+    }
+
+    /// Numbers that the engine shows of itself.
+    pub(crate) fn engine_metrics(&self) -> Vec<EngineMetric> {
+        self.engine.metrics()
     }
 
     /// What this version has done.

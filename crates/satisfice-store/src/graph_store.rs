@@ -359,3 +359,41 @@ impl IdsFile {
         }
     }
 }
+
+/// The ids of a graph's nodes where the graph itself is not at hand: a copy of the store's
+/// `ids.safetensors`, or nothing where a node's id is its position.
+#[derive(Debug)]
+pub struct NodeIdTable {
+    file: IdsFile,
+    nodes: usize,
+}
+
+impl NodeIdTable {
+    /// Opens the table in the directory `dir`, which `record` describes, for `nodes` nodes.
+    ///
+    /// # Errors
+    /// The file is damaged or contradicts itself.
+    pub fn open(
+        dir: &Path,
+        kind: NodeIdKind,
+        record: Option<&FileRecord>,
+        nodes: usize,
+        check: Check,
+    ) -> Result<Self, StoreError> {
+        let file = match (kind, record) {
+            (NodeIdKind::Position, _) | (_, None) => IdsFile::Position,
+            (NodeIdKind::Int64, Some(record)) => {
+                IdsFile::open_int(open_file(record, dir, check)?, nodes)?
+            }
+            (NodeIdKind::String, Some(record)) => {
+                IdsFile::open_str(open_file(record, dir, check)?, nodes)?
+            }
+        };
+        Ok(Self { file, nodes })
+    }
+
+    /// The ids.
+    pub fn ids(&self) -> NodeIds<'_> {
+        self.file.view(self.nodes)
+    }
+}

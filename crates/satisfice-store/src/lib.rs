@@ -47,7 +47,7 @@ mod topology;
 mod verify;
 
 pub use error::{Place, StoreError};
-pub use graph_store::{Check, GraphStore};
+pub use graph_store::{Check, GraphStore, NodeIdTable};
 pub use import::{FeatureDType, ImportOptions, ImportSummary, Source, Tables, import};
 pub use manifest::{Duplicates, Manifest};
 pub use node_ids::{NodeId, NodeIdKind, NodeIds};

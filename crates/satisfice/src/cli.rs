@@ -1,6 +1,7 @@
 //! What a person may type.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use satisfice_cluster::Method;
 use satisfice_graph::{Plan, Policy};
 use std::{net::SocketAddr, ops::Range, path::PathBuf};
 
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Import(Import),
     Verify(Verify),
     Precompute(Precompute),
+    Partition(Partition),
+    Cluster(Cluster),
     Evaluate(Evaluate),
     Profile(Profile),
     Serve(Serve),
@@ -44,7 +47,10 @@ impl Command {
     /// What is logged unless `RUST_LOG` says otherwise.
     pub(crate) fn log_level(&self) -> &'static str {
         match self {
-            Self::Serve(_) => "warn,satisfice_server=info",
+            Self::Serve(_) => "warn,satisfice_server=info,satisfice_cluster=info",
+            Self::Precompute(Precompute {
+                cluster: Some(_), ..
+            }) => "warn,satisfice_cluster=info",
             _ => "warn",
         }
     }
@@ -122,10 +128,20 @@ pub(crate) struct Verify {
 /// Compute the embeddings of every stored node, layer by layer.
 ///
 /// Interrupted runs go on where they stopped: finished layers are not computed again.
+///
+/// With `--cluster`, the nodes of a cluster compute those of their parts together: run it on every node,
+/// after `satisfice partition --without-embeddings`.
 #[derive(Debug, Args)]
 pub(crate) struct Precompute {
     /// A model directory (with model.toml).
-    pub model: PathBuf,
+    #[arg(required_unless_present = "cluster", conflicts_with = "cluster")]
+    pub model: Option<PathBuf>,
+    /// The cluster's file, the same on every node (docs/cluster.md).
+    #[arg(long, requires = "node")]
+    pub cluster: Option<PathBuf>,
+    /// Which of the cluster's nodes this one is, from 0.
+    #[arg(long, requires = "cluster")]
+    pub node: Option<usize>,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
     pub model_version: Option<u32>,
@@ -136,6 +152,57 @@ pub(crate) struct Precompute {
     /// every neighbour instead of what changed.
     #[arg(long)]
     pub no_sums: bool,
+}
+
+/// Cut a model with its graph and embeddings into parts, one for each worker of a cluster.
+///
+/// Every edge goes to its source's part, features and embeddings to their node's. A part is a directory
+/// that its machine needs alone:
+///   satisfice partition models/papers --parts 2 --out parts
+///   rsync -a parts/part-001/ machine-2:/srv/papers/part-001/
+/// What to write in cluster.toml then, and how to start the nodes, is in docs/cluster.md.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Partition {
+    /// A model directory (with model.toml) whose embeddings are there.
+    pub model: PathBuf,
+    /// Version of the model; the highest one when absent.
+    #[arg(long)]
+    pub model_version: Option<u32>,
+    /// Number of parts.
+    #[arg(long)]
+    pub parts: usize,
+    /// How nodes are spread: `hash`, `random` (parts equal to a node), or `ldg`: a greedy pass that keeps
+    /// neighbours together where it can.
+    #[arg(long, default_value = "hash")]
+    pub method: Method,
+    /// Seed of the method.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Leave the embeddings out: the cluster computes them itself by `satisfice precompute --cluster`.
+    #[arg(long)]
+    pub without_embeddings: bool,
+    /// Directory to make.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// Look at a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Cluster {
+    #[command(subcommand)]
+    pub command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Ask every node how it is: its group, batches, bytes, and for whom it had to wait.
+    ///
+    /// Fails when a node does not answer or its group is not whole.
+    Status {
+        /// The cluster's file.
+        cluster: PathBuf,
+    },
 }
 
 /// Show what each plan costs and how close it comes, on held-out queries.
@@ -261,8 +328,18 @@ fn batch_size(text: &str) -> Result<usize, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Model repository: a directory of model directories.
-    #[arg(long)]
-    pub models: PathBuf,
+    #[arg(long, required_unless_present = "cluster", conflicts_with = "cluster")]
+    pub models: Option<PathBuf>,
+    /// Serve as a node of a cluster: its file, the same on every node (docs/cluster.md). Every node
+    /// takes any request.
+    #[arg(long, requires = "node")]
+    pub cluster: Option<PathBuf>,
+    /// Which of the cluster's nodes this one is, from 0.
+    #[arg(long, requires = "cluster")]
+    pub node: Option<usize>,
+    /// Name under which a cluster's model is served; the group's name when absent.
+    #[arg(long, requires = "cluster")]
+    pub model_name: Option<String>,
     /// Address to listen on for HTTP.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
@@ -274,7 +351,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub skip_checksums: bool,
     /// Whether clients may load and unload models by name while the server runs.
-    #[arg(long, value_enum, default_value = "none")]
+    #[arg(long, value_enum, default_value = "none", conflicts_with = "cluster")]
     pub model_control: ModelControl,
 }
 

@@ -1,9 +1,11 @@
 //! What the commands do.
 
 mod bench;
+mod cluster;
 mod demo;
 mod evaluate;
 mod import;
+mod partition;
 mod precompute;
 mod profile;
 mod query;
@@ -21,6 +23,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Import(args) => import::run(args, output),
         Command::Verify(args) => verify::run(args, output),
         Command::Precompute(args) => precompute::run(args, output),
+        Command::Partition(args) => partition::run(args, output),
+        Command::Cluster(args) => cluster::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Profile(args) => profile::run(args, output),
         Command::Serve(args) => serve::run(args),

@@ -2,7 +2,7 @@
 
 use crate::{Attachment, Direction, GraphError, Plan, RequestLimits};
 use satisfice_core::{ByteStrings, InferRequest, Parameter, Tensor, TensorData};
-use satisfice_store::{GraphStore, NodeIdKind};
+use satisfice_store::{NodeIdKind, NodeIds};
 
 /// The plan that a request names.
 pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
@@ -30,7 +30,9 @@ fn by_position(request: &InferRequest) -> Result<bool, GraphError> {
 
 /// Reads requests for one graph.
 pub(crate) struct Decoder<'a> {
-    pub store: &'a GraphStore,
+    pub ids: NodeIds<'a>,
+    pub nodes: usize,
+    pub undirected: bool,
     pub features: usize,
     pub limits: RequestLimits,
 }
@@ -110,7 +112,7 @@ impl Decoder<'_> {
             Some(_) => Err(wrong(
                 "parameter `edge_direction` is not a string".to_owned(),
             )),
-            None if self.store.manifest().undirected => Ok(Directions::All(Direction::Both)),
+            None if self.undirected => Ok(Directions::All(Direction::Both)),
             None => Ok(Directions::Missing),
         }
     }
@@ -179,7 +181,7 @@ impl Decoder<'_> {
         at: usize,
         by_position: bool,
     ) -> Result<u32, GraphError> {
-        let ids = self.store.ids();
+        let ids = self.ids;
         let kind = match by_position {
             true => NodeIdKind::Position,
             false => ids.kind(),
@@ -198,7 +200,7 @@ impl Decoder<'_> {
                     NodeIdKind::Int64 => ids.position_of_int(id),
                     NodeIdKind::Position | NodeIdKind::String => u32::try_from(id)
                         .ok()
-                        .filter(|&p| (p as usize) < self.store.nodes()),
+                        .filter(|&p| (p as usize) < self.nodes),
                 };
                 (found, id.to_string())
             }
@@ -222,12 +224,12 @@ impl Decoder<'_> {
     }
 
     fn position_of_text(&self, id: &[u8], kind: NodeIdKind) -> Option<u32> {
-        let ids = self.store.ids();
+        let ids = self.ids;
         match kind {
             NodeIdKind::String => ids.position_of_str(id),
             NodeIdKind::Int64 => ids.position_of_int(parse(id)?),
             NodeIdKind::Position => {
-                parse(id).filter(|&position: &u32| (position as usize) < self.store.nodes())
+                parse(id).filter(|&position: &u32| (position as usize) < self.nodes)
             }
         }
     }

@@ -14,7 +14,7 @@ pub(crate) use sage::Sage;
 
 use super::{linear::Linear, row_op::RowOp};
 use crate::run::{DegreeScale, LayerInput, Sources, Target};
-use satisfice_kernels::{gather_max, gather_sum};
+use satisfice_kernels::{Rows, gather_max, gather_sum};
 use std::ops::Range;
 
 /// One kind of message passing: from the values of the level below to rows of
@@ -63,6 +63,98 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32>;
+
+    /// How what its sources send is reduced, where it can be reduced in parts.
+    fn reduction(&self) -> Reduction;
+
+    /// What targets bring to the reduction over their sources, `[targets, term width]`, from their
+    /// own values and messages.
+    fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
+        let _ = (values, messages);
+        Vec::new()
+    }
+
+    /// Whether it mixes the values before the first layer into its rows.
+    fn reads_initial(&self) -> bool {
+        false
+    }
+
+    /// Values per row of [`Convolution::terms`].
+    fn term_width(&self) -> usize {
+        0
+    }
+
+    /// Adds some sources to a target's partial softmax; only for [`Reduction::Softmax`].
+    fn attend(&self, rows: Rows<'_>, ids: &[u32], term: &[f32], partial: &mut [f32]) {
+        let _ = (rows, ids, term, partial);
+    }
+
+    /// Rows of some targets, `[targets, width]`, from what all their sources were reduced to,
+    /// `[targets, reduction width]`: the same as [`Convolution::compute`] up to rounding.
+    fn complete(&self, reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32>;
+}
+
+/// How the messages of a target's sources are reduced, part by part in any order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their sum, each times its factor as a source.
+    Sum {
+        /// Whether edges from a node to itself are left out.
+        without_self: bool,
+    },
+    /// Their largest value in each channel; -inf where there is no source.
+    Max,
+    /// Their sum by the softmax of a logit an edge, one a head: `[largest logit, sum of exponentials, weighted
+    /// sum]`, the exponentials of the logits less the largest; -inf, 0 and 0 where there is no source.
+    Softmax {
+        /// Softmaxes side by side.
+        heads: usize,
+        /// Whether edges from a node to itself are left out.
+        without_self: bool,
+    },
+}
+
+/// What the owner of some targets knows of them.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnRows<'a> {
+    /// Values of the level below, `[targets, width]`.
+    pub values: &'a [f32],
+    /// Their own messages, `[targets, message width]`; `values` where messages are the values.
+    pub messages: &'a [f32],
+    /// Values before the first layer, `[targets, width]`; empty where the layer reads none.
+    pub initial: &'a [f32],
+    /// In-edges with the batch attached, self-loops among them, `[targets]`.
+    pub in_degrees: &'a [u32],
+    /// Factors as a source, `[targets]`; empty where the layer has none.
+    pub source_scales: &'a [f32],
+    /// Factors as a target, `[targets]`; empty where the layer has none.
+    pub target_scales: &'a [f32],
+}
+
+/// Finishes a reduction of messages over all sources, `[targets, message width]`.
+fn finish_reduce(reduce: Reduce, rows: &mut [f32], own: &OwnRows<'_>) {
+    let targets = own.in_degrees.len().max(1);
+    let width = (rows.len() / targets).max(1);
+    for (row, &in_degree) in rows.chunks_exact_mut(width).zip(own.in_degrees) {
+        match reduce {
+            _ if in_degree == 0 => row.fill(0.0),
+            Reduce::Sum | Reduce::Max => {}
+            Reduce::Mean => {
+                let scale = 1.0 / in_degree as f32;
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+        }
+    }
+}
+
+/// How a layer that reduces messages so is cut.
+fn message_reduction(reduce: Reduce) -> Reduction {
+    match reduce {
+        Reduce::Max => Reduction::Max,
+        Reduce::Sum | Reduce::Mean => Reduction::Sum {
+            without_self: false,
+        },
+    }
 }
 
 /// Where a layer stands.
@@ -264,6 +356,33 @@ impl Propagation {
     fn source_sum(&self) -> SourceSum {
         SourceSum {
             without_self: self.self_loop.is_some(),
+        }
+    }
+
+    /// How it is cut.
+    fn reduction(&self) -> Reduction {
+        Reduction::Sum {
+            without_self: self.self_loop.is_some(),
+        }
+    }
+
+    /// The weighted sums from the sums over the sources, `[targets, width]`.
+    fn complete(&self, rows: &mut [f32], own: &OwnRows<'_>) {
+        let targets = own.in_degrees.len().max(1);
+        let width = (rows.len() / targets).max(1);
+        let scale = |scales: &[f32], at: usize| scales.get(at).copied().unwrap_or(1.0);
+        for (at, row) in rows.chunks_exact_mut(width).enumerate() {
+            if let Some(weight) = self.self_loop {
+                let weight = weight * scale(own.source_scales, at);
+                let message = &own.messages[at * width..][..width];
+                row.iter_mut()
+                    .zip(message)
+                    .for_each(|(v, x)| *v += weight * x);
+            }
+            if self.target.is_some() {
+                let scale = scale(own.target_scales, at);
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! A batch of new nodes, as the layers want it.
 
+use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
 use satisfice_store::{QuerySlice, Topology};
 
@@ -134,7 +135,21 @@ impl QueryBatch {
         rules: EdgeRules,
         limits: RequestLimits,
     ) -> Result<Self, GraphError> {
-        check(&attachment, topology, features, limits)?;
+        Self::for_nodes(attachment, topology.nodes(), features, rules, limits)
+    }
+
+    /// As [`QueryBatch::new`], for a graph of which only the number of nodes is at hand.
+    ///
+    /// # Errors
+    /// As [`QueryBatch::new`].
+    pub fn for_nodes(
+        attachment: Attachment,
+        nodes: usize,
+        features: usize,
+        rules: EdgeRules,
+        limits: RequestLimits,
+    ) -> Result<Self, GraphError> {
+        check(&attachment, nodes, features, limits)?;
         let queries = attachment.queries;
         let (mut inward, mut outward) = (Vec::new(), Vec::new());
         for &(query, node, direction) in &attachment.edges {
@@ -208,15 +223,17 @@ impl QueryBatch {
     }
 
     /// Features, `[queries, features]`.
-    pub(crate) fn x(&self) -> &[f32] {
+    pub fn x(&self) -> &[f32] {
         &self.x
     }
 
-    pub(crate) fn stored_into_query(&self, query: usize) -> &[u32] {
+    /// Stored nodes with an edge to a query, ascending.
+    pub fn stored_into_query(&self, query: usize) -> &[u32] {
         self.stored_into_query.row(query)
     }
 
-    pub(crate) fn query_into_query(&self, query: usize) -> &[u32] {
+    /// Queries with an edge to a query, ascending.
+    pub fn query_into_query(&self, query: usize) -> &[u32] {
         self.query_into_query.row(query)
     }
 
@@ -226,7 +243,7 @@ impl QueryBatch {
     }
 
     /// Queries with an edge to a stored node.
-    pub(crate) fn query_into_stored(&self, node: u32) -> &[u32] {
+    pub fn query_into_stored(&self, node: u32) -> &[u32] {
         match self.touched.binary_search(&node) {
             Ok(row) => self.query_into_touched.row(row),
             Err(_) => &[],
@@ -234,12 +251,12 @@ impl QueryBatch {
     }
 
     /// Stored nodes that get new in-edges, ascending.
-    pub(crate) fn touched(&self) -> &[u32] {
+    pub fn touched(&self) -> &[u32] {
         &self.touched
     }
 
     /// Stored nodes that get new out-edges, ascending, with how many.
-    pub(crate) fn readers(&self) -> &[(u32, u32)] {
+    pub fn readers(&self) -> &[(u32, u32)] {
         &self.readers
     }
 
@@ -252,6 +269,17 @@ impl QueryBatch {
     pub(crate) fn query_self_loops(&self, query: usize) -> usize {
         let sources = self.query_into_query(query).iter();
         sources.filter(|&&source| source as usize == query).count()
+    }
+
+    /// The degrees of every query.
+    pub fn query_degrees(&self) -> Vec<Degrees> {
+        let outgoing = self.query_out_degrees();
+        let degrees = |(query, outgoing)| Degrees {
+            incoming: self.query_in_degree(query) as u32,
+            outgoing,
+            loops: self.query_self_loops(query) as u32,
+        };
+        outgoing.into_iter().enumerate().map(degrees).collect()
     }
 
     /// New out-edges of each query: to stored nodes and to queries.
@@ -271,7 +299,7 @@ impl QueryBatch {
 
 fn check(
     batch: &Attachment,
-    topology: Topology<'_>,
+    nodes: usize,
     features: usize,
     limits: RequestLimits,
 ) -> Result<(), GraphError> {
@@ -312,7 +340,7 @@ fn check(
             ),
         ));
     }
-    check_edges(batch, topology.nodes())
+    check_edges(batch, nodes)
 }
 
 fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {

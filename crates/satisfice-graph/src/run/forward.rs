@@ -4,7 +4,7 @@ use super::{
     batch::QueryBatch,
     layer::{
         LayerInput, NodeScales, RowSet, Slots, StoredSums, Targets, clear_slots, in_blocks,
-        node_scales, query_degrees, run_layer, set_slots,
+        node_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     scale::{DegreeScale, GraphView},
@@ -58,7 +58,7 @@ pub(super) struct BatchScales {
 
 impl BatchScales {
     pub(super) fn new(kinds: Vec<DegreeScale>, batch: &QueryBatch) -> Self {
-        let degrees = query_degrees(batch);
+        let degrees = batch.query_degrees();
         let scales = |kind: &DegreeScale| degrees.iter().map(|&d| kind.of(d)).collect();
         Self {
             queries: kinds.iter().map(scales).collect(),
@@ -78,7 +78,7 @@ impl BatchScales {
 }
 
 /// What of the graph a change of degree reaches in `model`.
-fn degree_effects(model: &GnnModel) -> DegreeEffects {
+pub(crate) fn degree_effects(model: &GnnModel) -> DegreeEffects {
     let sources = || {
         model
             .layers

@@ -2,7 +2,7 @@
 
 use super::{
     batch::QueryBatch,
-    scale::{Degrees, GraphView},
+    scale::GraphView,
     scratch::{NONE, RESCALED},
 };
 use crate::model::{Layer, Linear};
@@ -355,17 +355,6 @@ pub(crate) fn node_scales<'a>(
         at_hand,
         queries,
     }
-}
-
-/// The degrees of every query.
-pub(crate) fn query_degrees(batch: &QueryBatch) -> Vec<Degrees> {
-    let outgoing = batch.query_out_degrees();
-    let degrees = |(query, outgoing)| Degrees {
-        incoming: batch.query_in_degree(query) as u32,
-        outgoing,
-        loops: batch.query_self_loops(query) as u32,
-    };
-    outgoing.into_iter().enumerate().map(degrees).collect()
 }
 
 /// Writes the slots of rows that follow the first `start`, one a node.

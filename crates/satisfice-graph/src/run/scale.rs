@@ -5,9 +5,12 @@ use satisfice_store::Topology;
 /// How a node's factor follows from its degrees. Source: `gcn_norm` of PyTorch Geometric;
 /// `GraphConv` and `GCN2Conv` of DGL.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum DegreeScale {
+pub enum DegreeScale {
     /// `(in-degree without self-loops + w)^-1/2`: every node has one self-loop of weight `w`.
-    WithSelfLoop { weight: f32 },
+    WithSelfLoop {
+        /// Weight of the self-loop.
+        weight: f32,
+    },
     /// `in-degree^-1/2`, 0 for degree 0.
     InverseSqrtIn,
     /// `max(in-degree, 1)^-1/2`.
@@ -22,15 +25,18 @@ pub(crate) enum DegreeScale {
 
 /// Degrees of a node as they are with the batch attached.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Degrees {
+pub struct Degrees {
+    /// In-edges.
     pub incoming: u32,
+    /// Out-edges.
     pub outgoing: u32,
     /// Self-loops among them.
     pub loops: u32,
 }
 
 impl DegreeScale {
-    pub(crate) fn of(self, degrees: Degrees) -> f32 {
+    /// The factor of a node with these degrees.
+    pub fn of(self, degrees: Degrees) -> f32 {
         let incoming = degrees.incoming as f32;
         let outgoing = degrees.outgoing as f32;
         match self {
@@ -46,7 +52,7 @@ impl DegreeScale {
     }
 
     /// Whether new out-edges change it; otherwise new in-edges do.
-    pub(crate) fn follows_out_degree(self) -> bool {
+    pub fn follows_out_degree(self) -> bool {
         matches!(self, Self::ClampedInverseSqrtOut | Self::ClampedInverseOut)
     }
 }

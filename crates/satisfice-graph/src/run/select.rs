@@ -4,7 +4,7 @@ use super::{batch::QueryBatch, scale::GraphView, scratch::Mark};
 
 /// What of the graph a change of degree reaches besides the node's own aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DegreeEffects {
+pub struct DegreeEffects {
     /// A node's new in-edges change its weight as a source.
     pub in_degree_at_source: bool,
     /// A node's new out-edges change its weight as a source.

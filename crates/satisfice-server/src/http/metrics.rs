@@ -118,7 +118,34 @@ pub(super) async fn metrics(
         "code",
         Stats::refusals,
     );
+    engine_metrics(&mut text, &models);
     ([(header::CONTENT_TYPE, TEXT)], text)
+}
+
+/// What engines show of themselves, by name.
+fn engine_metrics(text: &mut String, models: &[Arc<ServedModel>]) {
+    let of_model = |model: &Arc<ServedModel>| {
+        let metrics = model.engine_metrics().into_iter();
+        metrics
+            .map(|metric| (metric, Arc::clone(model)))
+            .collect::<Vec<_>>()
+    };
+    let mut metrics: Vec<_> = models.iter().flat_map(of_model).collect();
+    metrics.sort_by_key(|(metric, _)| metric.name);
+    for (at, (metric, model)) in metrics.iter().enumerate() {
+        if at == 0 || metrics[at - 1].0.name != metric.name {
+            let kind = match metric.name.ends_with("_total") {
+                true => "counter",
+                false => "gauge",
+            };
+            head(text, metric.name, metric.help, kind);
+        }
+        let label = metric
+            .label
+            .as_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        sample(text, metric.name, model, label, metric.value);
+    }
 }
 
 fn labelled<K: AsRef<str>>(

@@ -4,20 +4,27 @@ use crate::{
     progress::Bars,
     report,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
+use satisfice_cluster::{ClusterConfig, ClusterNode};
 use satisfice_graph::{GnnModel, ModelDir, Precision, PrecomputeOptions, precompute};
 use satisfice_store::{Check, GraphStore};
+use std::path::Path;
 
 pub(crate) fn run(args: &Precompute, output: Output) -> Result<()> {
-    let model_dir = ModelDir::open(&args.model, args.model_version)?;
+    let precision = match args.store_as {
+        PrecisionArg::F32 => Precision::F32,
+        PrecisionArg::F16 => Precision::F16,
+        PrecisionArg::Int8 => Precision::Int8,
+    };
+    let model_dir = match (&args.model, &args.cluster, args.node) {
+        (_, Some(cluster), Some(node)) => return on_cluster(cluster, node, precision, output),
+        (Some(model), ..) => ModelDir::open(model, args.model_version)?,
+        _ => bail!("name a model directory, or `--cluster` and `--node`"),
+    };
     let store = GraphStore::open(&model_dir.store_path(), Check::Checksums)?;
     let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
     let options = PrecomputeOptions {
-        precision: match args.store_as {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::F16 => Precision::F16,
-            PrecisionArg::Int8 => Precision::Int8,
-        },
+        precision,
         sums: !args.no_sums,
     };
     let summary = precompute(&model_dir, &model, &store, options, &Bars::default())?;
@@ -29,5 +36,21 @@ pub(crate) fn run(args: &Precompute, output: Output) -> Result<()> {
             summary.kept,
             report::bytes(summary.bytes)
         )
+    })
+}
+
+/// Longest wait for a peer that computes a chunk, in milliseconds.
+const CHUNK_MS_MAX: u64 = 600_000;
+
+fn on_cluster(path: &Path, node: usize, precision: Precision, output: Output) -> Result<()> {
+    let mut config = ClusterConfig::read(path)?;
+    config.round_max_ms = config.round_max_ms.max(CHUNK_MS_MAX);
+    let node = ClusterNode::start(config, node, Check::Checksums)?;
+    output.say("waiting for the other nodes; start this command on each")?;
+    let computed = node.precompute(precision)?;
+    node.check_tables()?;
+    output.print(&computed, || match computed.is_empty() {
+        true => "all tables are there\n".to_owned(),
+        false => format!("computed {}\n", computed.join(", ")),
     })
 }

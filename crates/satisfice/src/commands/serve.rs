@@ -3,6 +3,7 @@ use crate::{
     model_kind::ModelKind,
 };
 use anyhow::{Context, Result, bail};
+use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode};
 use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
@@ -27,14 +28,15 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         true => Check::Structure,
         false => Check::Checksums,
     };
-    let service = Service::new(load_models(&args.models, check)?, Admission::default());
-    let service = Arc::new(match args.model_control {
-        ModelControl::None => service,
-        ModelControl::Explicit => service.with_loader(Arc::new(Repository {
-            dir: args.models.clone(),
-            check,
-        })),
-    });
+    let service = match (&args.models, &args.cluster, args.node) {
+        (_, Some(cluster), Some(node)) => {
+            let models = cluster_model(cluster, node, args.model_name.as_deref(), check)?;
+            Service::new(models, Admission::default())
+        }
+        (Some(dir), ..) => repository_service(dir, args.model_control, check)?,
+        _ => bail!("name a model repository by `--models`, or `--cluster` and `--node`"),
+    };
+    let service = Arc::new(service);
     runtime()?.block_on(async {
         let http = listen(args.listen, "--listen").await?;
         let grpc = listen(grpc_address(args), "--grpc-listen").await?;
@@ -47,6 +49,29 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         )?;
         Ok(())
     })
+}
+
+fn repository_service(dir: &Path, control: ModelControl, check: Check) -> Result<Service> {
+    let service = Service::new(load_models(dir, check)?, Admission::default());
+    Ok(match control {
+        ModelControl::None => service,
+        ModelControl::Explicit => service.with_loader(Arc::new(Repository {
+            dir: dir.to_owned(),
+            check,
+        })),
+    })
+}
+
+/// The model of a cluster, answered by its group; it is served before the group is whole.
+fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> Result<Models> {
+    let config = ClusterConfig::read(path)?;
+    let name = name.unwrap_or(&config.group).to_owned();
+    let node = Arc::new(ClusterNode::start(config, node, check)?);
+    node.check_tables()?;
+    let version = u64::from(node.part().model_dir().version());
+    let mut models = Models::new();
+    models.insert(&name, version, Arc::new(ClusterEngine::new(node)?))?;
+    Ok(models)
 }
 
 fn grpc_address(args: &Serve) -> SocketAddr {

@@ -1,4 +1,4 @@
-use super::Convolution;
+use super::{Convolution, OwnRows, Reduction};
 use crate::{
     GraphError,
     model::{
@@ -293,6 +293,124 @@ impl Convolution for Attention {
             gather_weighted(at_hand, &sources.at_hand, of_at_hand, self.heads, sum);
         }
         self.finish.apply(sums, &own, self.heads, self.channels)
+    }
+
+    fn reduction(&self) -> Reduction {
+        Reduction::Softmax {
+            heads: self.heads,
+            without_self: self.self_loops,
+        }
+    }
+
+    fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
+        match &self.logits {
+            Logits::Separate { target, .. } => {
+                let width = self.heads * self.channels;
+                let mut terms = vec![0.0; messages.len() / width * self.heads];
+                for (term, row) in terms
+                    .chunks_exact_mut(self.heads)
+                    .zip(messages.chunks_exact(width))
+                {
+                    self.head_dots(target, row, term);
+                }
+                terms
+            }
+            Logits::Joint {
+                target: Some(linear),
+                ..
+            } => linear.apply(values),
+            Logits::Joint { target: None, .. } => messages.to_vec(),
+        }
+    }
+
+    fn term_width(&self) -> usize {
+        match &self.logits {
+            Logits::Separate { .. } => self.heads,
+            Logits::Joint { .. } => self.heads * self.channels,
+        }
+    }
+
+    /// The exponentials so far are brought down to a new largest logit. Source: Milakov and
+    /// Gimelshein, "Online normalizer calculation for softmax" (2018).
+    fn attend(&self, rows: Rows<'_>, ids: &[u32], term: &[f32], partial: &mut [f32]) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut logits = self.term_logits(rows, ids, term);
+        let (tops, rest) = partial.split_at_mut(self.heads);
+        let (totals, sums) = rest.split_at_mut(self.heads);
+        for head in 0..self.heads {
+            let each = || (head..logits.len()).step_by(self.heads);
+            let top = each().map(|i| logits[i]).fold(tops[head], f32::max);
+            let kept = (tops[head] - top).exp();
+            totals[head] *= kept;
+            sums[head * self.channels..][..self.channels]
+                .iter_mut()
+                .for_each(|v| *v *= kept);
+            tops[head] = top;
+            for i in (head..logits.len()).step_by(self.heads) {
+                logits[i] = (logits[i] - top).exp();
+                totals[head] += logits[i];
+            }
+        }
+        gather_weighted(rows, ids, &logits, self.heads, sums);
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        let width = self.heads * self.channels;
+        let (messages, terms) = (own.messages, self.terms(own.values, own.messages));
+        let mut sums = vec![0.0; own.in_degrees.len() * width];
+        for (at, (partial, out)) in reduced
+            .chunks_exact_mut(2 * self.heads + width)
+            .zip(sums.chunks_exact_mut(width))
+            .enumerate()
+        {
+            if self.self_loops {
+                let term = &terms[at * self.term_width()..][..self.term_width()];
+                self.attend(Rows::f32(messages, width), &[at as u32], term, partial);
+            }
+            let (totals, sum) = partial[self.heads..].split_at(self.heads);
+            for ((out, sum), total) in out
+                .chunks_exact_mut(self.channels)
+                .zip(sum.chunks_exact(self.channels))
+                .zip(totals)
+            {
+                // Nothing where there is no source: 0 / 0 is no answer.
+                let scale = match *total > 0.0 {
+                    true => 1.0 / (total + self.epsilon),
+                    false => 0.0,
+                };
+                out.iter_mut().zip(sum).for_each(|(v, x)| *v = scale * x);
+            }
+        }
+        self.finish
+            .apply(sums, own.values, self.heads, self.channels)
+    }
+}
+
+impl Attention {
+    /// Logits of the edges from some messages to one target, `[edges, heads]`, by the target's term.
+    fn term_logits(&self, rows: Rows<'_>, ids: &[u32], term: &[f32]) -> Vec<f32> {
+        let mut row = vec![0.0; self.heads * self.channels];
+        let mut logits = vec![0.0; ids.len() * self.heads];
+        for (&id, dots) in ids.iter().zip(logits.chunks_exact_mut(self.heads)) {
+            rows.read(id as usize, &mut row);
+            match &self.logits {
+                Logits::Separate { source, .. } => {
+                    self.head_dots(source, &row, dots);
+                    dots.iter_mut()
+                        .zip(term)
+                        .for_each(|(s, t)| *s = leaky_relu(*s + t, self.negative_slope));
+                }
+                Logits::Joint { attention, .. } => {
+                    row.iter_mut()
+                        .zip(term)
+                        .for_each(|(v, x)| *v = leaky_relu(*v + x, self.negative_slope));
+                    self.head_dots(attention, &row, dots);
+                }
+            }
+        }
+        logits
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Convolution, Place, Propagation, SummedLinear};
+use super::{Convolution, OwnRows, Place, Propagation, Reduction, SummedLinear};
 use crate::{
     GraphError,
     model::{
@@ -62,6 +62,17 @@ impl Gcn {
     }
 }
 
+impl Gcn {
+    /// Rows from the weighted sums.
+    fn finish(&self, sums: Vec<f32>) -> Vec<f32> {
+        let mut out = self.linear.finish(sums);
+        if let Some(bias) = &self.bias {
+            add_bias(bias, &mut out);
+        }
+        out
+    }
+}
+
 /// The weights of a normalised sum. PyG's layers add self-loops unless told not to.
 pub(crate) fn propagation(norm: Norm, self_loops: Option<bool>, weight: f32) -> Propagation {
     let (source, target) = match norm {
@@ -115,11 +126,15 @@ impl Convolution for Gcn {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32> {
-        let sums = self.propagation.compute(input, range, sources);
-        let mut out = self.linear.finish(sums);
-        if let Some(bias) = &self.bias {
-            add_bias(bias, &mut out);
-        }
-        out
+        self.finish(self.propagation.compute(input, range, sources))
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.propagation.reduction()
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        self.propagation.complete(&mut reduced, own);
+        self.finish(reduced)
     }
 }

@@ -1,4 +1,4 @@
-use super::{Convolution, Propagation, gcn::propagation};
+use super::{Convolution, OwnRows, Propagation, Reduction, gcn::propagation};
 use crate::{
     GraphError,
     model::{config::Gcn2Config, linear::add_bias, weights::Weights},
@@ -71,9 +71,28 @@ impl Convolution for Gcn2 {
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32> {
-        let mut initial = input.initial_rows(range.clone());
+        let initial = input.initial_rows(range.clone());
+        self.finish(self.propagation.compute(input, range, sources), initial)
+    }
+
+    fn reads_initial(&self) -> bool {
+        true
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.propagation.reduction()
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        self.propagation.complete(&mut reduced, own);
+        self.finish(reduced, own.initial.to_vec())
+    }
+}
+
+impl Gcn2 {
+    /// Rows from the weighted sums and the targets' initial rows.
+    fn finish(&self, mut rows: Vec<f32>, mut initial: Vec<f32>) -> Vec<f32> {
         initial.iter_mut().for_each(|v| *v *= self.alpha);
-        let mut rows = self.propagation.compute(input, range, sources);
         rows.iter_mut().for_each(|v| *v *= 1.0 - self.alpha);
         let mut out = vec![0.0; rows.len()];
         match &self.initial_weight {

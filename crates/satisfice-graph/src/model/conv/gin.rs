@@ -1,4 +1,7 @@
-use super::{Convolution, Reduce, SourceSum, aggregate, reduced_sum};
+use super::{
+    Convolution, OwnRows, Reduce, Reduction, SourceSum, aggregate, finish_reduce,
+    message_reduction, reduced_sum,
+};
 use crate::{
     model::row_op::{RowOp, apply_ops},
     run::{LayerInput, Sources},
@@ -38,7 +41,22 @@ impl Convolution for Gin {
         sources: &mut Sources,
     ) -> Vec<f32> {
         let own = input.own_rows(range.clone());
-        let mut rows = aggregate(input, range, self.reduce, sources);
+        self.finish(aggregate(input, range, self.reduce, sources), &own)
+    }
+
+    fn reduction(&self) -> Reduction {
+        message_reduction(self.reduce)
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        finish_reduce(self.reduce, &mut reduced, own);
+        self.finish(reduced, own.values)
+    }
+}
+
+impl Gin {
+    /// Rows from the aggregates and the targets' own values.
+    fn finish(&self, mut rows: Vec<f32>, own: &[f32]) -> Vec<f32> {
         for (v, x) in rows.iter_mut().zip(own) {
             *v += (1.0 + self.eps) * x;
         }

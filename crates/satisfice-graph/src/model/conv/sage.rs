@@ -1,4 +1,7 @@
-use super::{Convolution, Place, Reduce, SourceSum, SummedLinear, aggregate, reduced_sum};
+use super::{
+    Convolution, OwnRows, Place, Reduce, Reduction, SourceSum, SummedLinear, aggregate, finish_reduce,
+    message_reduction, reduced_sum,
+};
 use crate::{
     GraphError,
     model::{
@@ -126,18 +129,24 @@ impl Sage {
     ) -> Vec<f32> {
         let own = input.own_messages(range.clone());
         let mut rows = aggregate(input, range.clone(), Reduce::Sum, sources);
-        let width = rows.len() / range.len();
-        for ((row, own), index) in rows
-            .chunks_exact_mut(width)
-            .zip(own.chunks_exact(width))
-            .zip(range)
-        {
-            let scale = 1.0 / (input.in_degree(input.targets.get(index), false) + 1) as f32;
-            row.iter_mut()
-                .zip(own)
-                .for_each(|(v, x)| *v = (*v + x) * scale);
-        }
+        let in_degrees = range.map(|at| input.in_degree(input.targets.get(at), false) as u32);
+        add_own(&mut rows, &own, in_degrees);
         rows
+    }
+}
+
+/// Makes means over the sources and the target of sums over the sources.
+fn add_own(sums: &mut [f32], own: &[f32], in_degrees: impl ExactSizeIterator<Item = u32>) {
+    let width = (sums.len() / in_degrees.len().max(1)).max(1);
+    for ((row, own), in_degree) in sums
+        .chunks_exact_mut(width)
+        .zip(own.chunks_exact(width))
+        .zip(in_degrees)
+    {
+        let scale = 1.0 / (in_degree + 1) as f32;
+        row.iter_mut()
+            .zip(own)
+            .for_each(|(v, x)| *v = (*v + x) * scale);
     }
 }
 
@@ -190,12 +199,32 @@ impl Convolution for Sage {
             true => Self::mean_with_own(input, range.clone(), sources),
             false => aggregate(input, range.clone(), self.reduce, sources),
         };
+        self.finish(rows, |root, out| input.add_own(root, range, out))
+    }
+
+    fn reduction(&self) -> Reduction {
+        message_reduction(self.reduce)
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        match self.includes_own {
+            true => add_own(&mut reduced, own.messages, own.in_degrees.iter().copied()),
+            false => finish_reduce(self.reduce, &mut reduced, own),
+        }
+        self.finish(reduced, |root, out| root.add_to(own.values, out))
+    }
+}
+
+impl Sage {
+    /// Rows from what the neighbours' messages came to; `add_own` adds the root's map of the targets'
+    /// own values.
+    fn finish(&self, rows: Vec<f32>, add_own: impl FnOnce(&Linear, &mut [f32])) -> Vec<f32> {
         let mut out = match &self.neighbors {
             Neighbors::Summed(linear) => linear.finish(rows),
             Neighbors::Reduced { linear, .. } => linear.apply(&rows),
         };
         if let Some(root) = &self.root {
-            input.add_own(root, range, &mut out);
+            add_own(root, &mut out);
         }
         if let Some(bias) = &self.bias {
             add_bias(bias, &mut out);

@@ -1,0 +1,230 @@
+//! `cluster.toml`: the nodes of a group and how they treat each other.
+
+use crate::{Choice, ClusterError, LinkCosts, Wire, WorkerOptions, error::io};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Largest number of nodes in a group.
+const NODES_MAX: usize = 256;
+
+/// `cluster.toml`. The same file on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Name of the group: nodes of another one are refused.
+    pub group: String,
+    /// Precision of partial results between workers.
+    #[serde(default)]
+    pub wire: Wire,
+    /// What workers exchange; `"partials"` keeps rows of features and embeddings on their machines.
+    #[serde(default)]
+    pub exchange: Choice,
+    /// What a link carries, in megabits a second: with `round_us`, what `exchange = "auto"` reckons with.
+    #[serde(default = "default_link_mbits")]
+    pub link_mbits: u64,
+    /// One exchange of small messages, in microseconds.
+    #[serde(default = "default_round_us")]
+    pub round_us: u64,
+    /// How long a request may wait for the group to be whole, and be tried anew, in milliseconds.
+    #[serde(default = "default_retry_ms")]
+    pub retry_ms: u64,
+    /// Longest wait for a peer in one round, in milliseconds: then the group is formed anew.
+    #[serde(default = "default_round_max_ms")]
+    pub round_max_ms: u64,
+    /// Longest wait for the answer of a batch, in milliseconds.
+    #[serde(default = "default_batch_max_ms")]
+    pub batch_max_ms: u64,
+    /// The nodes; the first one calls the others together.
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeConfig>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where the other nodes reach it, `address:port`.
+    pub address: String,
+    /// Where it listens for them, if not there: `0.0.0.0:7000` in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Directories of its parts on its machine, from the directory of `cluster.toml`; every node has
+    /// as many.
+    pub parts: Vec<PathBuf>,
+}
+
+fn default_link_mbits() -> u64 {
+    1_000
+}
+
+fn default_round_us() -> u64 {
+    300
+}
+
+fn default_retry_ms() -> u64 {
+    4_000
+}
+
+fn default_round_max_ms() -> u64 {
+    2_000
+}
+
+fn default_batch_max_ms() -> u64 {
+    30_000
+}
+
+impl ClusterConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or does not describe a group; what is wrong, and what to write.
+    pub fn read(path: &Path) -> Result<Self, ClusterError> {
+        let text = fs::read_to_string(path).map_err(io(path))?;
+        let config = toml::from_str(&text).map_err(|e| e.to_string());
+        let mut config = config
+            .and_then(|config: Self| config.check().map(|()| config))
+            .map_err(|message| ClusterError::Config {
+                place: path.display().to_string(),
+                message,
+            })?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        for part in config.nodes.iter_mut().flat_map(|node| &mut node.parts) {
+            *part = dir.join(&*part);
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.group.is_empty() || self.group.len() > 64 {
+            return Err("`group` is a name of 1 to 64 bytes".to_owned());
+        }
+        if !(1..=NODES_MAX).contains(&self.nodes.len()) {
+            return Err(format!("a group has 1 to {NODES_MAX} [[node]]s"));
+        }
+        let parts = self.nodes[0].parts.len();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.parts.len() != parts || parts == 0 {
+                return Err(format!(
+                    "node {index} has {} parts and node 0 {parts}: every node has as many, at least one",
+                    node.parts.len()
+                ));
+            }
+            if self.nodes[..index]
+                .iter()
+                .any(|other| other.address == node.address)
+            {
+                return Err(format!("two nodes have the address {}", node.address));
+            }
+        }
+        for (name, value) in [
+            ("round_max_ms", self.round_max_ms),
+            ("batch_max_ms", self.batch_max_ms),
+            ("link_mbits", self.link_mbits),
+        ] {
+            if !(1..=3_600_000).contains(&value) {
+                return Err(format!("`{name}` is 1 to 3600000"));
+            }
+        }
+        if self.retry_ms > 3_600_000 {
+            return Err("`retry_ms` is 0 to 3600000".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Parts of each node.
+    pub fn parts_per_node(&self) -> usize {
+        self.nodes[0].parts.len()
+    }
+
+    /// Workers of the group: one a part.
+    pub fn workers(&self) -> usize {
+        self.nodes.len() * self.parts_per_node()
+    }
+
+    /// What moving bytes is taken to cost.
+    pub fn link_costs(&self) -> LinkCosts {
+        LinkCosts {
+            bytes_per_second: self.link_mbits as f64 * 1e6 / 8.0,
+            round_seconds: self.round_us as f64 / 1e6,
+        }
+    }
+
+    pub(crate) fn worker_options(&self) -> WorkerOptions {
+        WorkerOptions {
+            wire: self.wire,
+            round_max: Duration::from_millis(self.round_max_ms),
+            batch_max: Duration::from_millis(self.batch_max_ms),
+            ..WorkerOptions::default()
+        }
+    }
+}
+
+/// The first address that a name stands for.
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, ClusterError> {
+    let network = |message: String| ClusterError::Network {
+        address: address.to_owned(),
+        message,
+    };
+    let mut found = address
+        .to_socket_addrs()
+        .map_err(|e| network(e.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| network("the name stands for no address".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ClusterConfig, ClusterError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cluster.toml");
+        fs::write(&path, text).unwrap();
+        ClusterConfig::read(&path)
+    }
+
+    const GOOD: &str = "
+        group = \"papers\"
+        wire = \"f16\"
+        [[node]]
+        address = \"10.0.0.1:7000\"
+        parts = [\"part-000\"]
+        [[node]]
+        address = \"10.0.0.2:7000\"
+        listen = \"0.0.0.0:7000\"
+        parts = [\"/srv/part-001\"]
+    ";
+
+    #[test]
+    fn parts_are_found_from_the_file() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.workers(), 2);
+        assert!(config.nodes[0].parts[0].is_absolute());
+        assert_eq!(config.nodes[1].parts[0], Path::new("/srv/part-001"));
+    }
+
+    #[test]
+    fn what_describes_no_group_is_refused_with_what_is_wrong() {
+        for (from, to, says) in [
+            ("group = \"papers\"", "group = \"\"", "`group`"),
+            ("10.0.0.2:7000\"\n", "10.0.0.1:7000\"\n", "two nodes"),
+            ("[\"part-000\"]", "[]", "parts"),
+            ("[\"part-000\"]", "[\"a\", \"b\"]", "as many"),
+            ("wire", "wires", "unknown field"),
+            ("wire", "round_max_ms = 0\nwire", "round_max_ms"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            let error = read(&text).unwrap_err().to_string();
+            assert!(
+                error.contains(says) && error.contains("cluster.toml"),
+                "{error}"
+            );
+        }
+    }
+}

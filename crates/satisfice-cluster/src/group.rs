@@ -1,0 +1,574 @@
+//! A node of a group: it forms the group with the others, keeps its workers as long as the group is
+//! whole, and forms it anew when it is not.
+//!
+//! The first node calls the group together: the others join it, it tells them a number under which they
+//! meet each other, and when everybody has met everybody it lets them start. A connection of an earlier
+//! try does not know the number and is dropped, so a group is never made of two tries. A formed
+//! group shares its fate: when one node is gone all others tear their links down and form it anew with
+//! whoever comes back. Processes, and what they serve besides, go on.
+
+use crate::{
+    ClusterConfig, ClusterError,
+    config::resolve,
+    crew::{Crew, check_part},
+    hello::{Hello, Identity, VERSION, Word, call, has_hung_up, hear, say},
+    link::{Link, LinkBytes},
+    part::Part,
+    run::Counters,
+};
+use std::{
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use timely::communication::{
+    Hooks,
+    allocator::{
+        AllocatorBuilder, ProcessBuilder, zero_copy::initialize::initialize_networking_from_sockets,
+    },
+};
+
+/// Longest time for one step of forming.
+const STEP: Duration = Duration::from_secs(2);
+
+/// Time between two looks at whether the group is whole, and between two tries.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Time between two tries to join.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Callers that wait to be heard at once.
+const CALLERS_MAX: usize = 64;
+
+/// How a node's group is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum GroupState {
+    /// It is not whole; batches wait or are refused.
+    Forming {
+        /// Who is missing, or why the last try failed.
+        why: String,
+    },
+    /// It is whole and answers.
+    Ready {
+        /// Number of the group, another one each time it is formed.
+        generation: u64,
+    },
+    /// The node is leaving.
+    Stopped,
+}
+
+/// What the threads of a node share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: ClusterConfig,
+    pub node: usize,
+    pub identity: Identity,
+    pub parts: Vec<Arc<Part>>,
+    pub counters: Arc<Counters>,
+    pub link_bytes: Arc<LinkBytes>,
+    /// Times that the group has been formed.
+    pub formed: AtomicU64,
+    /// Why the group has to be formed anew, if somebody noticed.
+    suspect: Mutex<Option<String>>,
+    stop: AtomicBool,
+    view: Mutex<View>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct View {
+    state: GroupState,
+    crew: Option<Arc<Crew>>,
+    since: Instant,
+}
+
+/// A node's threads: one hears callers, one looks after the group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Group {
+    /// Begins to form the group. Returns at once.
+    ///
+    /// # Errors
+    /// The parts are not those that the node needs, or its address cannot be listened on.
+    pub(crate) fn start(
+        config: ClusterConfig,
+        node: usize,
+        parts: Vec<Arc<Part>>,
+    ) -> Result<Self, ClusterError> {
+        let (per_node, workers) = (config.parts_per_node(), config.workers());
+        for (place, part) in parts.iter().enumerate() {
+            check_part(part, node * per_node + place, workers, &parts[0])?;
+        }
+        let own = &config.nodes[node];
+        let listen = own.listen.as_ref().unwrap_or(&own.address);
+        let listener = TcpListener::bind(resolve(listen)?).map_err(|e| ClusterError::Network {
+            address: listen.clone(),
+            message: format!("cannot listen for other nodes: {e}"),
+        })?;
+        let manifest = parts[0].manifest();
+        let identity = Identity {
+            version: VERSION,
+            group: config.group.clone(),
+            nodes: config.nodes.len(),
+            workers,
+            wire: format!("{:?}", config.wire).to_lowercase(),
+            store: manifest.store.clone(),
+            model: manifest.model.clone(),
+            map: manifest.map.clone(),
+        };
+        let shared = Arc::new(Shared {
+            counters: Arc::default(),
+            link_bytes: Arc::default(),
+            formed: AtomicU64::new(0),
+            suspect: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            view: Mutex::new(View {
+                state: GroupState::Forming {
+                    why: "it has just been started".to_owned(),
+                },
+                crew: None,
+                since: Instant::now(),
+            }),
+            changed: Condvar::new(),
+            config,
+            node,
+            identity,
+            parts,
+        });
+        let (callers, heard) = sync_channel(CALLERS_MAX);
+        let (hearing, looking) = (Arc::clone(&shared), Arc::clone(&shared));
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned());
+            thread.spawn(work).map_err(|e| ClusterError::Forming {
+                message: format!("no thread: {e}"),
+            })
+        };
+        let threads = vec![
+            spawn(
+                "cluster:listen",
+                Box::new(move || hear_callers(&hearing, &listener, &callers)),
+            )?,
+            spawn(
+                "cluster:group",
+                Box::new(move || look_after(&looking, &heard)),
+            )?,
+        ];
+        Ok(Self { shared, threads })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // The listener sleeps until somebody calls.
+        let own = &self.shared.config.nodes[self.shared.node];
+        if let Ok(address) = resolve(own.listen.as_ref().unwrap_or(&own.address)) {
+            let _ = TcpStream::connect_timeout(&address, STEP);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// How the group is, and for how long.
+    pub(crate) fn state(&self) -> (GroupState, Duration) {
+        let view = lock(&self.view);
+        (view.state.clone(), view.since.elapsed())
+    }
+
+    /// Says that a peer does not answer: the group is formed anew.
+    pub(crate) fn suspect(&self, why: String) {
+        lock(&self.suspect).get_or_insert(why);
+    }
+
+    /// The workers, when the group is whole before the deadline.
+    pub(crate) fn crew(&self, deadline: Instant) -> Result<Arc<Crew>, ClusterError> {
+        let mut view = lock(&self.view);
+        loop {
+            if let Some(crew) = &view.crew {
+                return Ok(Arc::clone(crew));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || view.state == GroupState::Stopped {
+                let message = match &view.state {
+                    GroupState::Forming { why } => why.clone(),
+                    _ => "the node is leaving".to_owned(),
+                };
+                return Err(ClusterError::Forming { message });
+            }
+            let waited = self.changed.wait_timeout(view, left);
+            view = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn set(&self, state: GroupState, crew: Option<Arc<Crew>>) {
+        let mut view = lock(&self.view);
+        if view.state != state {
+            view.since = Instant::now();
+            match &state {
+                GroupState::Forming { why } => tracing::warn!(node = self.node, "forming: {why}"),
+                GroupState::Ready { generation } => {
+                    tracing::info!(node = self.node, generation, "the group is whole");
+                }
+                GroupState::Stopped => {}
+            }
+        }
+        view.state = state;
+        view.crew = crew;
+        drop(view);
+        self.changed.notify_all();
+    }
+
+    fn forming(&self, why: impl Into<String>) {
+        self.set(GroupState::Forming { why: why.into() }, None);
+    }
+
+    fn name_of(&self, node: usize) -> String {
+        format!("node {node} at {}", self.config.nodes[node].address)
+    }
+}
+
+/// Somebody who called and is let in.
+struct Caller {
+    node: usize,
+    /// Nothing for a node that joins.
+    generation: Option<u64>,
+    stream: TcpStream,
+}
+
+/// Hears callers until the node stops; lets in whoever belongs to the group.
+fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSender<Caller>) {
+    for stream in listener.incoming() {
+        if shared.stopped() {
+            return;
+        }
+        let Ok(stream) = stream else {
+            thread::sleep(LOOK);
+            continue;
+        };
+        let (shared, callers) = (Arc::clone(shared), callers.clone());
+        // A caller that says nothing holds up nobody else, and not for long.
+        let hearing = thread::Builder::new().name("cluster:hear".to_owned());
+        let heard = hearing.spawn(move || {
+            if let Err(error) = let_in(&shared, stream, &callers) {
+                tracing::warn!(node = shared.node, "a caller is dropped: {error}");
+            }
+        });
+        if heard.is_err() {
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+fn let_in(shared: &Shared, mut stream: TcpStream, callers: &SyncSender<Caller>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(STEP))?;
+    let (node, generation, problem) = match hear(&mut stream, STEP)? {
+        Hello::Status => return say(&mut stream, &shared.status()),
+        Hello::Join { node, identity } => {
+            let place = match shared.node {
+                0 => None,
+                other => Some(format!("node {other} does not call the group together")),
+            };
+            let problem = shared.identity.difference(&identity).or(place);
+            (node, None, problem)
+        }
+        Hello::Meet { node, generation } => (node, Some(generation), None),
+    };
+    let stranger = (node >= shared.config.nodes.len() || node == shared.node)
+        .then(|| format!("there is no other node {node}"));
+    if let Some(message) = problem.or(stranger) {
+        tracing::warn!(node = shared.node, "node {node} is refused: {message}");
+        return say(&mut stream, &Word::Refused { message });
+    }
+    say(&mut stream, &Word::Welcome)?;
+    let caller = Caller {
+        node,
+        generation,
+        stream,
+    };
+    callers
+        .try_send(caller)
+        .map_err(|_| io::Error::other("too many callers wait"))
+}
+
+/// Forms the group, watches it, and forms it anew, until the node stops.
+fn look_after(shared: &Arc<Shared>, callers: &Receiver<Caller>) {
+    let mut early = Vec::new();
+    while !shared.stopped() {
+        match form(shared, callers, &mut early) {
+            Ok(formed) => watch(shared, callers, formed, &mut early),
+            Err(why) => {
+                shared.forming(why);
+                thread::sleep(RETRY);
+            }
+        }
+    }
+    shared.set(GroupState::Stopped, None);
+}
+
+/// Links to all other nodes, by node; none to itself.
+struct Formed {
+    generation: u64,
+    links: Vec<Option<TcpStream>>,
+}
+
+fn form(
+    shared: &Shared,
+    callers: &Receiver<Caller>,
+    early: &mut Vec<Caller>,
+) -> Result<Formed, String> {
+    lock(&shared.suspect).take();
+    match shared.node {
+        0 => call_together(shared, callers, early),
+        _ => join(shared, callers),
+    }
+}
+
+/// The first node's way: waits for everybody, numbers the try, and lets everybody start.
+fn call_together(
+    shared: &Shared,
+    callers: &Receiver<Caller>,
+    early: &mut Vec<Caller>,
+) -> Result<Formed, String> {
+    let nodes = shared.config.nodes.len();
+    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
+    for caller in early.drain(..) {
+        links[caller.node] = Some(caller.stream);
+    }
+    loop {
+        if shared.stopped() {
+            return Err("the node is leaving".to_owned());
+        }
+        for link in &mut links[1..] {
+            if link.as_ref().is_some_and(has_hung_up) {
+                *link = None;
+            }
+        }
+        let missing: Vec<String> = (1..nodes)
+            .filter(|&node| links[node].is_none())
+            .map(|node| shared.name_of(node))
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        shared.forming(format!("waiting for {}", missing.join(", ")));
+        match callers.recv_timeout(RETRY) {
+            Ok(caller) if caller.generation.is_none() => links[caller.node] = Some(caller.stream),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err("the node is leaving".to_owned()),
+        }
+    }
+    let generation = new_generation(shared);
+    let each = |links: &mut [Option<TcpStream>],
+                step: &mut dyn FnMut(&mut TcpStream) -> io::Result<()>| {
+        for (node, link) in links.iter_mut().enumerate() {
+            if let Some(stream) = link {
+                step(stream).map_err(|e| format!("{}: {e}", shared.name_of(node)))?;
+            }
+        }
+        Ok::<(), String>(())
+    };
+    each(&mut links, &mut |stream| {
+        say(stream, &Word::Form { generation })
+    })?;
+    each(&mut links, &mut |stream| expect(stream, &Word::Met))?;
+    each(&mut links, &mut |stream| say(stream, &Word::Start))?;
+    Ok(Formed { generation, links })
+}
+
+/// A number that no other try has: of the time and of how often this process tried.
+fn new_generation(shared: &Shared) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = now.map_or(0, |since| since.as_micros() as u64);
+    micros.wrapping_add(shared.formed.load(Ordering::Relaxed))
+}
+
+fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
+    let heard: Word = hear(stream, STEP)?;
+    match heard == *wanted {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "it said {heard:?}, not {wanted:?}"
+        ))),
+    }
+}
+
+/// Every other node's way.
+fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
+    let nodes = shared.config.nodes.len();
+    let of = |node: usize| move |e: io::Error| format!("{}: {e}", shared.name_of(node));
+    let address =
+        |node: usize| resolve(&shared.config.nodes[node].address).map_err(|e| e.to_string());
+    let hello = Hello::Join {
+        node: shared.node,
+        identity: shared.identity.clone(),
+    };
+    let mut first = call(address(0)?, &hello).map_err(of(0))?;
+    welcomed(&mut first).map_err(of(0))?;
+    shared.forming("waiting for the first node to have all others");
+    let generation = loop {
+        if shared.stopped() {
+            return Err("the node is leaving".to_owned());
+        }
+        // Callers of tries that are over.
+        while let Ok(caller) = callers.try_recv() {
+            drop(caller);
+        }
+        first.set_read_timeout(Some(RETRY)).map_err(of(0))?;
+        match first.peek(&mut [0]) {
+            Ok(0) => return Err(format!("{} hung up", shared.name_of(0))),
+            Ok(_) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                continue;
+            }
+            Err(e) => return Err(of(0)(e)),
+        }
+        match hear(&mut first, STEP).map_err(of(0))? {
+            Word::Form { generation } => break generation,
+            other => return Err(format!("{} said {other:?}", shared.name_of(0))),
+        }
+    };
+    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
+    for node in 1..shared.node {
+        let hello = Hello::Meet {
+            node: shared.node,
+            generation,
+        };
+        let mut stream = call(address(node)?, &hello).map_err(of(node))?;
+        welcomed(&mut stream).map_err(of(node))?;
+        links[node] = Some(stream);
+    }
+    let deadline = Instant::now() + STEP;
+    while let Some(missing) = (shared.node + 1..nodes).find(|&node| links[node].is_none()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let caller = callers.recv_timeout(left);
+        let caller = caller.map_err(|_| format!("{} did not come", shared.name_of(missing)))?;
+        if caller.generation == Some(generation) {
+            links[caller.node] = Some(caller.stream);
+        }
+    }
+    say(&mut first, &Word::Met).map_err(of(0))?;
+    expect(&mut first, &Word::Start).map_err(of(0))?;
+    links[0] = Some(first);
+    Ok(Formed { generation, links })
+}
+
+fn welcomed(stream: &mut TcpStream) -> io::Result<()> {
+    match hear(stream, STEP)? {
+        Word::Welcome => Ok(()),
+        Word::Refused { message } => Err(io::Error::other(format!("refused: {message}"))),
+        other => Err(io::Error::other(format!("it said {other:?}"))),
+    }
+}
+
+/// Lets the workers work until the group is not whole any more.
+fn watch(
+    shared: &Arc<Shared>,
+    callers: &Receiver<Caller>,
+    formed: Formed,
+    early: &mut Vec<Caller>,
+) {
+    let generation = formed.generation;
+    let handles: Vec<TcpStream> = formed
+        .links
+        .iter()
+        .flatten()
+        .filter_map(|link| link.try_clone().ok())
+        .collect();
+    let crew = match start_crew(shared, formed.links) {
+        Ok(crew) => Arc::new(crew),
+        Err(error) => return shared.forming(error.to_string()),
+    };
+    shared.formed.fetch_add(1, Ordering::Relaxed);
+    shared.set(GroupState::Ready { generation }, Some(Arc::clone(&crew)));
+    let why = loop {
+        if shared.stopped() {
+            break None;
+        }
+        if let Some(why) = lock(&shared.suspect).take() {
+            break Some(why);
+        }
+        if crew.has_ended() {
+            break Some("a peer is gone".to_owned());
+        }
+        if let Ok(caller) = callers.recv_timeout(LOOK) {
+            // Whoever joins has no group any more.
+            if caller.generation.is_none() {
+                let why = format!("{} joins anew", shared.name_of(caller.node));
+                early.push(caller);
+                break Some(why);
+            }
+        }
+    };
+    shared.forming(
+        why.clone()
+            .unwrap_or_else(|| "the node is leaving".to_owned()),
+    );
+    crew.stop();
+    for link in &handles {
+        let _ = link.shutdown(Shutdown::Both);
+    }
+    if let Some(said) = crew.join() {
+        tracing::debug!(node = shared.node, "the workers ended: {said}");
+        shared.forming(format!("{}: {said}", why.unwrap_or_default()));
+    }
+}
+
+fn start_crew(shared: &Shared, links: Vec<Option<TcpStream>>) -> Result<Crew, ClusterError> {
+    let (per_node, options) = (
+        shared.config.parts_per_node(),
+        shared.config.worker_options(),
+    );
+    let hooks = Hooks::default();
+    let local =
+        ProcessBuilder::new_typed_vector(per_node, hooks.refill.clone(), hooks.spill.clone());
+    let link = |(node, stream): (usize, Option<TcpStream>)| {
+        let stream = stream?;
+        let _ = stream.set_read_timeout(None);
+        let _ = stream.set_write_timeout(None);
+        let name = shared.name_of(node);
+        Some(Link::new(stream, name, Arc::clone(&shared.link_bytes)))
+    };
+    let links: Vec<Option<Link>> = links.into_iter().enumerate().map(link).collect();
+    let built = initialize_networking_from_sockets(local, links, shared.node, per_node, hooks);
+    let (builders, guard) = built.map_err(|e| ClusterError::Forming {
+        message: e.to_string(),
+    })?;
+    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+    let place = (shared.node * per_node, shared.config.workers());
+    let parts = shared.parts.clone();
+    Crew::start(
+        (builders, Box::new(guard)),
+        parts,
+        place,
+        options,
+        &shared.counters,
+    )
+}

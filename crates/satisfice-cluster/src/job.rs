@@ -1,0 +1,371 @@
+//! A batch on its way to the workers: what each of them has to know.
+
+use crate::{
+    ClusterError,
+    part::PartView,
+    slab::{Payload, SlabReader, SlabWriter, Wire},
+};
+use satisfice_graph::{Degrees, Plan, Policy, Precision, QueryBatch};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// What travels between workers in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// Partial results over the sources that a worker holds: computation graph parallelism. No row of a
+    /// feature or an embedding leaves its machine.
+    Partials,
+    /// The rows of the sources, once for each worker that reads them.
+    Rows,
+}
+
+impl Exchange {
+    /// `"partials"` or `"rows"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Partials => "partials",
+            Self::Rows => "rows",
+        }
+    }
+}
+
+/// What all workers know of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Head {
+    pub plan: Plan,
+    pub exchange: Exchange,
+    pub queries: usize,
+    /// Stored nodes with an edge to a query.
+    pub candidates: usize,
+    /// The worker that owns the first queries: batches begin with different ones.
+    pub first: usize,
+}
+
+impl Head {
+    /// Queries that a worker owns: even shares.
+    pub(crate) fn owned(&self, worker: usize, workers: usize) -> Range<usize> {
+        let place = (worker + workers - self.first) % workers;
+        place * self.queries / workers..(place + 1) * self.queries / workers
+    }
+
+    fn write(&self, writer: &mut SlabWriter) {
+        let (plan, budget, policy) = match self.plan {
+            Plan::Precomputed => (0, 0.0, 0),
+            Plan::Exact => (1, 0.0, 0),
+            Plan::Recompute { budget, policy } => {
+                let at = Policy::ALL.iter().position(|&p| p == policy);
+                (2, budget, at.unwrap_or(0))
+            }
+        };
+        let exchange = match self.exchange {
+            Exchange::Partials => 0,
+            Exchange::Rows => 1,
+        };
+        let words = [
+            plan,
+            policy,
+            exchange,
+            self.queries,
+            self.candidates,
+            self.first,
+        ];
+        writer.u32s(&words.map(|word| word as u32));
+        writer.f64s(&[budget]);
+    }
+
+    fn read(reader: &mut SlabReader<'_>, workers: usize) -> Result<Self, ClusterError> {
+        let words = reader.u32s()?;
+        reader.check(words.len() == 6)?;
+        let budget = reader.f64s()?;
+        reader.check(budget.len() == 1 && (0.0..=1.0).contains(&budget[0]))?;
+        let policy = Policy::ALL.get(words[1] as usize).copied();
+        let plan = match (words[0], policy) {
+            (0, _) => Some(Plan::Precomputed),
+            (1, _) => Some(Plan::Exact),
+            (2, Some(policy)) => Some(Plan::Recompute {
+                budget: budget[0],
+                policy,
+            }),
+            _ => None,
+        };
+        reader.check(plan.is_some() && words[2] < 2 && (words[5] as usize) < workers)?;
+        Ok(Self {
+            plan: plan.unwrap_or(Plan::Exact),
+            exchange: match words[2] {
+                0 => Exchange::Partials,
+                _ => Exchange::Rows,
+            },
+            queries: words[3] as usize,
+            candidates: words[4] as usize,
+            first: words[5] as usize,
+        })
+    }
+}
+
+/// The message of a batch to each worker: the degrees of all queries; its queries' features; the edges
+/// whose source it owns; and which of its nodes get new in-edges.
+pub(crate) fn scatter(
+    head: Head,
+    batch: &QueryBatch,
+    owners: &[u8],
+    workers: usize,
+) -> Vec<Vec<u8>> {
+    let features = batch.x().len() / batch.queries().max(1);
+    let degrees: Vec<u32> = batch
+        .query_degrees()
+        .iter()
+        .flat_map(|d| [d.incoming, d.outgoing, d.loops])
+        .collect();
+    let mut of_worker: Vec<Lists> = (0..workers).map(|_| Lists::default()).collect();
+    let mut owner_of_query = vec![0; batch.queries()];
+    for worker in 0..workers {
+        owner_of_query[head.owned(worker, workers)].fill(worker);
+    }
+    for query in 0..batch.queries() {
+        for &node in batch.stored_into_query(query) {
+            let lists = &mut of_worker[owners[node as usize] as usize];
+            lists.stored_into_query.extend([query as u32, node]);
+        }
+        for &source in batch.query_into_query(query) {
+            let lists = &mut of_worker[owner_of_query[source as usize]];
+            lists.query_into_query.extend([query as u32, source]);
+        }
+    }
+    for &node in batch.touched() {
+        let sources = batch.query_into_stored(node);
+        let owner = owners[node as usize] as usize;
+        of_worker[owner]
+            .touched
+            .extend([node, sources.len() as u32]);
+        for &source in sources {
+            let lists = &mut of_worker[owner_of_query[source as usize]];
+            lists.query_into_stored.extend([node, source]);
+        }
+    }
+    let message = |(worker, lists): (usize, Lists)| {
+        let owned = head.owned(worker, workers);
+        let mut writer = SlabWriter::default();
+        writer.u32s(&[Task::BATCH]);
+        head.write(&mut writer);
+        writer.u32s(&degrees);
+        let x = &batch.x()[owned.start * features..owned.end * features];
+        writer.f32s(x, Wire::F32);
+        for list in [
+            &lists.stored_into_query,
+            &lists.query_into_query,
+            &lists.query_into_stored,
+            &lists.touched,
+        ] {
+            writer.u32s(list);
+        }
+        writer.finish()
+    };
+    of_worker.into_iter().enumerate().map(message).collect()
+}
+
+/// What the workers are to do together.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Batch(Box<Job>),
+    /// To compute the tables that are not there, in this precision.
+    Precompute(Precision),
+}
+
+impl Task {
+    const BATCH: u32 = 0;
+
+    /// The message that begins a precomputation.
+    pub(crate) fn precompute(precision: Precision) -> Vec<u8> {
+        let mut writer = SlabWriter::default();
+        writer.u32s(&[match precision {
+            Precision::F32 => 1,
+            Precision::F16 => 2,
+        }]);
+        writer.finish()
+    }
+
+    pub(crate) fn read(
+        payload: &Payload,
+        from: usize,
+        place: (usize, usize),
+        part: &PartView<'_>,
+    ) -> Result<Self, ClusterError> {
+        let mut reader = SlabReader::new(payload, from);
+        let kind = reader.u32s()?;
+        reader.check(kind.len() == 1 && kind[0] <= 2)?;
+        match kind[0] {
+            Self::BATCH => Ok(Self::Batch(Box::new(Job::read(&mut reader, place, part)?))),
+            1 => Ok(Self::Precompute(Precision::F32)),
+            _ => Ok(Self::Precompute(Precision::F16)),
+        }
+    }
+}
+
+/// Pairs, end to end.
+#[derive(Default)]
+struct Lists {
+    /// (query, stored node), ascending.
+    stored_into_query: Vec<u32>,
+    /// (query, source query), ascending.
+    query_into_query: Vec<u32>,
+    /// (stored node, source query), ascending.
+    query_into_stored: Vec<u32>,
+    /// (stored node, new in-edges), ascending.
+    touched: Vec<u32>,
+}
+
+/// Pairs (reader, source), ascending by reader.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs(Vec<(u32, u32)>);
+
+impl Pairs {
+    /// The pairs of a reader.
+    pub(crate) fn of(&self, reader: u32) -> &[(u32, u32)] {
+        let start = self.0.partition_point(|pair| pair.0 < reader);
+        let len = self.0[start..].partition_point(|pair| pair.0 == reader);
+        &self.0[start..start + len]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// A batch as one worker knows it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub head: Head,
+    /// Of all queries.
+    pub degrees: Vec<Degrees>,
+    /// Features of the worker's queries, `[queries, features]`.
+    pub x: Vec<f32>,
+    /// The worker's queries.
+    pub owned: Range<usize>,
+    /// (query, row of the part).
+    pub stored_into_query: Pairs,
+    /// (query, place among the worker's queries).
+    pub query_into_query: Pairs,
+    /// (stored node, place among the worker's queries).
+    pub query_into_stored: Pairs,
+    /// (row, new in-edges), ascending.
+    pub touched: Vec<(u32, u32)>,
+    /// (row, new out-edges), ascending.
+    pub readers: Vec<(u32, u32)>,
+}
+
+impl Job {
+    /// A job of no batch.
+    pub(crate) fn empty() -> Self {
+        Self {
+            head: Head {
+                plan: Plan::Precomputed,
+                exchange: Exchange::Partials,
+                queries: 0,
+                candidates: 0,
+                first: 0,
+            },
+            degrees: Vec::new(),
+            x: Vec::new(),
+            owned: 0..0,
+            stored_into_query: Pairs::default(),
+            query_into_query: Pairs::default(),
+            query_into_stored: Pairs::default(),
+            touched: Vec::new(),
+            readers: Vec::new(),
+        }
+    }
+
+    fn read(
+        reader: &mut SlabReader<'_>,
+        (worker, workers): (usize, usize),
+        part: &PartView<'_>,
+    ) -> Result<Self, ClusterError> {
+        let head = Head::read(reader, workers)?;
+        let owned = head.owned(worker, workers);
+        let degrees = reader.u32s()?;
+        reader.check(degrees.len() == 3 * head.queries)?;
+        let width = part.part.model().features();
+        let x = reader.f32s(owned.len() * width)?.into_owned();
+        let stored_into_query = pairs(reader)?;
+        let query_into_query = pairs(reader)?;
+        let query_into_stored = pairs(reader)?;
+        let touched = pairs(reader)?;
+        let row = |node: u32| part.row(node).unwrap_or(u32::MAX);
+        let place = |query: u32| query.wrapping_sub(owned.start as u32);
+        let second = |pairs: Vec<(u32, u32)>, f: &dyn Fn(u32) -> u32| {
+            pairs
+                .into_iter()
+                .map(|(a, b)| (a, f(b)))
+                .collect::<Vec<_>>()
+        };
+        let stored_into_query = second(stored_into_query, &row);
+        let query_into_query = second(query_into_query, &place);
+        let query_into_stored = second(query_into_stored, &place);
+        let touched: Vec<_> = touched.into_iter().map(|(a, n)| (row(a), n)).collect();
+        let (rows, places) = (part.nodes.len() as u32, owned.len() as u32);
+        reader.check(
+            stored_into_query.iter().all(|pair| pair.1 < rows)
+                && touched.iter().all(|pair| pair.0 < rows)
+                && query_into_query.iter().all(|pair| pair.1 < places)
+                && query_into_stored.iter().all(|pair| pair.1 < places),
+        )?;
+        Ok(Self {
+            degrees: degrees
+                .chunks_exact(3)
+                .map(|d| Degrees {
+                    incoming: d[0],
+                    outgoing: d[1],
+                    loops: d[2],
+                })
+                .collect(),
+            readers: count(stored_into_query.iter().map(|&(_, row)| row)),
+            stored_into_query: Pairs(stored_into_query),
+            query_into_query: Pairs(query_into_query),
+            query_into_stored: Pairs(query_into_stored),
+            touched,
+            x,
+            owned,
+            head,
+        })
+    }
+
+    /// New in-edges of a row.
+    pub(crate) fn new_in_edges(&self, row: u32) -> u32 {
+        match self.touched.binary_search_by_key(&row, |&(row, _)| row) {
+            Ok(at) => self.touched[at].1,
+            Err(_) => 0,
+        }
+    }
+
+    /// Degrees of a row of the part with the batch attached.
+    pub(crate) fn attached(&self, part: &PartView<'_>, row: u32) -> Degrees {
+        let mut degrees = part.degrees(row);
+        degrees.incoming += self.new_in_edges(row);
+        if let Ok(at) = self.readers.binary_search_by_key(&row, |&(row, _)| row) {
+            degrees.outgoing += self.readers[at].1;
+        }
+        degrees
+    }
+}
+
+fn pairs(reader: &mut SlabReader<'_>) -> Result<Vec<(u32, u32)>, ClusterError> {
+    let words = reader.u32s()?;
+    reader.check(words.len().is_multiple_of(2))?;
+    let pairs: Vec<(u32, u32)> = words
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect();
+    reader.check(pairs.is_sorted_by_key(|pair| pair.0))?;
+    Ok(pairs)
+}
+
+/// The different values, ascending, with how often each occurs.
+fn count(values: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut values: Vec<u32> = values.collect();
+    values.sort_unstable();
+    values
+        .chunk_by(|a, b| a == b)
+        .map(|run| (run[0], run.len() as u32))
+        .collect()
+}

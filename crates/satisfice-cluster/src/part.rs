@@ -1,0 +1,395 @@
+//! A part of a graph, mapped: what one worker knows.
+
+use crate::{
+    ClusterError,
+    manifest::{PartManifest, checksum},
+    partition::{EDGES, FEATURES, IDS, NODES, OWNERS},
+};
+use satisfice_graph::{DegreeScale, Degrees, GnnModel, ModelDir};
+use satisfice_kernels::Rows;
+use satisfice_store::{Check, FileRecord, NodeIdTable, TensorFile};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+/// A part of a graph with its model and whatever tables are there.
+///
+/// Nothing of the size of the graph is copied; the page cache is shared by all processes that serve it.
+#[derive(Debug)]
+pub struct Part {
+    dir: PathBuf,
+    manifest: PartManifest,
+    model: GnnModel,
+    model_dir: ModelDir,
+    ids: NodeIdTable,
+    owners: TensorFile,
+    nodes: TensorFile,
+    edges: TensorFile,
+    features: TensorFile,
+    /// Values of the levels 1 .. K-1 (and 0 where they are not the features), by level.
+    levels: Vec<OnceLock<TensorFile>>,
+    /// Messages of the layers 1 .. K, where they are not the values.
+    messages: Vec<OnceLock<TensorFile>>,
+    kinds: Vec<DegreeScale>,
+    /// For each kind: the factor of every node of the part, without a batch.
+    scales: Vec<Vec<f32>>,
+    out_edges: OnceLock<OutEdges>,
+}
+
+/// Targets of each node of the part, by row.
+#[derive(Debug)]
+struct OutEdges {
+    ends: Vec<u64>,
+    targets: Vec<u32>,
+}
+
+impl Part {
+    /// Opens the part in `dir` and checks it.
+    ///
+    /// # Errors
+    /// It is damaged, contradicts itself or holds another model than its manifest says.
+    pub fn open(dir: &Path, check: Check) -> Result<Self, ClusterError> {
+        let manifest = PartManifest::read(dir)?;
+        let wrong = |message: String| ClusterError::Part {
+            path: dir.to_owned(),
+            message,
+        };
+        let model_dir = ModelDir::open(dir, None)?;
+        if model_dir.fingerprint()? != manifest.model {
+            return Err(wrong(
+                "it holds another model than it was made with".to_owned(),
+            ));
+        }
+        let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
+        let open = |name: &str| -> Result<TensorFile, ClusterError> {
+            let record = manifest
+                .file(name)
+                .ok_or_else(|| wrong(format!("its manifest does not list {name}")))?;
+            open_file(dir, record, check)
+        };
+        let ids = NodeIdTable::open(
+            dir,
+            manifest.ids,
+            manifest.file(IDS),
+            manifest.graph_nodes,
+            check,
+        )?;
+        let tables = || (0..model.layers()).map(|_| OnceLock::new()).collect();
+        let mut part = Self {
+            owners: open(OWNERS)?,
+            nodes: open(NODES)?,
+            edges: open(EDGES)?,
+            features: open(FEATURES)?,
+            levels: tables(),
+            messages: tables(),
+            kinds: model.scales(),
+            scales: Vec::new(),
+            out_edges: OnceLock::new(),
+            dir: dir.to_owned(),
+            ids,
+            model_dir,
+            model,
+            manifest,
+        };
+        part.check_graph().map_err(wrong)?;
+        for record in part.manifest.tables.clone() {
+            part.open_table(&record, check)?;
+        }
+        let view = part.view()?;
+        let factor = |kind: &DegreeScale| {
+            let rows = 0..view.nodes.len() as u32;
+            rows.map(|row| kind.of(view.degrees(row))).collect()
+        };
+        part.scales = part.kinds.iter().map(factor).collect();
+        Ok(part)
+    }
+
+    /// Maps a table that is finished.
+    fn open_table(&self, record: &FileRecord, check: Check) -> Result<(), ClusterError> {
+        let file = open_file(&self.dir, record, check)?;
+        let wrong = |message: String| ClusterError::Part {
+            path: self.dir.join(&record.name),
+            message,
+        };
+        let (kind, number) = record.name.split_at(1);
+        let number = number.strip_suffix(".safetensors").unwrap_or_default();
+        let number: usize = number
+            .parse()
+            .map_err(|_| wrong("it is no table of a model".to_owned()))?;
+        let (slot, width, tensor) = match kind {
+            "h" if number < self.model.layers() => {
+                (&self.levels[number], self.model.level_width(number), "h")
+            }
+            "m" if (1..=self.model.layers()).contains(&number) => (
+                &self.messages[number - 1],
+                self.model.message_width(number),
+                "m",
+            ),
+            _ => return Err(wrong("it is no table of the model".to_owned())),
+        };
+        let rows = file.rows(tensor)?;
+        let (found, wanted) = ([rows.len(), rows.width()], [self.manifest.nodes, width]);
+        if found != wanted {
+            return Err(wrong(format!("shape {found:?}, but it needs {wanted:?}")));
+        }
+        // A table that is there already is the same: it is computed once.
+        let _ = slot.set(file);
+        Ok(())
+    }
+
+    /// Adds a table that has just been finished, for this process and for later ones.
+    pub(crate) fn add_table(&self, record: &FileRecord) -> Result<(), ClusterError> {
+        let mut manifest = PartManifest::read(&self.dir)?;
+        manifest.tables.retain(|table| table.name != record.name);
+        manifest.tables.push(record.clone());
+        manifest.write(&self.dir)?;
+        self.open_table(record, Check::Structure)
+    }
+
+    /// What is wrong with the graph's files, if anything: nothing that passes makes a reader fail.
+    fn check_graph(&self) -> Result<(), String> {
+        let text = |e: satisfice_store::StoreError| e.to_string();
+        let manifest = &self.manifest;
+        let owners = self
+            .owners
+            .vector::<u8>("owners", manifest.graph_nodes)
+            .map_err(text)?;
+        if checksum(owners) != manifest.map {
+            return Err("the owners are not those of the partition map".to_owned());
+        }
+        let of_part = |&(_, &owner): &(usize, &u8)| owner as usize == manifest.part;
+        let owned = owners.iter().enumerate().filter(of_part);
+        let nodes = self
+            .nodes
+            .vector::<u32>("nodes", manifest.nodes)
+            .map_err(text)?;
+        if !owned.map(|(node, _)| node as u32).eq(nodes.iter().copied()) {
+            return Err("its nodes are not those that the owners say".to_owned());
+        }
+        for name in ["in_degree", "out_degree", "loops"] {
+            self.nodes
+                .vector::<u32>(name, manifest.nodes)
+                .map_err(text)?;
+        }
+        let targets = self.edges.slice::<u32>("targets").map_err(text)?;
+        let indptr = self
+            .edges
+            .vector::<u64>("indptr", targets.len() + 1)
+            .map_err(text)?;
+        let sources = self
+            .edges
+            .vector::<u32>("sources", manifest.edges)
+            .map_err(text)?;
+        let ascending = targets.is_sorted_by(|a, b| a < b);
+        if !ascending
+            || targets
+                .last()
+                .is_some_and(|&t| t as usize >= manifest.graph_nodes)
+        {
+            return Err("the targets of its edges are not ascending nodes".to_owned());
+        }
+        if !indptr.is_sorted() || indptr[0] != 0 || indptr.last() != Some(&(sources.len() as u64)) {
+            return Err("its edges do not end where they should".to_owned());
+        }
+        if sources.iter().any(|&row| row as usize >= manifest.nodes) {
+            return Err("an edge comes from a node that it does not own".to_owned());
+        }
+        let features = self.features.rows("x").map_err(text)?;
+        if [features.len(), features.width()] != [manifest.nodes, manifest.features]
+            || manifest.features != self.model.features()
+        {
+            return Err("its features do not fit the graph and the model".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &PartManifest {
+        &self.manifest
+    }
+
+    /// The model.
+    pub fn model(&self) -> &GnnModel {
+        &self.model
+    }
+
+    /// The model's directory, which is the part's.
+    pub fn model_dir(&self) -> &ModelDir {
+        &self.model_dir
+    }
+
+    /// Ids of all nodes of the graph.
+    pub fn ids(&self) -> satisfice_store::NodeIds<'_> {
+        self.ids.ids()
+    }
+
+    /// Owner of every node of the graph, `[nodes]`.
+    ///
+    /// # Errors
+    /// The file is not what it was when it was opened.
+    pub fn owners(&self) -> Result<&[u8], ClusterError> {
+        Ok(self.owners.slice("owners")?)
+    }
+
+    /// Names of the tables that a model needs and that are not there.
+    pub fn missing_tables(&self) -> Vec<String> {
+        let model = &self.model;
+        let mut missing = Vec::new();
+        for level in 0..model.layers() {
+            let needs_values = level > 0 || model.has_input();
+            if needs_values && self.levels[level].get().is_none() {
+                missing.push(format!("h{level}"));
+            }
+            if model.split_layer(level).makes_messages() && self.messages[level].get().is_none() {
+                missing.push(format!("m{}", level + 1));
+            }
+        }
+        missing
+    }
+
+    /// Its files as slices.
+    pub(crate) fn view(&self) -> Result<PartView<'_>, ClusterError> {
+        Ok(PartView {
+            part: self,
+            owners: self.owners.slice("owners")?,
+            nodes: self.nodes.slice("nodes")?,
+            in_degree: self.nodes.slice("in_degree")?,
+            out_degree: self.nodes.slice("out_degree")?,
+            loops: self.nodes.slice("loops")?,
+            targets: self.edges.slice("targets")?,
+            indptr: self.edges.slice("indptr")?,
+            sources: self.edges.slice("sources")?,
+        })
+    }
+
+    pub(crate) fn kinds(&self) -> &[DegreeScale] {
+        &self.kinds
+    }
+
+    /// For each kind of degree scale: the factor of every node of the part, without a batch.
+    pub(crate) fn scales(&self) -> &[Vec<f32>] {
+        &self.scales
+    }
+
+    /// Values of a level 0 .. K-1, `[nodes, width]`.
+    pub(crate) fn level(&self, level: usize) -> Result<Rows<'_>, ClusterError> {
+        match self.levels[level].get() {
+            Some(file) => Ok(file.rows("h")?),
+            None if level == 0 && !self.model.has_input() => Ok(self.features.rows("x")?),
+            None => Err(self.missing(&format!("h{level}"))),
+        }
+    }
+
+    pub(crate) fn features(&self) -> Result<Rows<'_>, ClusterError> {
+        Ok(self.features.rows("x")?)
+    }
+
+    /// Messages of a layer (from 0), `[nodes, width]`; its values where they are the messages.
+    pub(crate) fn message_rows(&self, layer: usize) -> Result<Rows<'_>, ClusterError> {
+        match self.messages[layer].get() {
+            Some(file) => Ok(file.rows("m")?),
+            None if !self.model.split_layer(layer).makes_messages() => self.level(layer),
+            None => Err(self.missing(&format!("m{}", layer + 1))),
+        }
+    }
+
+    fn missing(&self, table: &str) -> ClusterError {
+        ClusterError::Part {
+            path: self.dir.clone(),
+            message: format!("the table {table} is not there: precompute it"),
+        }
+    }
+}
+
+fn open_file(dir: &Path, record: &FileRecord, check: Check) -> Result<TensorFile, ClusterError> {
+    if check == Check::Checksums {
+        record.verify(dir)?;
+    }
+    let file = TensorFile::open(&dir.join(&record.name))?;
+    match file.len_bytes() == record.bytes {
+        true => Ok(file),
+        false => Err(ClusterError::Part {
+            path: dir.join(&record.name),
+            message: format!("{} bytes, but it had {}", file.len_bytes(), record.bytes),
+        }),
+    }
+}
+
+/// A part's files as slices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartView<'a> {
+    pub part: &'a Part,
+    /// Owner of every node of the graph.
+    pub owners: &'a [u8],
+    /// Nodes of the part, ascending; a node's place is its row.
+    pub nodes: &'a [u32],
+    in_degree: &'a [u32],
+    out_degree: &'a [u32],
+    loops: &'a [u32],
+    targets: &'a [u32],
+    indptr: &'a [u64],
+    sources: &'a [u32],
+}
+
+impl<'a> PartView<'a> {
+    /// The row of a node, if the part owns it.
+    pub(crate) fn row(&self, node: u32) -> Option<u32> {
+        self.nodes.binary_search(&node).ok().map(|row| row as u32)
+    }
+
+    /// Degrees of a row in the whole graph, without a batch.
+    pub(crate) fn degrees(&self, row: u32) -> Degrees {
+        let row = row as usize;
+        Degrees {
+            incoming: self.in_degree[row],
+            outgoing: self.out_degree[row],
+            loops: self.loops[row],
+        }
+    }
+
+    /// Rows of the part with an edge to a node of the graph.
+    pub(crate) fn sources(&self, target: u32) -> &'a [u32] {
+        match self.targets.binary_search(&target) {
+            Ok(at) => &self.sources[self.indptr[at] as usize..self.indptr[at + 1] as usize],
+            Err(_) => &[],
+        }
+    }
+
+    /// Nodes that a row has edges to. The first call turns the part's edges round: 4 bytes an edge.
+    pub(crate) fn out_targets(&self, row: u32) -> &'a [u32] {
+        let out = self.part.out_edges.get_or_init(|| self.turn_round());
+        let start = match row {
+            0 => 0,
+            _ => out.ends[row as usize - 1],
+        };
+        &out.targets[start as usize..out.ends[row as usize] as usize]
+    }
+
+    fn turn_round(&self) -> OutEdges {
+        let mut next = vec![0_u64; self.nodes.len()];
+        for &row in self.sources {
+            next[row as usize] += 1;
+        }
+        let mut start = 0;
+        for count in &mut next {
+            start += std::mem::replace(count, start);
+        }
+        let mut targets = vec![0; self.sources.len()];
+        for (at, &target) in self.targets.iter().enumerate() {
+            for &row in &self.sources[self.indptr[at] as usize..self.indptr[at + 1] as usize] {
+                targets[next[row as usize] as usize] = target;
+                next[row as usize] += 1;
+            }
+        }
+        OutEdges {
+            ends: next,
+            targets,
+        }
+    }
+}

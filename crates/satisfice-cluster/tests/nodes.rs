@@ -1,0 +1,263 @@
+//! Nodes that reach each other over sockets: every layer type and plan, and how groups form.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use satisfice_cluster::{
+    ClusterConfig, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part, Wire, node_status,
+    part_dir,
+};
+use satisfice_graph::{Plan, Precision};
+use satisfice_store::Check;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+use support::PLANS;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn config(group: &str, dirs: &[PathBuf], per_node: usize) -> ClusterConfig {
+    let node = |parts: &[PathBuf]| NodeConfig {
+        address: free_address(),
+        listen: None,
+        parts: parts.to_vec(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.toml");
+    std::fs::write(
+        &path,
+        format!("group = \"{group}\"\nretry_ms = 60000\nround_max_ms = 60000\n[[node]]\naddress = \"x\"\nparts = [\"y\"]\n"),
+    )
+    .unwrap();
+    let mut config = ClusterConfig::read(&path).unwrap();
+    config.nodes = dirs.chunks(per_node).map(node).collect();
+    config
+}
+
+fn start(config: &ClusterConfig) -> Vec<ClusterNode> {
+    let start = |node| ClusterNode::start(config.clone(), node, Check::Checksums).unwrap();
+    let nodes: Vec<ClusterNode> = (0..config.nodes.len()).map(start).collect();
+    nodes.iter().for_each(|node| node.wait(MINUTE).unwrap());
+    nodes
+}
+
+fn check(dir: &Path, nodes: usize, per_node: usize) -> Vec<String> {
+    let (ready, batch) = support::fixture(dir);
+    let dirs = ready.cut(nodes * per_node, Method::Hash);
+    let config = config("fixtures", &dirs, per_node);
+    let nodes = start(&config);
+    let mut problems = Vec::new();
+    for plan in PLANS {
+        let wanted = ready.engine.answer(&batch, plan).unwrap();
+        for (at, node) in nodes.iter().enumerate() {
+            let found = node.answer(&batch, plan, Exchange::Partials).unwrap();
+            let width = ready.model.outputs();
+            let difference = support::difference(&found.outputs, &wanted.outputs, width);
+            if difference > 1e-5 {
+                problems.push(format!(
+                    "{plan} asked of node {at}: differs by {difference}"
+                ));
+            }
+        }
+    }
+    let rows: u64 = nodes.iter().map(|node| node.status().rows_sent).sum();
+    if rows > 0 {
+        problems.push(format!("{rows} rows crossed from one worker to another"));
+    }
+    problems
+}
+
+fn check_all(nodes: usize, per_node: usize, every: usize) {
+    let mut failures = Vec::new();
+    for dir in support::fixtures().iter().step_by(every) {
+        let problems = check(dir, nodes, per_node);
+        if !problems.is_empty() {
+            let name = dir.file_name().unwrap().display();
+            failures.push(format!("{name}: {}", problems.join("; ")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn two_nodes_answer_as_one_machine() {
+    check_all(2, 1, 1);
+}
+
+#[test]
+fn four_nodes_and_nodes_of_two_parts_answer_as_one_machine() {
+    check_all(4, 1, 7);
+    check_all(2, 2, 11);
+}
+
+fn some_fixture(name: &str) -> PathBuf {
+    let fixtures = support::fixtures();
+    let wanted = |dir: &&PathBuf| dir.file_name().unwrap().to_string_lossy() == name;
+    fixtures.iter().find(wanted).unwrap().clone()
+}
+
+#[test]
+fn a_group_forms_anew_when_a_node_comes_back_and_batches_wait_for_it() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gat_directed"));
+    let config = config("anew", &ready.cut(3, Method::Random), 1);
+    let mut nodes = start(&config);
+    let wanted = ready.engine.answer(&batch, Plan::Exact).unwrap().outputs;
+    for gone in [2, 0, 1] {
+        drop(nodes.remove(gone));
+        let (nodes_ref, batch_ref) = (&nodes, &batch);
+        let back = thread::scope(|scope| {
+            let asked = scope.spawn(move || {
+                nodes_ref[0]
+                    .answer(batch_ref, Plan::Exact, Exchange::Partials)
+                    .unwrap()
+            });
+            let back = ClusterNode::start(config.clone(), gone, Check::Structure).unwrap();
+            let found = asked.join().unwrap();
+            assert!(support::difference(&found.outputs, &wanted, ready.model.outputs()) < 1e-5);
+            back
+        });
+        nodes.insert(gone, back);
+        for node in &nodes {
+            node.wait(MINUTE).unwrap();
+        }
+    }
+}
+
+#[test]
+fn nodes_of_another_graph_model_map_or_group_are_refused_by_name() {
+    let (ready, _) = support::fixture(&some_fixture("pyg_gcn_3_layers_directed"));
+    let (other, _) = support::fixture(&some_fixture("pyg_gat_directed"));
+    let dirs = ready.cut(2, Method::Hash);
+    for (group, dirs_of_second, says) in [
+        ("same", ready.cut(2, Method::Random), "the partition map"),
+        ("same", other.cut(2, Method::Hash), "the graph store"),
+        ("other", dirs.clone(), "the group"),
+    ] {
+        let first = config("same", &dirs, 1);
+        let mut second = first.clone();
+        second.group = group.to_owned();
+        second.nodes[1].parts = vec![dirs_of_second[1].clone()];
+        let _first = ClusterNode::start(first, 0, Check::Structure).unwrap();
+        let second = ClusterNode::start(second, 1, Check::Structure).unwrap();
+        let refused = || match second.status().state {
+            GroupState::Forming { why } if why.contains("refused") => Some(why),
+            _ => None,
+        };
+        let why = (0..600).find_map(|_| {
+            thread::sleep(Duration::from_millis(100));
+            refused()
+        });
+        let why = why.expect("it is told why");
+        assert!(why.contains(says) && why.contains("node 0 at"), "{why}");
+    }
+}
+
+#[test]
+fn callers_that_speak_rubbish_are_dropped_and_the_group_goes_on() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gcn_3_layers_directed"));
+    let config = config("rubbish", &ready.cut(2, Method::Hash), 1);
+    let nodes = start(&config);
+    for node in &config.nodes {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            &[0xff; 4096],
+            b"SATISFCL\xff\xff\xff\x7f",
+            b"",
+        ] {
+            let mut stream = TcpStream::connect(&node.address).unwrap();
+            stream.set_read_timeout(Some(MINUTE)).unwrap();
+            stream.write_all(bytes).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            // The other end may reset the connection.
+            let _ = stream.read_to_end(&mut answer);
+            assert!(answer.is_empty());
+        }
+        assert!(matches!(
+            node_status(&node.address).unwrap().state,
+            GroupState::Ready { .. }
+        ));
+    }
+    nodes[1]
+        .answer(&batch, Plan::Exact, Exchange::Partials)
+        .unwrap();
+    assert_eq!(nodes[0].status().formed, 1);
+}
+
+#[test]
+fn halves_on_the_wire_are_close_and_fewer_bytes() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gat_directed"));
+    let dirs = ready.cut(2, Method::Hash);
+    let answer = |wire| {
+        let mut config = config("wire", &dirs, 1);
+        config.wire = wire;
+        start(&config)[0]
+            .answer(&batch, Plan::Exact, Exchange::Partials)
+            .unwrap()
+    };
+    let (full, halves) = (answer(Wire::F32), answer(Wire::F16));
+    let difference = support::difference(&halves.outputs, &full.outputs, ready.model.outputs());
+    assert!(difference > 0.0 && difference < 1e-2, "{difference}");
+    assert!(halves.layer_bytes < full.layer_bytes);
+}
+
+#[test]
+fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
+    for name in [
+        "pyg_gcn_3_layers_directed",
+        "pyg_gat_directed",
+        "dgl_sage_pool_directed",
+        "dgl_gcn2_own_weights_undirected",
+    ] {
+        let (ready, batch) = support::fixture(&some_fixture(name));
+        let out = ready.dir.path().join("bare");
+        let options = satisfice_cluster::PartitionOptions {
+            parts: 2,
+            method: Method::Hash,
+            seed: 0,
+            embeddings: false,
+        };
+        let (model_dir, model) = (&ready.model_dir, &ready.model);
+        let progress = &satisfice_store::NoProgress;
+        satisfice_cluster::partition(model_dir, model, &ready.store, (options, &out), progress)
+            .unwrap();
+        let dirs: Vec<PathBuf> = (0..2).map(|part| part_dir(&out, part)).collect();
+        let missing = Part::open(&dirs[0], Check::Checksums)
+            .unwrap()
+            .missing_tables();
+        let config = config("precompute", &dirs, 1);
+        let nodes = start(&config);
+        assert_eq!(
+            nodes[0].precompute(Precision::F32).unwrap(),
+            missing,
+            "{name}"
+        );
+        let again = nodes[0].precompute(Precision::F32).unwrap();
+        assert!(again.is_empty(), "{name}: finished tables are kept");
+        for plan in [Plan::Precomputed, Plan::Exact] {
+            let wanted = ready.engine.answer(&batch, plan).unwrap().outputs;
+            let found = nodes[1]
+                .answer(&batch, plan, Exchange::Partials)
+                .unwrap()
+                .outputs;
+            let difference = support::difference(&found, &wanted, ready.model.outputs());
+            assert!(difference < 1e-5, "{name} {plan}: {difference}");
+        }
+        drop(nodes);
+        let opened = Part::open(&dirs[1], Check::Checksums).unwrap();
+        assert!(
+            opened.missing_tables().is_empty(),
+            "{name}: they are kept on disk"
+        );
+    }
+}

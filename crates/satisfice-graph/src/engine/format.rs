@@ -1,0 +1,234 @@
+//! What requests and answers of a graph model look like, wherever the graph is.
+
+use super::request::{self, Decoder};
+use crate::{
+    Attachment, EdgeRules, GnnModel, GraphError, ModelDir, Plan, QueryBatch, RequestLimits,
+};
+use satisfice_core::{
+    ByteStrings, DataType, Error, ErrorKind, InferRequest, ModelMetadata, NamedTensor, Tensor,
+    TensorData, TensorSpec,
+};
+use satisfice_store::{Duplicates, GraphStore, NodeIdKind, NodeIds};
+
+/// What requests have to know of a graph besides its nodes' ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphFacts {
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Whether for every edge its reverse is there too.
+    pub undirected: bool,
+    /// What became of edges that stood twice.
+    pub duplicates: Duplicates,
+    /// What the nodes' ids are.
+    pub ids: NodeIdKind,
+    /// Names of the label values.
+    pub classes: Option<Vec<String>>,
+}
+
+impl GraphFacts {
+    /// Of a graph store.
+    pub fn of(store: &GraphStore) -> Self {
+        let manifest = store.manifest();
+        Self {
+            nodes: store.nodes(),
+            undirected: manifest.undirected,
+            duplicates: manifest.duplicates,
+            ids: store.ids().kind(),
+            classes: manifest.classes.clone(),
+        }
+    }
+}
+
+/// Turns requests for a model into batches, and its answers into tensors.
+#[derive(Debug)]
+pub struct RequestFormat {
+    graph: GraphFacts,
+    features: usize,
+    width: usize,
+    rules: EdgeRules,
+    limits: RequestLimits,
+    default_plan: Plan,
+    output: String,
+    metadata: ModelMetadata,
+}
+
+impl RequestFormat {
+    /// Of a model on a graph.
+    ///
+    /// # Errors
+    /// [`GraphError::Config`] for a default plan that is none.
+    pub fn new(
+        model_dir: &ModelDir,
+        model: &GnnModel,
+        graph: GraphFacts,
+    ) -> Result<Self, GraphError> {
+        let config = model_dir.config();
+        let default_plan = config
+            .default_plan()
+            .map_err(|message| GraphError::Config {
+                path: model_dir.store_path(),
+                message,
+            })?;
+        Ok(Self {
+            rules: EdgeRules {
+                undirected: graph.undirected,
+                merge_duplicates: graph.duplicates == Duplicates::Merged,
+                query_self_loops: config.query_self_loops,
+            },
+            limits: config.limits,
+            default_plan,
+            output: config.output.clone(),
+            metadata: metadata(model, &graph, &config.output),
+            features: model.features(),
+            width: model.outputs(),
+            graph,
+        })
+    }
+
+    /// Signature of the model.
+    pub fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    /// The plan of requests that name none.
+    pub fn default_plan(&self) -> Plan {
+        self.default_plan
+    }
+
+    /// Names of the classes, where the graph has them and the model leaves one value a class.
+    pub fn class_names(&self) -> Option<&[String]> {
+        let names = self.graph.classes.as_deref()?;
+        (names.len() == self.width).then_some(names)
+    }
+
+    /// Checks and orders a batch of new nodes.
+    ///
+    /// # Errors
+    /// [`GraphError::Request`] and [`GraphError::TooLarge`].
+    pub fn attach(&self, attachment: Attachment) -> Result<QueryBatch, GraphError> {
+        let (nodes, features) = (self.graph.nodes, self.features);
+        QueryBatch::for_nodes(attachment, nodes, features, self.rules, self.limits)
+    }
+
+    /// The batch of a request, and the plan if it names one; `ids` are those of the graph's nodes.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub fn decode(
+        &self,
+        request: &InferRequest,
+        ids: NodeIds<'_>,
+    ) -> Result<(QueryBatch, Option<Plan>), Error> {
+        let decoder = Decoder {
+            ids,
+            nodes: self.graph.nodes,
+            undirected: self.graph.undirected,
+            features: self.features,
+            limits: self.limits,
+        };
+        let plan = request::plan(request)?;
+        for name in &request.outputs {
+            if !self.metadata.outputs.iter().any(|spec| spec.name == *name) {
+                return Err(unknown_output(name));
+            }
+        }
+        Ok((self.attach(decoder.attachment(request)?)?, plan))
+    }
+
+    /// The outputs asked for, of the model's values, `[queries, outputs]`.
+    ///
+    /// # Errors
+    /// An output that the model does not have, or one asked for twice.
+    pub fn encode(&self, names: &[String], values: Vec<f32>) -> Result<Vec<NamedTensor>, Error> {
+        let width = self.width;
+        let queries = values.len() / width;
+        let classes: Vec<i64> = values.chunks_exact(width).map(argmax).collect();
+        let default = std::slice::from_ref(&self.output);
+        let names = if names.is_empty() { default } else { names };
+        let mut values = Some(values);
+        names
+            .iter()
+            .map(|name| {
+                let (shape, data) = match name.as_str() {
+                    "class" => (vec![queries], TensorData::Int64(classes.clone())),
+                    "class_name" => (vec![queries], self.named(&classes)?),
+                    name if name == self.output => {
+                        let values = values.take().ok_or_else(|| asked_twice(name))?;
+                        (vec![queries, width], TensorData::Fp32(values))
+                    }
+                    other => return Err(unknown_output(other)),
+                };
+                let tensor = Tensor::new(shape, data)
+                    .map_err(|e| Error::new(ErrorKind::Internal, "output_shape", e.to_string()))?;
+                Ok(NamedTensor {
+                    name: name.clone(),
+                    tensor,
+                })
+            })
+            .collect()
+    }
+
+    fn named(&self, classes: &[i64]) -> Result<TensorData, Error> {
+        let names = self
+            .class_names()
+            .ok_or_else(|| unknown_output("class_name"))?;
+        let strings: ByteStrings = classes
+            .iter()
+            .map(|&c| names[c as usize].as_str())
+            .collect();
+        Ok(TensorData::Bytes(strings))
+    }
+}
+
+fn unknown_output(name: &str) -> Error {
+    let message = format!("the model has no output `{name}`");
+    Error::new(ErrorKind::InvalidInput, "unknown_output", message)
+}
+
+fn asked_twice(name: &str) -> Error {
+    let message = format!("output `{name}` is asked for twice");
+    Error::new(ErrorKind::InvalidInput, "duplicate_output", message)
+}
+
+/// Position of the first of the largest values.
+pub fn argmax(values: &[f32]) -> i64 {
+    let mut best = 0;
+    for (i, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = i;
+        }
+    }
+    best as i64
+}
+
+fn metadata(model: &GnnModel, graph: &GraphFacts, output: &str) -> ModelMetadata {
+    let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
+        name: name.to_owned(),
+        datatype,
+        shape: shape.to_vec(),
+        labels: None,
+    };
+    let ids = match graph.ids {
+        NodeIdKind::String => DataType::Bytes,
+        NodeIdKind::Position | NodeIdKind::Int64 => DataType::Int64,
+    };
+    let mut outputs = vec![
+        spec(output, DataType::Fp32, &[-1, model.outputs() as i64]),
+        spec("class", DataType::Int64, &[-1]),
+    ];
+    let classes = graph.classes.as_ref();
+    if let Some(classes) = classes.filter(|classes| classes.len() == model.outputs()) {
+        outputs[0].labels = Some(classes.clone());
+        outputs.push(spec("class_name", DataType::Bytes, &[-1]));
+    }
+    ModelMetadata {
+        platform: "satisfice_gnn".to_owned(),
+        inputs: vec![
+            spec("x", DataType::Fp32, &[-1, model.features() as i64]),
+            spec("edge_index", ids, &[2, -1]),
+            spec("edge_direction", DataType::Uint8, &[-1]),
+            spec("query_edge_index", DataType::Int64, &[2, -1]),
+        ],
+        outputs,
+    }
+}

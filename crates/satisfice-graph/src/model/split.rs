@@ -1,0 +1,190 @@
+//! A layer cut at its reduction over sources, for who holds the sources of a target in several places.
+
+use super::{
+    Convolution, GnnModel, Layer,
+    conv::{OwnRows, Reduction},
+    row_op::{RowOp, apply_ops},
+};
+use crate::run::{DegreeEffects, DegreeScale, degree_effects};
+use satisfice_kernels::{Rows, gather_max, gather_sum};
+
+/// A layer in three steps: each holder of sources reduces those it has ([`SplitLayer::add`]), the
+/// partial results are joined ([`SplitLayer::join`]), and the owner of the target completes its row
+/// ([`SplitLayer::complete`]). The parts may be joined in any order; the result is the layer's value
+/// up to rounding.
+#[derive(Debug, Clone, Copy)]
+pub struct SplitLayer<'a> {
+    layer: &'a Layer,
+    reads_initial: bool,
+    message_width: usize,
+}
+
+impl GnnModel {
+    /// Layer `index`, 0 .. K-1, cut at its reduction.
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    pub fn split_layer(&self, index: usize) -> SplitLayer<'_> {
+        SplitLayer {
+            layer: &self.layers[index],
+            reads_initial: self.layers[index].conv.reads_initial(),
+            message_width: self.message_width(index + 1),
+        }
+    }
+
+    /// What of the graph a change of degree reaches.
+    pub fn degree_effects(&self) -> DegreeEffects {
+        degree_effects(self)
+    }
+}
+
+impl SplitLayer<'_> {
+    fn conv(&self) -> &dyn Convolution {
+        &*self.layer.conv
+    }
+
+    /// How messages are reduced.
+    pub fn reduction(&self) -> Reduction {
+        self.conv().reduction()
+    }
+
+    /// Whether the edges from a node to itself are left out of the reduction.
+    pub fn without_self(&self) -> bool {
+        match self.reduction() {
+            Reduction::Sum { without_self } | Reduction::Softmax { without_self, .. } => {
+                without_self
+            }
+            Reduction::Max => false,
+        }
+    }
+
+    /// Values per row of a partial result.
+    pub fn partial_width(&self) -> usize {
+        match self.reduction() {
+            Reduction::Sum { .. } | Reduction::Max => self.message_width,
+            Reduction::Softmax { heads, .. } => 2 * heads + self.message_width,
+        }
+    }
+
+    /// Values per row of a message.
+    pub fn message_width(&self) -> usize {
+        self.message_width
+    }
+
+    /// Values per row that the layer leaves.
+    pub fn width(&self) -> usize {
+        self.layer.width()
+    }
+
+    /// Values per row that a target brings to its reduction; 0 where it brings none.
+    pub fn term_width(&self) -> usize {
+        self.conv().term_width()
+    }
+
+    /// The factors of a node as a source and as a target.
+    pub fn scales(&self) -> (Option<DegreeScale>, Option<DegreeScale>) {
+        self.conv().scales()
+    }
+
+    /// Whether more sources make each count for less.
+    pub fn averages(&self) -> bool {
+        self.conv().averages()
+    }
+
+    /// Whether what a source sends is not its value.
+    pub fn makes_messages(&self) -> bool {
+        !self.conv().message().is_empty()
+    }
+
+    /// Whether the layer reads the values before the first layer.
+    pub fn reads_initial(&self) -> bool {
+        self.reads_initial
+    }
+
+    /// What nodes send, `[rows, message width]`, from their values, `[rows, width]`.
+    pub fn messages(&self, values: Vec<f32>, width: usize) -> Vec<f32> {
+        apply_ops(self.conv().message(), values, width, &[])
+    }
+
+    /// What targets bring to their reductions, `[targets, term width]`, from their own values and
+    /// messages.
+    pub fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
+        self.conv().terms(values, messages)
+    }
+
+    /// The partial result over no source, to `partial`, `[partial width]`.
+    pub fn clear(&self, partial: &mut [f32]) {
+        match self.reduction() {
+            Reduction::Sum { .. } => partial.fill(0.0),
+            Reduction::Max => partial.fill(f32::NEG_INFINITY),
+            Reduction::Softmax { heads, .. } => {
+                partial[..heads].fill(f32::NEG_INFINITY);
+                partial[heads..].fill(0.0);
+            }
+        }
+    }
+
+    /// Adds the messages named, each times its factor where there are `scales`, to a target's partial
+    /// result. `term` is the target's row of [`SplitLayer::terms`].
+    ///
+    /// # Panics
+    /// When a width does not fit, or an id has no row or factor.
+    pub fn add(
+        &self,
+        rows: Rows<'_>,
+        ids: &[u32],
+        scales: Option<&[f32]>,
+        term: &[f32],
+        partial: &mut [f32],
+    ) {
+        match self.reduction() {
+            Reduction::Sum { .. } => gather_sum(rows, ids, scales, partial),
+            Reduction::Max => gather_max(rows, ids, partial),
+            Reduction::Softmax { .. } => self.conv().attend(rows, ids, term, partial),
+        }
+    }
+
+    /// Joins a partial result into another one of the same target.
+    pub fn join(&self, from: &[f32], into: &mut [f32]) {
+        match self.reduction() {
+            Reduction::Sum { .. } => into.iter_mut().zip(from).for_each(|(v, x)| *v += x),
+            Reduction::Max => into.iter_mut().zip(from).for_each(|(v, x)| *v = v.max(*x)),
+            Reduction::Softmax { heads, .. } => join_softmax(heads, from, into),
+        }
+    }
+
+    /// Values of some targets after the layer, `[targets, width]`, from what all their sources were
+    /// reduced to, `[targets, partial width]`.
+    ///
+    /// # Panics
+    /// When a shape does not fit.
+    pub fn complete(&self, reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        let rows = self.conv().complete(reduced, own);
+        let adds_input = self
+            .layer
+            .after
+            .iter()
+            .any(|op| matches!(op, RowOp::Residual));
+        let input = if adds_input { own.values } else { &[] };
+        apply_ops(&self.layer.after, rows, self.conv().width(), input)
+    }
+}
+
+/// Joins `[largest logit, sum of exponentials, weighted sum]` of one target, a head at a time.
+fn join_softmax(heads: usize, from: &[f32], into: &mut [f32]) {
+    let channels = (from.len() - 2 * heads) / heads;
+    for head in 0..heads {
+        let top = from[head].max(into[head]);
+        if top == f32::NEG_INFINITY {
+            continue;
+        }
+        let (theirs, ours) = ((from[head] - top).exp(), (into[head] - top).exp());
+        into[head] = top;
+        into[heads + head] = ours * into[heads + head] + theirs * from[heads + head];
+        let range = 2 * heads + head * channels..2 * heads + (head + 1) * channels;
+        into[range.clone()]
+            .iter_mut()
+            .zip(&from[range])
+            .for_each(|(v, x)| *v = ours * *v + theirs * x);
+    }
+}
