@@ -11,6 +11,7 @@ use crate::{
     ClusterConfig, ClusterError,
     config::resolve,
     crew::{Crew, check_part},
+    forward::take_on,
     hello::{Hello, Identity, VERSION, Word, call, has_hung_up, hear, say},
     link::{Link, LinkBytes},
     part::Part,
@@ -21,7 +22,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -45,6 +46,9 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Callers that wait to be heard at once.
 const CALLERS_MAX: usize = 64;
+
+/// Callers that are heard at once; more are hung up on.
+const HEARD_MAX: usize = 256;
 
 /// How a node's group is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -78,6 +82,8 @@ pub(crate) struct Shared {
     /// Why the group has to be formed anew, if somebody noticed.
     suspect: Mutex<Option<String>>,
     stop: AtomicBool,
+    /// Callers that are being heard.
+    hearing: AtomicUsize,
     view: Mutex<View>,
     changed: Condvar,
 }
@@ -137,6 +143,7 @@ impl Group {
             formed: AtomicU64::new(0),
             suspect: Mutex::new(None),
             stop: AtomicBool::new(false),
+            hearing: AtomicUsize::new(0),
             view: Mutex::new(View {
                 state: GroupState::Forming {
                     why: "it has just been started".to_owned(),
@@ -267,15 +274,22 @@ fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSend
             thread::sleep(LOOK);
             continue;
         };
+        if shared.hearing.fetch_add(1, Ordering::AcqRel) >= HEARD_MAX {
+            shared.hearing.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
         let (shared, callers) = (Arc::clone(shared), callers.clone());
+        let again = Arc::clone(&shared);
         // A caller that says nothing holds up nobody else, and not for long.
         let hearing = thread::Builder::new().name("cluster:hear".to_owned());
         let heard = hearing.spawn(move || {
             if let Err(error) = let_in(&shared, stream, &callers) {
                 tracing::warn!(node = shared.node, "a caller is dropped: {error}");
             }
+            shared.hearing.fetch_sub(1, Ordering::AcqRel);
         });
         if heard.is_err() {
+            again.hearing.fetch_sub(1, Ordering::AcqRel);
             thread::sleep(LOOK);
         }
     }
@@ -286,6 +300,7 @@ fn let_in(shared: &Shared, mut stream: TcpStream, callers: &SyncSender<Caller>) 
     stream.set_write_timeout(Some(STEP))?;
     let (node, generation, problem) = match hear(&mut stream, STEP)? {
         Hello::Status => return say(&mut stream, &shared.status()),
+        Hello::Forward(forwarded) => return take_on(shared, stream, &forwarded),
         Hello::Join { node, identity } => {
             let place = match shared.node {
                 0 => None,
@@ -456,14 +471,14 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
         }
     };
     let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
-    for node in 1..shared.node {
+    for (node, link) in links.iter_mut().enumerate().take(shared.node).skip(1) {
         let hello = Hello::Meet {
             node: shared.node,
             generation,
         };
         let mut stream = call(address(node)?, &hello).map_err(of(node))?;
         welcomed(&mut stream).map_err(of(node))?;
-        links[node] = Some(stream);
+        *link = Some(stream);
     }
     let deadline = Instant::now() + STEP;
     while let Some(missing) = (shared.node + 1..nodes).find(|&node| links[node].is_none()) {

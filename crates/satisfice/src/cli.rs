@@ -152,7 +152,7 @@ pub(crate) struct Precompute {
 /// Every edge goes to its source's part, features and embeddings to their node's. A part is a directory
 /// that its machine needs alone:
 ///   satisfice partition models/papers --parts 2 --out parts
-///   rsync -a parts/part-001/ machine-2:/srv/papers/part-001/
+///   scp -r parts/part-001 10.0.0.2:papers
 /// What to write in cluster.toml then, and how to start the nodes, is in docs/cluster.md.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

@@ -10,7 +10,7 @@ use crate::{
 use rayon::prelude::*;
 use satisfice_graph::{DegreeScale, OwnRows, SplitLayer};
 use satisfice_kernels::Rows;
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 /// Targets that one task reduces or completes together.
 const BLOCK: usize = 64;
@@ -552,16 +552,11 @@ fn add_rows(
     let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
     reader.check(counts.len() * width == reduced.len() && total == ids.len() as u64)?;
     let rows = ids.iter().max().map_or(0, |&id| id as usize + 1);
-    let scales: Cow<'_, [f32]> = match split.scales().0 {
-        Some(_) => reader.f32s(rows)?,
-        None => {
-            reader.f32s(0)?;
-            Cow::Borrowed(&[])
-        }
-    };
+    let with_scales = split.scales().0.is_some();
+    let scales = reader.f32s(if with_scales { rows } else { 0 })?;
     let values = reader.f32s(rows * split.message_width())?;
     let table = Rows::f32(&values, split.message_width());
-    let scales = split.scales().0.map(|_| &scales[..]);
+    let scales = with_scales.then_some(&scales[..]);
     let mut rest = &ids[..];
     for (at, (&count, partial)) in counts
         .iter()
