@@ -151,7 +151,7 @@ impl Crew {
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn = self.next.load(Ordering::Relaxed);
         let head = Head {
             plan,
             exchange,
@@ -169,8 +169,14 @@ impl Crew {
         messages: Vec<Vec<u8>>,
     ) -> Result<BatchAnswer, ClusterError> {
         let place = self.next.fetch_add(1, Ordering::Relaxed) % self.seats.len();
+        let elsewhere = messages.iter().enumerate();
+        let elsewhere = elsewhere.filter(|&(worker, _)| worker != self.first_worker + place);
+        let scattered: usize = elsewhere.map(|(_, message)| message.len()).sum();
         match self.begin(place, messages, self.options.batch_max)? {
-            Done::Answer(answer) => Ok(*answer),
+            Done::Answer(mut answer) => {
+                answer.bytes += scattered as u64;
+                Ok(*answer)
+            }
             Done::Tables(_) => Err(wrong_task()),
         }
     }

@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Serve(Serve),
     Query(Query),
     Demo(Demo),
+    Bench(Bench),
 }
 
 impl Command {
@@ -178,6 +179,34 @@ pub(crate) struct Partition {
     /// Directory to make.
     #[arg(long)]
     pub out: PathBuf,
+}
+
+/// Measure the parts of the system.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    Cluster(BenchCluster),
+}
+
+/// What a cluster costs: time over one machine, processor time while it waits, bytes between workers.
+///
+/// Two processes on loopback answer single queries; then 2, 4 and 8 workers of one process answer
+/// batches, exchanging partial results or rows. Network time is not in it.
+#[derive(Debug, Args)]
+pub(crate) struct BenchCluster {
+    /// A model directory (with model.toml) whose embeddings are there.
+    pub model: PathBuf,
+    /// Held-out queries (`.safetensors`, docs/formats.md).
+    #[arg(long)]
+    pub queries: PathBuf,
+    /// Less of the same.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Look at a cluster.

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod bench;
 mod cluster;
 mod demo;
 mod evaluate;
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
+        Command::Bench(args) => bench::run(args, output),
         Command::Demo(args) => demo::run(args, output),
     }
 }
