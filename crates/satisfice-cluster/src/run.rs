@@ -2,6 +2,7 @@
 
 mod layer;
 mod precompute;
+mod reads;
 mod score;
 mod select;
 

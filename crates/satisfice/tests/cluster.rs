@@ -303,6 +303,43 @@ fn load(
 }
 
 #[test]
+fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
+    let name = "pyg_gcn_3_layers_directed";
+    let repository = support::repository(&[name]);
+    let single = Server::start(repository.path());
+    let request = request(&support::fixture(name), "exact");
+    let wanted = values(&single.infer(name, &request).1);
+    let body = request.to_string().into_bytes();
+    let group = Group::new(&repository.path().join(name), 3);
+    let processes: Vec<Process> = (0..3).map(|node| group.start(node)).collect();
+    group.wait();
+    for (hung, asked) in [(2, 0), (0, 1)] {
+        let signal = |name: &str| {
+            let id = processes[hung].0.id().to_string();
+            let sent = std::process::Command::new("kill")
+                .args([name, &id])
+                .status();
+            assert!(sent.unwrap().success());
+        };
+        signal("-STOP");
+        thread::scope(|scope| {
+            let answer = scope.spawn(|| group.infer(asked, &body).unwrap());
+            // Until it is noticed that the peer does not answer.
+            let start = Instant::now();
+            while group.is_ready(asked) {
+                assert!(start.elapsed() < LONG, "a hung peer is noticed");
+                thread::sleep(Duration::from_millis(20));
+            }
+            signal("-CONT");
+            let (status, answer) = answer.join().unwrap();
+            assert_eq!(status, 200, "{answer}");
+            assert!(close(&values(&body_of(&answer)), &wanted));
+        });
+        group.wait();
+    }
+}
+
+#[test]
 fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
     const NODES: usize = 3;
     const KILLS: usize = 20;
