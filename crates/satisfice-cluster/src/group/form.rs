@@ -120,14 +120,13 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     let mut first = call(address(0)?, &hello).map_err(of(0))?;
     welcomed(&mut first).map_err(of(0))?;
     shared.forming("waiting for the first node to have all others");
+    // Others may be told the number, and come, before it is told here.
+    let mut met = Vec::new();
     let generation = loop {
         if shared.stopped() {
             return Err("the node is leaving".to_owned());
         }
-        // Callers of tries that are over.
-        while let Ok(caller) = callers.try_recv() {
-            drop(caller);
-        }
+        keep_latest(callers, &mut met);
         first.set_read_timeout(Some(RETRY)).map_err(of(0))?;
         match first.peek(&mut [0]) {
             Ok(0) => return Err(format!("{} hung up", shared.name_of(0))),
@@ -157,6 +156,12 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
         welcomed(&mut stream).map_err(of(node))?;
         *link = Some(stream);
     }
+    keep_latest(callers, &mut met);
+    for caller in met {
+        if caller.generation == Some(generation) {
+            links[caller.node] = Some(caller.stream);
+        }
+    }
     let deadline = Instant::now() + STEP;
     while let Some(missing) = (shared.node + 1..nodes).find(|&node| links[node].is_none()) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -170,6 +175,14 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     expect(&mut first, &Word::Start).map_err(of(0))?;
     links[0] = Some(first);
     Ok(Formed { generation, links })
+}
+
+/// Takes in who has called, the latest call of each node.
+fn keep_latest(callers: &Receiver<Caller>, kept: &mut Vec<Caller>) {
+    while let Ok(caller) = callers.try_recv() {
+        kept.retain(|other| other.node != caller.node);
+        kept.push(caller);
+    }
 }
 
 fn welcomed(stream: &mut TcpStream) -> io::Result<()> {
