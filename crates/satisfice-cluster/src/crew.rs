@@ -151,14 +151,7 @@ impl Crew {
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
-        let turn = self.next.load(Ordering::Relaxed);
-        let head = Head {
-            plan,
-            exchange,
-            queries: batch.queries(),
-            candidates: batch.readers().len(),
-            first: (turn + self.first_worker) % self.workers,
-        };
+        let head = Head::new(batch, plan, exchange, self.workers);
         let owners = self.seats[0].part.owners()?;
         self.answer_scattered(scatter(head, batch, owners, self.workers))
     }

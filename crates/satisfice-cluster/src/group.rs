@@ -392,7 +392,9 @@ fn watch(
     }
     if let Some(said) = crew.join() {
         tracing::debug!(node = shared.node, "the workers ended: {said}");
-        shared.forming(format!("{}: {said}", why.unwrap_or_default()));
+        if let Some(why) = why {
+            shared.forming(format!("{why}: {said}"));
+        }
     }
 }
 

@@ -252,14 +252,9 @@ impl ClusterNode {
         }
         let shared = &self.group.shared;
         let turn = self.handed_on.load(Ordering::Relaxed) as usize;
-        let head = Head {
-            plan,
-            exchange,
-            queries: batch.queries(),
-            candidates: batch.readers().len(),
-            first: turn % shared.identity.workers,
-        };
-        let messages = scatter(head, batch, self.part().owners()?, shared.identity.workers);
+        let workers = shared.identity.workers;
+        let head = Head::new(batch, plan, exchange, workers);
+        let messages = scatter(head, batch, self.part().owners()?, workers);
         for at in 0..self.others.len() {
             let other = &self.others[(turn + at) % self.others.len()];
             let left = deadline.saturating_duration_since(Instant::now());
