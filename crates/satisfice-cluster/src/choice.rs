@@ -130,13 +130,7 @@ struct Crossings {
 
 impl Crossings {
     fn count(batch: &QueryBatch, owners: &[u8], workers: usize) -> Self {
-        let head = Head {
-            plan: Plan::Precomputed,
-            exchange: Exchange::Partials,
-            queries: batch.queries(),
-            candidates: 0,
-            first: 0,
-        };
+        let head = Head::new(batch, Plan::Precomputed, Exchange::Partials, workers);
         let mut owner_of = vec![0_usize; batch.queries()];
         for worker in 0..workers {
             owner_of[head.owned(worker, workers)].fill(worker);

@@ -53,6 +53,10 @@ pub struct NodeConfig {
     /// Where it listens for them, if not there: `0.0.0.0:7000` in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Which replica of the graph it belongs to: each has all parts and forms a group of its own, and answers
+    /// for another one that is not whole.
+    #[serde(default)]
+    pub replica: usize,
     /// Directories of its parts on its machine, from the directory of `cluster.toml`; every node has
     /// as many.
     pub parts: Vec<PathBuf>,
@@ -121,6 +125,18 @@ impl ClusterConfig {
                 return Err(format!("two nodes have the address {}", node.address));
             }
         }
+        let size_of = |replica: usize| {
+            let of_replica = self.nodes.iter().filter(|node| node.replica == replica);
+            of_replica.count()
+        };
+        for (index, node) in self.nodes.iter().enumerate() {
+            let (found, first) = (size_of(node.replica), size_of(self.nodes[0].replica));
+            if found != first {
+                return Err(format!(
+                    "node {index}'s replica has {found} nodes and node 0's {first}: every replica has as many"
+                ));
+            }
+        }
         for (name, value) in [
             ("round_max_ms", self.round_max_ms),
             ("batch_max_ms", self.batch_max_ms),
@@ -136,13 +152,28 @@ impl ClusterConfig {
         Ok(())
     }
 
+    /// The configuration of a node's replica alone, the node's place in it, and the addresses of the nodes
+    /// of the others.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub(crate) fn replica_of(&self, node: usize) -> (Self, usize, Vec<String>) {
+        let replica = self.nodes[node].replica;
+        let is_own = |at: &NodeConfig| at.replica == replica;
+        let place = self.nodes[..node].iter().filter(|at| is_own(at)).count();
+        let mut own = self.clone();
+        own.nodes.retain(is_own);
+        let others = self.nodes.iter().filter(|at| !is_own(at));
+        (own, place, others.map(|at| at.address.clone()).collect())
+    }
+
     /// Parts of each node.
     pub fn parts_per_node(&self) -> usize {
         self.nodes[0].parts.len()
     }
 
-    /// Workers of the group: one a part.
-    pub fn workers(&self) -> usize {
+    /// Workers of one replica: one a part.
+    pub(crate) fn workers(&self) -> usize {
         self.nodes.len() * self.parts_per_node()
     }
 
@@ -204,7 +235,7 @@ mod tests {
     #[test]
     fn parts_are_found_from_the_file() {
         let config = read(GOOD).unwrap();
-        assert_eq!(config.workers(), 2);
+        assert_eq!(config.replica_of(1).0.workers(), 2);
         assert!(config.nodes[0].parts[0].is_absolute());
         assert_eq!(config.nodes[1].parts[0], Path::new("/srv/part-001"));
     }

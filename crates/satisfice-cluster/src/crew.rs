@@ -27,7 +27,7 @@ use timely::{
 };
 
 /// Longest precomputation.
-const PRECOMPUTE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+const PRECOMPUTE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// How workers treat batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,20 +151,26 @@ impl Crew {
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let head = Head {
-            plan,
-            exchange,
-            queries: batch.queries(),
-            candidates: batch.readers().len(),
-            first: (turn + self.first_worker) % self.workers,
-        };
-        let place = turn % self.seats.len();
-        let owners = self.seats[place].part.owners()?;
-        let messages = scatter(head, batch, owners, self.workers);
+        let head = Head::new(batch, plan, exchange, self.workers);
+        let owners = self.seats[0].part.owners()?;
+        self.answer_scattered(scatter(head, batch, owners, self.workers))
+    }
+
+    /// As [`Crew::answer`], from the messages to the workers.
+    pub(crate) fn answer_scattered(
+        &self,
+        messages: Vec<Vec<u8>>,
+    ) -> Result<BatchAnswer, ClusterError> {
+        let place = self.next.fetch_add(1, Ordering::Relaxed) % self.seats.len();
+        let elsewhere = messages.iter().enumerate();
+        let elsewhere = elsewhere.filter(|&(worker, _)| worker != self.first_worker + place);
+        let scattered: usize = elsewhere.map(|(_, message)| message.len()).sum();
         match self.begin(place, messages, self.options.batch_max)? {
-            Done::Answer(answer) => Ok(*answer),
-            Done::Tables(_) => unreachable!("invariant: a batch is answered"),
+            Done::Answer(mut answer) => {
+                answer.bytes += scattered as u64;
+                Ok(*answer)
+            }
+            Done::Tables(_) => Err(wrong_task()),
         }
     }
 
@@ -176,7 +182,7 @@ impl Crew {
         let messages = vec![Task::precompute(precision); self.workers];
         match self.begin(0, messages, PRECOMPUTE_MAX)? {
             Done::Tables(tables) => Ok(tables),
-            Done::Answer(_) => unreachable!("invariant: a precomputation makes tables"),
+            Done::Answer(_) => Err(wrong_task()),
         }
     }
 
@@ -249,6 +255,14 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.stop();
         self.join();
+    }
+}
+
+/// Messages of one task where those of another belong: a node of another replica sent them.
+fn wrong_task() -> ClusterError {
+    ClusterError::Worker {
+        worker: 0,
+        message: "it did another task than it was asked for".to_owned(),
     }
 }
 

@@ -184,6 +184,11 @@ impl Engine for ClusterEngine {
                 self.node.retries(),
             ),
             plain(
+                "satisfice_cluster_handed_on_total",
+                "Batches that another replica answered",
+                self.node.handed_on(),
+            ),
+            plain(
                 "satisfice_cluster_batches_total",
                 "Batches that the node's workers took part in",
                 status.batches,

@@ -1,31 +1,32 @@
 //! A node of a group: it forms the group with the others, keeps its workers as long as the group is
 //! whole, and forms it anew when it is not.
 //!
-//! The first node calls the group together: the others join it, it tells them a number under which they
-//! meet each other, and when everybody has met everybody it lets them start. A connection of an earlier
-//! try does not know the number and is dropped, so a group is never made of two tries. A formed
-//! group shares its fate: when one node is gone all others tear their links down and form it anew with
+//! A formed group shares its fate: when one node is gone all others tear their links down and form it anew with
 //! whoever comes back. Processes, and what they serve besides, go on.
+
+mod form;
 
 use crate::{
     ClusterConfig, ClusterError,
     config::resolve,
     crew::{Crew, check_part},
-    hello::{Hello, Identity, VERSION, Word, call, has_hung_up, hear, say},
+    forward::take_on,
+    hello::{Hello, Identity, VERSION, Word, hear, say},
     link::{Link, LinkBytes},
     part::Part,
     run::Counters,
 };
+use form::{Formed, form};
 use std::{
     io,
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use timely::communication::{
     Hooks,
@@ -45,6 +46,9 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Callers that wait to be heard at once.
 const CALLERS_MAX: usize = 64;
+
+/// Callers that are heard at once; more are hung up on.
+const HEARD_MAX: usize = 256;
 
 /// How a node's group is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -78,6 +82,8 @@ pub(crate) struct Shared {
     /// Why the group has to be formed anew, if somebody noticed.
     suspect: Mutex<Option<String>>,
     stop: AtomicBool,
+    /// Callers that are being heard.
+    hearing: AtomicUsize,
     view: Mutex<View>,
     changed: Condvar,
 }
@@ -137,6 +143,7 @@ impl Group {
             formed: AtomicU64::new(0),
             suspect: Mutex::new(None),
             stop: AtomicBool::new(false),
+            hearing: AtomicUsize::new(0),
             view: Mutex::new(View {
                 state: GroupState::Forming {
                     why: "it has just been started".to_owned(),
@@ -267,15 +274,22 @@ fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSend
             thread::sleep(LOOK);
             continue;
         };
+        if shared.hearing.fetch_add(1, Ordering::AcqRel) >= HEARD_MAX {
+            shared.hearing.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
         let (shared, callers) = (Arc::clone(shared), callers.clone());
+        let again = Arc::clone(&shared);
         // A caller that says nothing holds up nobody else, and not for long.
         let hearing = thread::Builder::new().name("cluster:hear".to_owned());
         let heard = hearing.spawn(move || {
             if let Err(error) = let_in(&shared, stream, &callers) {
                 tracing::warn!(node = shared.node, "a caller is dropped: {error}");
             }
+            shared.hearing.fetch_sub(1, Ordering::AcqRel);
         });
         if heard.is_err() {
+            again.hearing.fetch_sub(1, Ordering::AcqRel);
             thread::sleep(LOOK);
         }
     }
@@ -286,6 +300,7 @@ fn let_in(shared: &Shared, mut stream: TcpStream, callers: &SyncSender<Caller>) 
     stream.set_write_timeout(Some(STEP))?;
     let (node, generation, problem) = match hear(&mut stream, STEP)? {
         Hello::Status => return say(&mut stream, &shared.status()),
+        Hello::Forward(forwarded) => return take_on(shared, stream, &forwarded),
         Hello::Join { node, identity } => {
             let place = match shared.node {
                 0 => None,
@@ -326,166 +341,6 @@ fn look_after(shared: &Arc<Shared>, callers: &Receiver<Caller>) {
         }
     }
     shared.set(GroupState::Stopped, None);
-}
-
-/// Links to all other nodes, by node; none to itself.
-struct Formed {
-    generation: u64,
-    links: Vec<Option<TcpStream>>,
-}
-
-fn form(
-    shared: &Shared,
-    callers: &Receiver<Caller>,
-    early: &mut Vec<Caller>,
-) -> Result<Formed, String> {
-    lock(&shared.suspect).take();
-    match shared.node {
-        0 => call_together(shared, callers, early),
-        _ => join(shared, callers),
-    }
-}
-
-/// The first node's way: waits for everybody, numbers the try, and lets everybody start.
-fn call_together(
-    shared: &Shared,
-    callers: &Receiver<Caller>,
-    early: &mut Vec<Caller>,
-) -> Result<Formed, String> {
-    let nodes = shared.config.nodes.len();
-    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
-    for caller in early.drain(..) {
-        links[caller.node] = Some(caller.stream);
-    }
-    loop {
-        if shared.stopped() {
-            return Err("the node is leaving".to_owned());
-        }
-        for link in &mut links[1..] {
-            if link.as_ref().is_some_and(has_hung_up) {
-                *link = None;
-            }
-        }
-        let missing: Vec<String> = (1..nodes)
-            .filter(|&node| links[node].is_none())
-            .map(|node| shared.name_of(node))
-            .collect();
-        if missing.is_empty() {
-            break;
-        }
-        shared.forming(format!("waiting for {}", missing.join(", ")));
-        match callers.recv_timeout(RETRY) {
-            Ok(caller) if caller.generation.is_none() => links[caller.node] = Some(caller.stream),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err("the node is leaving".to_owned()),
-        }
-    }
-    let generation = new_generation(shared);
-    let each = |links: &mut [Option<TcpStream>],
-                step: &mut dyn FnMut(&mut TcpStream) -> io::Result<()>| {
-        for (node, link) in links.iter_mut().enumerate() {
-            if let Some(stream) = link {
-                step(stream).map_err(|e| format!("{}: {e}", shared.name_of(node)))?;
-            }
-        }
-        Ok::<(), String>(())
-    };
-    each(&mut links, &mut |stream| {
-        say(stream, &Word::Form { generation })
-    })?;
-    each(&mut links, &mut |stream| expect(stream, &Word::Met))?;
-    each(&mut links, &mut |stream| say(stream, &Word::Start))?;
-    Ok(Formed { generation, links })
-}
-
-/// A number that no other try has: of the time and of how often this process tried.
-fn new_generation(shared: &Shared) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let micros = now.map_or(0, |since| since.as_micros() as u64);
-    micros.wrapping_add(shared.formed.load(Ordering::Relaxed))
-}
-
-fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
-    let heard: Word = hear(stream, STEP)?;
-    match heard == *wanted {
-        true => Ok(()),
-        false => Err(io::Error::other(format!(
-            "it said {heard:?}, not {wanted:?}"
-        ))),
-    }
-}
-
-/// Every other node's way.
-fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
-    let nodes = shared.config.nodes.len();
-    let of = |node: usize| move |e: io::Error| format!("{}: {e}", shared.name_of(node));
-    let address =
-        |node: usize| resolve(&shared.config.nodes[node].address).map_err(|e| e.to_string());
-    let hello = Hello::Join {
-        node: shared.node,
-        identity: shared.identity.clone(),
-    };
-    let mut first = call(address(0)?, &hello).map_err(of(0))?;
-    welcomed(&mut first).map_err(of(0))?;
-    shared.forming("waiting for the first node to have all others");
-    let generation = loop {
-        if shared.stopped() {
-            return Err("the node is leaving".to_owned());
-        }
-        // Callers of tries that are over.
-        while let Ok(caller) = callers.try_recv() {
-            drop(caller);
-        }
-        first.set_read_timeout(Some(RETRY)).map_err(of(0))?;
-        match first.peek(&mut [0]) {
-            Ok(0) => return Err(format!("{} hung up", shared.name_of(0))),
-            Ok(_) => {}
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
-                continue;
-            }
-            Err(e) => return Err(of(0)(e)),
-        }
-        match hear(&mut first, STEP).map_err(of(0))? {
-            Word::Form { generation } => break generation,
-            other => return Err(format!("{} said {other:?}", shared.name_of(0))),
-        }
-    };
-    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
-    for node in 1..shared.node {
-        let hello = Hello::Meet {
-            node: shared.node,
-            generation,
-        };
-        let mut stream = call(address(node)?, &hello).map_err(of(node))?;
-        welcomed(&mut stream).map_err(of(node))?;
-        links[node] = Some(stream);
-    }
-    let deadline = Instant::now() + STEP;
-    while let Some(missing) = (shared.node + 1..nodes).find(|&node| links[node].is_none()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let caller = callers.recv_timeout(left);
-        let caller = caller.map_err(|_| format!("{} did not come", shared.name_of(missing)))?;
-        if caller.generation == Some(generation) {
-            links[caller.node] = Some(caller.stream);
-        }
-    }
-    say(&mut first, &Word::Met).map_err(of(0))?;
-    expect(&mut first, &Word::Start).map_err(of(0))?;
-    links[0] = Some(first);
-    Ok(Formed { generation, links })
-}
-
-fn welcomed(stream: &mut TcpStream) -> io::Result<()> {
-    match hear(stream, STEP)? {
-        Word::Welcome => Ok(()),
-        Word::Refused { message } => Err(io::Error::other(format!("refused: {message}"))),
-        other => Err(io::Error::other(format!("it said {other:?}"))),
-    }
 }
 
 /// Lets the workers work until the group is not whole any more.
@@ -537,7 +392,9 @@ fn watch(
     }
     if let Some(said) = crew.join() {
         tracing::debug!(node = shared.node, "the workers ended: {said}");
-        shared.forming(format!("{}: {said}", why.unwrap_or_default()));
+        if let Some(why) = why {
+            shared.forming(format!("{why}: {said}"));
+        }
     }
 }
 

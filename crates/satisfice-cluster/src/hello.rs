@@ -1,6 +1,7 @@
 //! The first words between two nodes: who calls, and whether both mean the same group, graph, model
 //! and partitioning.
 
+use crate::forward::Forwarded;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io::{self, Read, Write},
@@ -61,6 +62,8 @@ pub(crate) enum Hello {
     Meet { node: usize, generation: u64 },
     /// Somebody wants to know how the node is.
     Status,
+    /// A node of another replica hands a batch on.
+    Forward(Forwarded),
 }
 
 /// What is said while a group forms.

@@ -8,6 +8,7 @@ use crate::{
 use satisfice_graph::{Degrees, Plan, Policy, Precision, QueryBatch};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What travels between workers in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,11 +39,24 @@ pub(crate) struct Head {
     pub queries: usize,
     /// Stored nodes with an edge to a query.
     pub candidates: usize,
-    /// The worker that owns the first queries: batches begin with different ones.
+    /// The worker that owns the first queries: [`Head::new`] says which.
     pub first: usize,
 }
 
 impl Head {
+    /// Of a batch. Which worker owns the first queries follows from the batch: batches begin with different
+    /// ones, and the same batch with the same one, so that it gets the same numbers again.
+    pub(crate) fn new(batch: &QueryBatch, plan: Plan, exchange: Exchange, workers: usize) -> Self {
+        let hash = xxh3_64(bytemuck::cast_slice(batch.x()));
+        Self {
+            plan,
+            exchange,
+            queries: batch.queries(),
+            candidates: batch.readers().len(),
+            first: (hash % workers as u64) as usize,
+        }
+    }
+
     /// Queries that a worker owns: even shares.
     pub(crate) fn owned(&self, worker: usize, workers: usize) -> Range<usize> {
         let place = (worker + workers - self.first) % workers;

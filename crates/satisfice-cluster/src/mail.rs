@@ -20,21 +20,36 @@ pub(crate) const SCATTER: u32 = 0;
 /// A message that ends the batch everywhere.
 pub(crate) const ABORT: u32 = u32::MAX;
 
-/// The message of a worker that failed.
+/// The message of a worker that gives a batch up.
 pub(crate) fn abort_message(error: &ClusterError) -> Vec<u8> {
     let mut writer = SlabWriter::default();
+    // A peer that does not answer is nobody's mistake: who asked tries again.
+    writer.u32s(&match *error {
+        ClusterError::Slow {
+            worker,
+            round,
+            waited_ms,
+        } => [1, worker as u32, round, waited_ms as u32],
+        _ => [0; 4],
+    });
     writer.text(&error.to_string());
     writer.finish()
 }
 
-/// The error of a worker that failed, from its message.
+/// The error of a worker that gave a batch up, from its message.
 pub(crate) fn aborted(slab: &Slab) -> ClusterError {
     let worker = slab.address.from as usize;
     let mut reader = SlabReader::new(&slab.payload, worker);
-    let message = reader
-        .text()
-        .unwrap_or_else(|_| "for no given reason".to_owned());
-    ClusterError::Worker { worker, message }
+    let said = reader.u32s().and_then(|words| Ok((words, reader.text()?)));
+    match said {
+        Ok((words, _)) if words.len() == 4 && words[0] == 1 => ClusterError::Slow {
+            worker: words[1] as usize,
+            round: words[2],
+            waited_ms: u64::from(words[3]),
+        },
+        Ok((_, message)) => ClusterError::Worker { worker, message },
+        Err(error) => error,
+    }
 }
 
 /// Messages that have come for a batch.

@@ -3,8 +3,10 @@
 use crate::{
     BatchAnswer, ClusterConfig, ClusterError, Exchange, GroupState, Part, Waits,
     config::resolve,
+    forward::hand_on,
     group::{Group, Shared},
     hello::{Hello, call, hear},
+    job::{Head, scatter},
 };
 use satisfice_graph::{Plan, Precision, QueryBatch};
 use satisfice_store::Check;
@@ -86,6 +88,9 @@ const FORMING_MAX: Duration = Duration::from_secs(1);
 pub struct ClusterNode {
     group: Group,
     retries: AtomicU64,
+    /// Nodes of other replicas.
+    others: Vec<String>,
+    handed_on: AtomicU64,
 }
 
 impl ClusterNode {
@@ -94,19 +99,22 @@ impl ClusterNode {
     ///
     /// # Errors
     /// [`ClusterError`]: a part is damaged or not the node's, or its address cannot be listened on.
-    pub fn start(config: ClusterConfig, node: usize, check: Check) -> Result<Self, ClusterError> {
+    pub fn start(config: &ClusterConfig, node: usize, check: Check) -> Result<Self, ClusterError> {
         let Some(own) = config.nodes.get(node) else {
             return Err(ClusterError::Config {
                 place: "--node".to_owned(),
                 message: format!("{node}, but the nodes are 0 to {}", config.nodes.len() - 1),
             });
         };
+        let (own_group, place, others) = config.replica_of(node);
         let parts = own.parts.iter();
         let parts = parts.map(|dir| Ok(Arc::new(Part::open(dir, check)?)));
         let parts = parts.collect::<Result<Vec<_>, ClusterError>>()?;
         Ok(Self {
-            group: Group::start(config, node, parts)?,
+            group: Group::start(own_group, place, parts)?,
             retries: AtomicU64::new(0),
+            handed_on: AtomicU64::new(0),
+            others,
         })
     }
 
@@ -128,6 +136,11 @@ impl ClusterNode {
     /// Batches that were begun anew because the group fell apart under them.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Batches that another replica answered while this node's group was not whole.
+    pub fn handed_on(&self) -> u64 {
+        self.handed_on.load(Ordering::Relaxed)
     }
 
     /// Waits until the group is whole.
@@ -186,7 +199,8 @@ impl ClusterNode {
     }
 
     /// Answers a batch with the group. While the group is not whole, and when it falls apart under the
-    /// batch, the batch waits and is begun anew, for as long as the configuration allows.
+    /// batch, another replica answers if there is one that is whole; otherwise the batch waits and is
+    /// begun anew, for as long as the configuration allows.
     ///
     /// # Errors
     /// [`ClusterError::Forming`] and [`ClusterError::Slow`] when that time is over;
@@ -200,21 +214,62 @@ impl ClusterNode {
         let shared = &self.group.shared;
         let deadline = Instant::now() + Duration::from_millis(shared.config.retry_ms);
         loop {
-            let crew = shared.crew(deadline)?;
-            let error = match crew.answer(batch, plan, exchange) {
-                Ok(answer) => return Ok(answer),
+            let error = match shared.crew(Instant::now()) {
+                Ok(crew) => match crew.answer(batch, plan, exchange) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
-            drop(crew);
             match &error {
-                ClusterError::Forming { .. } => std::thread::sleep(Duration::from_millis(5)),
+                ClusterError::Forming { .. } => {}
                 ClusterError::Slow { .. } => shared.suspect(error.to_string()),
                 _ => return Err(error),
+            }
+            if let Some(answer) = self.elsewhere(batch, plan, exchange, deadline)? {
+                return Ok(answer);
             }
             if Instant::now() >= deadline {
                 return Err(error);
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
+            // The workers of a group that falls apart are gone a moment before it is known.
+            std::thread::sleep(Duration::from_millis(5));
+            drop(shared.crew(deadline)?);
         }
+    }
+
+    /// The answer of another replica, if one is whole.
+    fn elsewhere(
+        &self,
+        batch: &QueryBatch,
+        plan: Plan,
+        exchange: Exchange,
+        deadline: Instant,
+    ) -> Result<Option<BatchAnswer>, ClusterError> {
+        if self.others.is_empty() {
+            return Ok(None);
+        }
+        let shared = &self.group.shared;
+        let turn = self.handed_on.load(Ordering::Relaxed) as usize;
+        let workers = shared.identity.workers;
+        let head = Head::new(batch, plan, exchange, workers);
+        let messages = scatter(head, batch, self.part().owners()?, workers);
+        for at in 0..self.others.len() {
+            let other = &self.others[(turn + at) % self.others.len()];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let handed = match resolve(other) {
+                Ok(address) => hand_on(address, &shared.identity, &messages, left),
+                Err(error) => return Err(error),
+            };
+            match handed {
+                Ok(answer) => {
+                    self.handed_on.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Some(answer));
+                }
+                Err(error) => tracing::debug!("the replica at {other} does not answer: {error}"),
+            }
+        }
+        Ok(None)
     }
 }

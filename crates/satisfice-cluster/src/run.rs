@@ -2,6 +2,7 @@
 
 mod layer;
 mod precompute;
+mod reads;
 mod score;
 mod select;
 
@@ -124,7 +125,8 @@ pub struct BatchAnswer {
     pub edges: u64,
     /// What was exchanged between workers.
     pub exchange: Exchange,
-    /// Bytes of messages between different workers.
+    /// Bytes of all messages between different workers: the batch, what was exchanged for it, the
+    /// answers.
     pub bytes: u64,
     /// The same of partial results or rows, over all layers.
     pub layer_bytes: u64,
@@ -283,6 +285,9 @@ impl Run<'_> {
         let mut all = vec![0.0; head.queries * width];
         let mut totals = [0_u64; 4];
         for (worker, message) in messages.iter().enumerate() {
+            if worker != begun_by {
+                totals[1] += message.bytes().len() as u64;
+            }
             let owned = head.owned(worker, self.post.workers);
             let mut reader = SlabReader::new(message, worker);
             let values = reader.f32s(owned.len() * width)?;

@@ -307,14 +307,12 @@ impl<'a> SlabReader<'a> {
 
 /// The bytes as numbers: not copied where they are aligned, which the engine sees to.
 fn cast<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
-    match try_cast_slice(bytes) {
-        Ok(values) => Cow::Borrowed(values),
-        Err(_) => {
-            let mut values = vec![T::zeroed(); bytes.len() / size_of::<T>()];
-            cast_slice_mut(&mut values).copy_from_slice(bytes);
-            Cow::Owned(values)
-        }
+    if let Ok(values) = try_cast_slice(bytes) {
+        return Cow::Borrowed(values);
     }
+    let mut values = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+    cast_slice_mut(&mut values).copy_from_slice(bytes);
+    Cow::Owned(values)
 }
 
 #[cfg(test)]

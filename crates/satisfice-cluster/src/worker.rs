@@ -290,6 +290,22 @@ impl Table {
     }
 }
 
+/// Leaves what the dataflow engine's threads say when a peer is gone to the log's debug level; all other
+/// panics are told as before. The engine panics in place of returning an error, and the group takes
+/// care of it.
+pub fn quiet_engine_panics() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        match thread.name() {
+            Some(name) if name.starts_with("timely:") || name.starts_with("cluster:") => {
+                tracing::debug!("{name}: {panic}");
+            }
+            _ => told(panic),
+        }
+    }));
+}
+
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

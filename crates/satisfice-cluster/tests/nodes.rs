@@ -5,8 +5,8 @@
 mod support;
 
 use satisfice_cluster::{
-    ClusterConfig, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part, Wire, node_status,
-    part_dir,
+    ClusterConfig, ClusterError, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part, Wire,
+    node_status, part_dir,
 };
 use satisfice_graph::{Plan, Precision};
 use satisfice_store::Check;
@@ -30,6 +30,7 @@ fn config(group: &str, dirs: &[PathBuf], per_node: usize) -> ClusterConfig {
     let node = |parts: &[PathBuf]| NodeConfig {
         address: free_address(),
         listen: None,
+        replica: 0,
         parts: parts.to_vec(),
     };
     let dir = tempfile::tempdir().unwrap();
@@ -45,7 +46,7 @@ fn config(group: &str, dirs: &[PathBuf], per_node: usize) -> ClusterConfig {
 }
 
 fn start(config: &ClusterConfig) -> Vec<ClusterNode> {
-    let start = |node| ClusterNode::start(config.clone(), node, Check::Checksums).unwrap();
+    let start = |node| ClusterNode::start(config, node, Check::Checksums).unwrap();
     let nodes: Vec<ClusterNode> = (0..config.nodes.len()).map(start).collect();
     nodes.iter().for_each(|node| node.wait(MINUTE).unwrap());
     nodes
@@ -121,7 +122,7 @@ fn a_group_forms_anew_when_a_node_comes_back_and_batches_wait_for_it() {
                     .answer(batch_ref, Plan::Exact, Exchange::Partials)
                     .unwrap()
             });
-            let back = ClusterNode::start(config.clone(), gone, Check::Structure).unwrap();
+            let back = ClusterNode::start(&config, gone, Check::Structure).unwrap();
             let found = asked.join().unwrap();
             assert!(support::difference(&found.outputs, &wanted, ready.model.outputs()) < 1e-5);
             back
@@ -131,6 +132,34 @@ fn a_group_forms_anew_when_a_node_comes_back_and_batches_wait_for_it() {
             node.wait(MINUTE).unwrap();
         }
     }
+}
+
+#[test]
+fn another_replica_answers_while_a_group_is_broken() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gat_directed"));
+    let dirs = ready.cut(2, Method::Hash);
+    let mut config = config("replicas", &[dirs.clone(), dirs].concat(), 1);
+    config.nodes[2].replica = 1;
+    config.nodes[3].replica = 1;
+    let mut nodes = start(&config);
+    let wanted = ready.engine.answer(&batch, Plan::Exact).unwrap().outputs;
+    drop(nodes.remove(1));
+    for _ in 0..3 {
+        let found = nodes[0]
+            .answer(&batch, Plan::Exact, Exchange::Partials)
+            .unwrap();
+        assert!(support::difference(&found.outputs, &wanted, ready.model.outputs()) < 1e-5);
+    }
+    assert!(nodes[0].handed_on() > 0, "node 0's own group lacks a node");
+    drop(nodes.remove(2));
+    let mut alone = config.clone();
+    alone.retry_ms = 50;
+    drop(nodes);
+    let node = ClusterNode::start(&alone, 0, Check::Structure).unwrap();
+    let error = node
+        .answer(&batch, Plan::Exact, Exchange::Partials)
+        .unwrap_err();
+    assert!(matches!(error, ClusterError::Forming { .. }), "{error}");
 }
 
 #[test]
@@ -147,8 +176,8 @@ fn nodes_of_another_graph_model_map_or_group_are_refused_by_name() {
         let mut second = first.clone();
         second.group = group.to_owned();
         second.nodes[1].parts = vec![dirs_of_second[1].clone()];
-        let _first = ClusterNode::start(first, 0, Check::Structure).unwrap();
-        let second = ClusterNode::start(second, 1, Check::Structure).unwrap();
+        let _first = ClusterNode::start(&first, 0, Check::Structure).unwrap();
+        let second = ClusterNode::start(&second, 1, Check::Structure).unwrap();
         let refused = || match second.status().state {
             GroupState::Forming { why } if why.contains("refused") => Some(why),
             _ => None,

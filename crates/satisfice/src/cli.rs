@@ -159,7 +159,7 @@ pub(crate) struct Precompute {
 /// Every edge goes to its source's part, features and embeddings to their node's. A part is a directory
 /// that its machine needs alone:
 ///   satisfice partition models/papers --parts 2 --out parts
-///   rsync -a parts/part-001/ machine-2:/srv/papers/part-001/
+///   scp -r parts/part-001 10.0.0.2:papers
 /// What to write in cluster.toml then, and how to start the nodes, is in docs/cluster.md.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -185,6 +185,22 @@ pub(crate) struct Partition {
     /// Directory to make.
     #[arg(long)]
     pub out: PathBuf,
+}
+
+/// What a cluster costs: time over one machine, processor time while it waits, bytes between workers.
+///
+/// Two processes on loopback answer single queries; then 2, 4 and 8 workers of one process answer
+/// batches, exchanging partial results or rows. Network time is not in it.
+#[derive(Debug, Args)]
+pub(crate) struct BenchCluster {
+    /// A model directory (with model.toml) whose embeddings are there.
+    pub model: PathBuf,
+    /// Held-out queries (`.safetensors`, docs/formats.md).
+    #[arg(long)]
+    pub queries: PathBuf,
+    /// Less of the same.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Look at a cluster.
@@ -425,6 +441,7 @@ pub(crate) struct Bench {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Planner(BenchPlanner),
+    Cluster(BenchCluster),
 }
 
 /// How fast and how well plans are chosen (docs/planning.md).

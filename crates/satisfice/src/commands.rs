@@ -29,8 +29,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Profile(args) => profile::run(args, output),
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
-        Command::Demo(args) => demo::run(args, output),
         Command::Bench(args) => bench::run(args, output),
+        Command::Demo(args) => demo::run(args, output),
     }
 }
 

@@ -1,19 +1,21 @@
 //! One layer: partial results of what a worker holds, to the owners of the targets, and completed there.
 
-use super::{ByOwner, NONE, Run, Scratch};
+use super::{
+    ByOwner, NONE, Run, Scratch,
+    reads::{Reads, Targets},
+};
 use crate::{
     ClusterError,
-    job::{Exchange, Job},
+    job::Exchange,
     part::PartView,
     slab::{Payload, SlabReader, SlabWriter},
 };
 use rayon::prelude::*;
 use satisfice_graph::{DegreeScale, OwnRows, SplitLayer};
 use satisfice_kernels::Rows;
-use std::{borrow::Cow, collections::HashMap};
 
 /// Targets that one task reduces or completes together.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Values computed anew at one level by one worker.
 #[derive(Debug)]
@@ -22,191 +24,6 @@ pub(crate) struct AtHand {
     pub values: Vec<f32>,
     /// Rows of the part, ascending.
     pub rows: Vec<u32>,
-}
-
-/// A node whose value a layer computes.
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    Query(u32),
-    Stored(u32),
-}
-
-/// The targets of one owner: its queries, then its fresh nodes.
-#[derive(Debug, Clone, Copy)]
-struct Targets<'a> {
-    first_query: u32,
-    queries: usize,
-    stored: &'a [u32],
-}
-
-impl Targets<'_> {
-    fn len(&self) -> usize {
-        self.queries + self.stored.len()
-    }
-
-    fn get(&self, at: usize) -> Target {
-        match at.checked_sub(self.queries) {
-            None => Target::Query(self.first_query + at as u32),
-            Some(at) => Target::Stored(self.stored[at]),
-        }
-    }
-}
-
-/// The sources that the worker holds of one target.
-#[derive(Debug, Default)]
-struct Sources {
-    /// Rows of the part.
-    stored: Vec<u32>,
-    /// Rows at hand.
-    at_hand: Vec<u32>,
-}
-
-/// What a worker reads in a layer.
-struct Reads<'a> {
-    split: SplitLayer<'a>,
-    view: PartView<'a>,
-    job: &'a Job,
-    messages: Rows<'a>,
-    messages_at_hand: Rows<'a>,
-    scales: Option<&'a [f32]>,
-    scales_at_hand: Option<Vec<f32>>,
-    slots: &'a [u32],
-}
-
-impl Reads<'_> {
-    fn sources(&self, target: Target, sources: &mut Sources) {
-        sources.stored.clear();
-        sources.at_hand.clear();
-        let without_self = self.split.without_self();
-        let mut stored = |row: u32| match self.slots[row as usize] {
-            NONE => sources.stored.push(row),
-            slot => sources.at_hand.push(slot),
-        };
-        let (own_row, own_place, queries) = match target {
-            Target::Query(query) => {
-                let pairs = self.job.stored_into_query.of(query);
-                pairs.iter().for_each(|&(_, row)| stored(row));
-                let place = query.wrapping_sub(self.job.owned.start as u32);
-                (NONE, place, self.job.query_into_query.of(query))
-            }
-            Target::Stored(node) => {
-                let own_row = match without_self {
-                    true => self.view.row(node).unwrap_or(NONE),
-                    false => NONE,
-                };
-                let rows = self.view.sources(node).iter().copied();
-                rows.filter(|&row| row != own_row).for_each(&mut stored);
-                (own_row, NONE, self.job.query_into_stored.of(node))
-            }
-        };
-        debug_assert!(own_row == NONE || without_self);
-        let places = queries.iter().map(|&(_, place)| place);
-        sources
-            .at_hand
-            .extend(places.filter(|&place| !(without_self && place == own_place)));
-    }
-
-    /// In-edges of a target that the worker holds, those to itself among them.
-    fn edges(&self, target: Target) -> u64 {
-        let job = self.job;
-        let edges = match target {
-            Target::Query(query) => {
-                job.stored_into_query.of(query).len() + job.query_into_query.of(query).len()
-            }
-            Target::Stored(node) => {
-                self.view.sources(node).len() + job.query_into_stored.of(node).len()
-            }
-        };
-        edges as u64
-    }
-
-    fn reduce(&self, sources: &Sources, term: &[f32], partial: &mut [f32]) {
-        self.split.clear(partial);
-        let split = &self.split;
-        split.add(self.messages, &sources.stored, self.scales, term, partial);
-        let scales = self.scales_at_hand.as_deref();
-        split.add(
-            self.messages_at_hand,
-            &sources.at_hand,
-            scales,
-            term,
-            partial,
-        );
-    }
-
-    /// Partial results for the targets of an owner that the worker has a source of: which, and rows.
-    fn partials(&self, targets: Targets<'_>, terms: &[f32]) -> (Vec<u32>, Vec<f32>) {
-        let (width, term_width) = (self.split.partial_width(), self.split.term_width());
-        let blocks: Vec<(Vec<u32>, Vec<f32>)> = (0..targets.len().div_ceil(BLOCK))
-            .into_par_iter()
-            .map_init(Sources::default, |sources, block| {
-                let (mut present, mut rows) = (Vec::new(), Vec::new());
-                for at in block * BLOCK..targets.len().min((block + 1) * BLOCK) {
-                    self.sources(targets.get(at), sources);
-                    if sources.stored.is_empty() && sources.at_hand.is_empty() {
-                        continue;
-                    }
-                    present.push(at as u32);
-                    let start = rows.len();
-                    rows.resize(start + width, 0.0);
-                    let term = &terms[at * term_width..][..term_width];
-                    self.reduce(sources, term, &mut rows[start..]);
-                }
-                (present, rows)
-            })
-            .collect();
-        let (mut present, mut rows) = (Vec::new(), Vec::new());
-        for (block_present, block_rows) in blocks {
-            present.extend(block_present);
-            rows.extend(block_rows);
-        }
-        (present, rows)
-    }
-
-    /// The sources of an owner's targets, each row once: sources by target, their factors, and the rows.
-    fn source_rows(&self, targets: Targets<'_>) -> SourceRows {
-        let width = self.split.message_width();
-        let mut rows = SourceRows::default();
-        let mut places: HashMap<(bool, u32), u32> = HashMap::new();
-        let mut sources = Sources::default();
-        let mut row = vec![0.0; width];
-        for at in 0..targets.len() {
-            self.sources(targets.get(at), &mut sources);
-            let stored = sources.stored.iter().map(|&id| (true, id));
-            let at_hand = sources.at_hand.iter().map(|&id| (false, id));
-            let before = rows.ids.len();
-            for (is_stored, id) in stored.chain(at_hand) {
-                let next = places.len() as u32;
-                let place = *places.entry((is_stored, id)).or_insert(next);
-                if place == next {
-                    let (table, scales) = match is_stored {
-                        true => (self.messages, self.scales),
-                        false => (self.messages_at_hand, self.scales_at_hand.as_deref()),
-                    };
-                    table.read(id as usize, &mut row);
-                    rows.rows.extend_from_slice(&row);
-                    rows.scales.extend(scales.map(|scales| scales[id as usize]));
-                }
-                rows.ids.push(place);
-            }
-            rows.counts.push((rows.ids.len() - before) as u32);
-        }
-        rows.len = places.len();
-        rows
-    }
-}
-
-/// Rows of sources for one owner.
-#[derive(Debug, Default)]
-struct SourceRows {
-    /// Sources of each target.
-    counts: Vec<u32>,
-    /// Places among the rows, target by target.
-    ids: Vec<u32>,
-    /// Factors of the rows, where the layer has some.
-    scales: Vec<f32>,
-    rows: Vec<f32>,
-    len: usize,
 }
 
 impl Run<'_> {
@@ -552,16 +369,11 @@ fn add_rows(
     let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
     reader.check(counts.len() * width == reduced.len() && total == ids.len() as u64)?;
     let rows = ids.iter().max().map_or(0, |&id| id as usize + 1);
-    let scales: Cow<'_, [f32]> = match split.scales().0 {
-        Some(_) => reader.f32s(rows)?,
-        None => {
-            reader.f32s(0)?;
-            Cow::Borrowed(&[])
-        }
-    };
+    let with_scales = split.scales().0.is_some();
+    let scales = reader.f32s(if with_scales { rows } else { 0 })?;
     let values = reader.f32s(rows * split.message_width())?;
     let table = Rows::f32(&values, split.message_width());
-    let scales = split.scales().0.map(|_| &scales[..]);
+    let scales = with_scales.then_some(&scales[..]);
     let mut rest = &ids[..];
     for (at, (&count, partial)) in counts
         .iter()

@@ -3,7 +3,7 @@
 
 use super::Run;
 use crate::{ClusterError, part::PartView};
-use satisfice_graph::Policy;
+use satisfice_graph::{DegreeScale, Policy};
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Run<'_> {
@@ -48,13 +48,12 @@ impl Run<'_> {
         let mut reach = vec![0.0; self.job.readers.len()];
         for (query, row) in self.job.stored_into_query.iter() {
             let degrees = self.job.degrees[query as usize];
+            let factor = |scale: Option<DegreeScale>, degrees| {
+                scale.map_or(1.0, |scale| f64::from(scale.of(degrees)))
+            };
             let weight = match shares {
                 true => 1.0 / f64::from(degrees.incoming),
-                false => {
-                    let of = |scale: f32| f64::from(scale);
-                    source.map_or(1.0, |s| of(s.of(self.job.attached(view, row))))
-                        * target.map_or(1.0, |t| of(t.of(degrees)))
-                }
+                false => factor(source, self.job.attached(view, row)) * factor(target, degrees),
             };
             if let Ok(at) = self.job.readers.binary_search_by_key(&row, |&(row, _)| row) {
                 reach[at] += weight;

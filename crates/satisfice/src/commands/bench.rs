@@ -1,3 +1,6 @@
+//! Measurements: one command a claim.
+
+mod cluster;
 mod planner;
 
 use super::Output;
@@ -7,5 +10,6 @@ use anyhow::Result;
 pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
     match &args.command {
         BenchCommand::Planner(args) => planner::run(args, output),
+        BenchCommand::Cluster(args) => cluster::run(args, output),
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     report,
 };
 use anyhow::{Result, bail};
-use satisfice_cluster::{ClusterConfig, ClusterNode};
+use satisfice_cluster::{ClusterConfig, ClusterNode, quiet_engine_panics};
 use satisfice_graph::{GnnModel, ModelDir, Precision, PrecomputeOptions, precompute};
 use satisfice_store::{Check, GraphStore};
 use std::path::Path;
@@ -43,9 +43,10 @@ pub(crate) fn run(args: &Precompute, output: Output) -> Result<()> {
 const CHUNK_MS_MAX: u64 = 600_000;
 
 fn on_cluster(path: &Path, node: usize, precision: Precision, output: Output) -> Result<()> {
+    quiet_engine_panics();
     let mut config = ClusterConfig::read(path)?;
     config.round_max_ms = config.round_max_ms.max(CHUNK_MS_MAX);
-    let node = ClusterNode::start(config, node, Check::Checksums)?;
+    let node = ClusterNode::start(&config, node, Check::Checksums)?;
     output.say("waiting for the other nodes; start this command on each")?;
     let computed = node.precompute(precision)?;
     node.check_tables()?;

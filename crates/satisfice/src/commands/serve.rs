@@ -3,7 +3,7 @@ use crate::{
     model_kind::ModelKind,
 };
 use anyhow::{Context, Result, bail};
-use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode};
+use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_panics};
 use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
@@ -64,9 +64,10 @@ fn repository_service(dir: &Path, control: ModelControl, check: Check) -> Result
 
 /// The model of a cluster, answered by its group; it is served before the group is whole.
 fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> Result<Models> {
+    quiet_engine_panics();
     let config = ClusterConfig::read(path)?;
     let name = name.unwrap_or(&config.group).to_owned();
-    let node = Arc::new(ClusterNode::start(config, node, check)?);
+    let node = Arc::new(ClusterNode::start(&config, node, check)?);
     node.check_tables()?;
     let version = u64::from(node.part().model_dir().version());
     let mut models = Models::new();

@@ -1,0 +1,70 @@
+//! What crosses between workers on a real graph, against what is predicted.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use satisfice_cluster::{
+    Counters, Crew, Exchange, LinkCosts, Method, Wire, WorkerOptions, predict,
+};
+use satisfice_graph::{Attachment, Plan};
+use satisfice_store::Queries;
+use std::{path::Path, sync::Arc};
+use support::Ready;
+
+const COSTS: LinkCosts = LinkCosts {
+    bytes_per_second: 125e6,
+    round_seconds: 3e-4,
+};
+
+#[test]
+fn bytes_are_those_predicted() {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/debian");
+    let queries = Queries::open(&bundle.join("queries.safetensors")).unwrap();
+    let ready = Ready::new(
+        &bundle.join("models/gcn2"),
+        &bundle.join("graph.safetensors"),
+    );
+    for workers in [2, 4, 8] {
+        let parts = ready.parts(workers, Method::Hash);
+        let first = Arc::clone(&parts[0]);
+        let crew = Crew::threads(
+            parts,
+            WorkerOptions::default(),
+            &Arc::new(Counters::default()),
+        );
+        let crew = crew.unwrap();
+        for queries_of_batch in [64, 1_024] {
+            let slice = queries.batch(0..queries_of_batch);
+            let batch = ready.engine.attach(Attachment::from(&slice)).unwrap();
+            for exchange in [Exchange::Partials, Exchange::Rows] {
+                for plan in [Plan::Precomputed, Plan::recompute(0.25)] {
+                    let cost = predict(&first, (&batch, plan), exchange, (Wire::F32, COSTS));
+                    let answer = crew.answer(&batch, plan, exchange).unwrap();
+                    let measured = answer.layer_bytes as f64;
+                    let ratio = measured / cost.bytes;
+                    println!(
+                        "P={workers} B={queries_of_batch} {plan} {}: {measured} bytes, {ratio:.3} of those predicted",
+                        exchange.name()
+                    );
+                    if plan == Plan::Precomputed {
+                        assert!(
+                            (0.9..1.1).contains(&ratio),
+                            "{measured}, not {}",
+                            cost.bytes
+                        );
+                    }
+                    // (P - 1) (B + R) d a layer, whatever the degrees.
+                    let targets = queries_of_batch + answer.recomputed.len();
+                    let widths: usize = (0..ready.model.layers())
+                        .map(|layer| ready.model.split_layer(layer).partial_width())
+                        .sum();
+                    let whole = (workers - 1) * targets * widths * 4;
+                    if exchange == Exchange::Partials {
+                        assert!(measured < 1.1 * whole as f64, "{measured} over {whole}");
+                    }
+                }
+            }
+        }
+    }
+}
