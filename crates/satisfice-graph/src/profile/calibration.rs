@@ -60,7 +60,7 @@ impl Classes {
         for (index, group) in by_degree.into_iter().enumerate() {
             group.sort_unstable_by(|a, b| a.stale.total_cmp(&b.stale));
             let in_degree = if index == 0 { 0 } else { group_least(group) };
-            let by_stale = quantile_groups(group, |a, b| a.stale == b.stale);
+            let by_stale = quantile_groups(group, |a, b| a.stale.to_bits() == b.stale.to_bits());
             for (index, class) in by_stale.into_iter().enumerate() {
                 let stale = if index == 0 { 0.0 } else { class[0].stale };
                 classes.push(Class::count(in_degree, stale, class));

@@ -203,7 +203,7 @@ fn ordered(plans: &[Plan]) -> Result<Vec<Plan>, GraphError> {
 
 /// Positions of up to `limit` queries in a fixed random order: a file's own order may put alike
 /// queries together.
-fn shuffled(queries: usize, limit: usize) -> Vec<u32> {
+pub(super) fn shuffled(queries: usize, limit: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..queries as u32).collect();
     order.sort_by_cached_key(|query| xxh3_64_with_seed(&query.to_le_bytes(), SHUFFLE_SEED));
     order.truncate(limit);
@@ -325,7 +325,7 @@ impl Measurement<'_> {
 /// Blocks that queries are cut into at least.
 const BLOCKS_MIN: usize = 4;
 
-fn classes(answer: &Answer, batch: &QueryBatch) -> Vec<i64> {
+pub(super) fn classes(answer: &Answer, batch: &QueryBatch) -> Vec<i64> {
     let width = answer.outputs.len() / batch.queries();
     answer.outputs.chunks_exact(width).map(argmax).collect()
 }
@@ -550,7 +550,7 @@ impl Coverage {
 }
 
 /// The nearest-rank quantile; nothing of nothing.
-fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
+pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let rank = (share * values.len() as f64).ceil() as usize;
     values.get(rank.max(1) - 1).copied()

@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tracing::warn;
 
 const GRPC_PORT: u16 = 8001;
 
@@ -102,6 +103,12 @@ fn open_engine(model_dir: &ModelDir, stores: &mut Stores, check: Check) -> Resul
     let store = stores.open(&model_dir.store_path(), check)?;
     let engine = GraphEngine::open(model_dir, store, check)
         .with_context(|| format!("model `{}`", model_dir.name()))?;
+    if let Some(problem) = engine.profile_problem() {
+        warn!(
+            "model `{}`: its profile is not used: {problem}",
+            model_dir.name()
+        );
+    }
     Ok(Arc::new(engine))
 }
 
