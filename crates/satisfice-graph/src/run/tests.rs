@@ -379,7 +379,7 @@ proptest! {
             }
             let layers = model.layers();
             let targets = layers * batch.queries() + (layers - 1) * chosen.len();
-            prop_assert_eq!(forecast.work.targets, targets as f64);
+            prop_assert_eq!(forecast.work.targets as usize, targets);
         }
     }
 }
