@@ -22,6 +22,17 @@ pub enum Precision {
     Int8,
 }
 
+impl Precision {
+    /// `"f32"`, `"f16"` or `"int8"`, as files and commands name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 const FORMAT: u32 = 1;
 
 /// One kept table, `[nodes, width]`.

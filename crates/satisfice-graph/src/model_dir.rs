@@ -14,6 +14,8 @@ pub struct ModelDir {
     dir: PathBuf,
     config: ModelConfig,
     version: u32,
+    /// Name of the embeddings' directory in the version's.
+    embeddings: &'static str,
 }
 
 impl ModelDir {
@@ -31,6 +33,7 @@ impl ModelDir {
             dir: dir.to_owned(),
             config,
             version,
+            embeddings: "embeddings",
         })
     }
 
@@ -70,7 +73,15 @@ impl ModelDir {
 
     /// Where `satisfice precompute` keeps the embeddings.
     pub fn embeddings_path(&self) -> PathBuf {
-        self.version_path().join("embeddings")
+        self.version_path().join(self.embeddings)
+    }
+
+    /// The same version with its embeddings in another directory of that name.
+    pub(crate) fn with_embeddings_in(&self, name: &'static str) -> Self {
+        Self {
+            embeddings: name,
+            ..self.clone()
+        }
     }
 
     /// Where `satisfice profile` keeps what the plans promise and cost.

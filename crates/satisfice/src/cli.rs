@@ -279,6 +279,10 @@ pub(crate) struct Profile {
     /// Use 2,000 queries, two batch sizes and few timed batches: under a minute, wider bounds.
     #[arg(long)]
     pub quick: bool,
+    /// Compare embeddings kept as f32, f16 and int8 too, and recommend the smallest whose `exact`
+    /// answers differ in no more than this share. They are computed for the comparison only.
+    #[arg(long, value_name = "LOSS", num_args = 0..=1, default_missing_value = "0.005", value_parser = share)]
+    pub compare_storage: Option<f64>,
     /// Print what was measured, but leave the profile that is there.
     #[arg(long)]
     pub dry_run: bool,
@@ -330,6 +334,14 @@ impl Grid {
             other => vec![other],
         };
         self.plans.iter().flat_map(of_plan).collect()
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().unwrap_or(f64::NAN);
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(share),
+        false => Err(format!("`{text}` is not a share from 0 to 1")),
     }
 }
 

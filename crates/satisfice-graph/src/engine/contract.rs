@@ -1,7 +1,7 @@
 //! Requests that name a minimum instead of a plan.
 
 use super::GraphEngine;
-use crate::{GraphError, Plan, QueryBatch, profile::Seen, run::Forecast};
+use crate::{GraphError, Plan, PlanProfile, QueryBatch, profile::Seen, run::Forecast};
 use satisfice_core::{InferRequest, Measure, Offer, Parameter, Parameters, Quality};
 
 /// The least share of good answers that a request asks for.
@@ -88,12 +88,12 @@ impl GraphEngine {
         let plans = profile.plan_list();
         let forecasts = self.forecast(batch, &plans)?;
         let in_degrees = batch.in_degrees();
-        let promise = |(plan, forecast): (_, &Forecast)| {
+        let promise = |(plan, forecast): (&PlanProfile, &Forecast)| {
             let seen = Seen {
                 in_degrees: &in_degrees,
                 stale: &forecast.stale,
             };
-            let quality = profile.quality(plan, minimum.measure, seen)?;
+            let quality = plan.quality(minimum.measure, seen)?;
             Some(Promise {
                 plan: plan.plan,
                 quality,

@@ -48,6 +48,26 @@ pub(crate) struct Seen<'a> {
 #[serde(transparent)]
 pub(crate) struct Classes(Vec<Class>);
 
+/// The classes of a plan in batches of one size. A query of a large batch has as little stale as another
+/// kind of query in a small one, so that sizes are kept apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SizeClasses {
+    /// Queries in a batch.
+    pub batch: usize,
+    pub classes: Classes,
+}
+
+impl SizeClasses {
+    /// The classes of the measured size that is nearest to `queries`, by ratio.
+    pub(crate) fn nearest(sizes: &[Self], queries: usize) -> Option<&Self> {
+        let distance = |of: &Self| (of.batch as f64 / queries.max(1) as f64).ln().abs();
+        sizes
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    }
+}
+
 /// Quantiles of each kind.
 const QUANTILES: usize = 6;
 
@@ -60,7 +80,7 @@ impl Classes {
         for (index, group) in by_degree.into_iter().enumerate() {
             group.sort_unstable_by(|a, b| a.stale.total_cmp(&b.stale));
             let in_degree = if index == 0 { 0 } else { group_least(group) };
-            let by_stale = quantile_groups(group, |a, b| a.stale == b.stale);
+            let by_stale = quantile_groups(group, |a, b| a.stale.to_bits() == b.stale.to_bits());
             for (index, class) in by_stale.into_iter().enumerate() {
                 let stale = if index == 0 { 0.0 } else { class[0].stale };
                 classes.push(Class::count(in_degree, stale, class));
@@ -95,13 +115,7 @@ impl Classes {
     }
 
     /// What a batch may expect; nothing where none of the measured queries of a class had a label.
-    /// `passes` is how often each query was measured.
-    pub(crate) fn quality(
-        &self,
-        measure: Measure,
-        seen: Seen<'_>,
-        passes: usize,
-    ) -> Option<Quality> {
+    pub(crate) fn quality(&self, measure: Measure, seen: Seen<'_>) -> Option<Quality> {
         let mut members = vec![0_u32; self.0.len()];
         for (&in_degree, &stale) in seen.in_degrees.iter().zip(seen.stale) {
             members[self.position(in_degree, stale)] += 1;
@@ -116,9 +130,7 @@ impl Classes {
                 return None;
             }
             let share = f64::from(members) / seen.in_degrees.len() as f64;
-            // A query measured several times is one query: its answers may all fail together.
-            let weight = share / f64::from(answers) * passes as f64;
-            failures.add(weight, f64::from(answers - good) / passes as f64);
+            failures.add(share / f64::from(answers), f64::from(answers - good));
         }
         let expected = 1.0 - failures.sum;
         Some(Quality {
@@ -130,8 +142,10 @@ impl Classes {
 
     /// The class of a query.
     fn position(&self, in_degree: u32, stale: f32) -> usize {
-        let above = |class: &Class| class.in_degree < in_degree.saturating_add(1);
-        let end = self.0.partition_point(above).max(1);
+        let end = self
+            .0
+            .partition_point(|class| class.in_degree <= in_degree)
+            .max(1);
         let least = self.0[end - 1].in_degree;
         let start = self.0.partition_point(|class| class.in_degree < least);
         start
@@ -171,6 +185,9 @@ fn quantile_groups<T>(sorted: &mut [T], same: impl Fn(&T, &T) -> bool) -> Vec<&m
         let mut end = target.min(rest.len());
         while end < rest.len() && same(&rest[end - 1], &rest[end]) {
             end += 1;
+        }
+        if rest.len() - end < target / 2 {
+            end = rest.len();
         }
         let (group, after) = rest.split_at_mut(end);
         groups.push(group);
@@ -266,7 +283,7 @@ mod tests {
                 stale: &stale,
             };
             for measure in [Measure::Fidelity, Measure::Accuracy] {
-                let quality = classes.quality(measure, seen, 1).unwrap();
+                let quality = classes.quality(measure, seen).unwrap();
                 let good = second.iter().filter(|o| match measure {
                     Measure::Fidelity => o.agrees,
                     Measure::Accuracy => o.right == Some(true),
@@ -297,18 +314,13 @@ mod tests {
             in_degrees: &[1, 5],
             stale: &[0.0, 0.5],
         };
-        let fidelity = classes.quality(Measure::Fidelity, seen, 1).unwrap();
-        assert_eq!(fidelity.expected, 1.0);
+        let fidelity = classes.quality(Measure::Fidelity, seen).unwrap();
+        assert!(fidelity.expected > 0.999_999);
         assert!((0.95..0.97).contains(&fidelity.lower), "{fidelity:?}");
         assert_eq!(
-            classes.quality(Measure::Accuracy, seen, 1),
+            classes.quality(Measure::Accuracy, seen),
             None,
             "there was no label"
-        );
-        let fewer = classes.quality(Measure::Fidelity, seen, 4).unwrap();
-        assert!(
-            fewer.lower < fidelity.lower,
-            "answers of the same queries are worth less"
         );
     }
 

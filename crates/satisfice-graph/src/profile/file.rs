@@ -1,7 +1,7 @@
 //! `profile.json` of a model version.
 
 use super::{
-    calibration::{Classes, Seen},
+    calibration::{Seen, SizeClasses},
     cost::CostModel,
     measure::Coverage,
 };
@@ -45,7 +45,8 @@ pub struct PlanProfile {
     /// The plan's name.
     #[serde(with = "plan_name")]
     pub plan: Plan,
-    pub(crate) classes: Classes,
+    /// For each batch size that was measured.
+    pub(crate) sizes: Vec<SizeClasses>,
 }
 
 /// Fingerprints of everything that answers follow from.
@@ -134,9 +135,11 @@ impl Profile {
         }
         let profile: Self = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         let cost = [profile.cost.selective, profile.cost.exact];
+        let sizes = || profile.plans.iter().flat_map(|plan| &plan.sizes);
         let sound = cost.iter().all(super::cost::Coefficients::is_sound)
             && !profile.batches.is_empty()
-            && profile.plans.iter().all(|plan| plan.classes.is_sound());
+            && profile.plans.iter().all(|plan| !plan.sizes.is_empty())
+            && sizes().all(|size| size.batch > 0 && size.classes.is_sound());
         match sound {
             true => Ok(profile),
             false => Err("it contradicts itself".to_owned()),
@@ -185,39 +188,26 @@ impl Profile {
                         in_degrees,
                         stale: &forecast.stale,
                     };
-                    self.quality(plan, measure, seen)
+                    plan.quality(measure, seen)
                 })
                 .collect(),
         };
         self.plans.iter().zip(forecasts).map(offer).collect()
     }
-
-    /// What a plan promises for a batch.
-    pub(crate) fn quality(
-        &self,
-        plan: &PlanProfile,
-        measure: Measure,
-        seen: Seen<'_>,
-    ) -> Option<Quality> {
-        plan.quality(measure, seen, self.batches.len())
-    }
 }
 
 impl PlanProfile {
     /// What the plan promises for a batch; `exact` agrees with itself.
-    pub(crate) fn quality(
-        &self,
-        measure: Measure,
-        seen: Seen<'_>,
-        passes: usize,
-    ) -> Option<Quality> {
+    pub(crate) fn quality(&self, measure: Measure, seen: Seen<'_>) -> Option<Quality> {
         match (self.plan, measure) {
             (Plan::Exact, Measure::Fidelity) => Some(Quality {
                 measure,
                 expected: 1.0,
                 lower: 1.0,
             }),
-            _ => self.classes.quality(measure, seen, passes),
+            _ => SizeClasses::nearest(&self.sizes, seen.in_degrees.len())?
+                .classes
+                .quality(measure, seen),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Measuring a profile on held-out queries.
 
 use super::{
-    calibration::{Classes, Observation, Seen},
+    calibration::{Classes, Observation, Seen, SizeClasses},
     cost::{Coefficients, CostModel, Timing},
     file::{FORMAT, Origin, PlanProfile, Profile},
 };
@@ -123,20 +123,22 @@ pub fn profile(
             ),
         ));
     }
+    let mut sizes = options.batches.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
     let measurement = Measurement {
         engine,
         queries,
         plans: &plans,
         progress,
     };
-    let blocks = measurement.run(&order, options)?;
-    let passes = options.batches.len();
+    let blocks = measurement.run(&order, &sizes, options.timed)?;
     let splits: Vec<_> = (0..SPLITS).map(|seed| split(&blocks, seed)).collect();
     let trials = splits.iter().map(|(first, _)| Fitted::new(&plans, first));
     let trials: Vec<Fitted> = trials.collect();
     let mut coverage = Vec::new();
     for (trial, (_, second)) in trials.iter().zip(&splits) {
-        trial.check(second, passes, &mut coverage);
+        trial.check(second, &mut coverage);
     }
     let all: Vec<&Measured> = blocks.iter().flatten().collect();
     let fitted = Fitted::new(&plans, &all);
@@ -147,7 +149,7 @@ pub fn profile(
             .is_some_and(|&label| label >= 0)
     };
     Ok(ProfileReport {
-        rows: fitted.rows(&all, &options.batches),
+        rows: fitted.rows(&all, &sizes),
         time_error: trials[0].time_error(&splits[0].1),
         coverage: coverage.clone(),
         profile: Profile {
@@ -155,7 +157,7 @@ pub fn profile(
             belongs_to: Origin::of(model_dir, engine.store())?,
             queries: order.len(),
             labelled: order.iter().filter(has_label).count(),
-            batches: options.batches.clone(),
+            batches: sizes,
             coverage,
             cost: fitted.cost,
             plans: fitted.plans,
@@ -203,7 +205,7 @@ fn ordered(plans: &[Plan]) -> Result<Vec<Plan>, GraphError> {
 
 /// Positions of up to `limit` queries in a fixed random order: a file's own order may put alike
 /// queries together.
-fn shuffled(queries: usize, limit: usize) -> Vec<u32> {
+pub(super) fn shuffled(queries: usize, limit: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..queries as u32).collect();
     order.sort_by_cached_key(|query| xxh3_64_with_seed(&query.to_le_bytes(), SHUFFLE_SEED));
     order.truncate(limit);
@@ -236,10 +238,9 @@ struct Measurement<'a> {
 
 impl Measurement<'_> {
     /// Answers every query of `order` once at each batch size, by every plan.
-    fn run(&self, order: &[u32], options: &ProfileOptions) -> Result<Vec<Block>, GraphError> {
-        let sizes = &options.batches;
+    fn run(&self, order: &[u32], sizes: &[usize], timed: usize) -> Result<Vec<Block>, GraphError> {
         let largest = sizes.iter().copied().max().unwrap_or(1);
-        let total = (order.len() + options.timed * REPEATS) * sizes.len();
+        let total = (order.len() + timed * REPEATS) * sizes.len();
         self.progress.start("measuring plans", Some(total as u64));
         let mut blocks = Vec::new();
         for positions in order.chunks(largest.min(order.len() / BLOCKS_MIN)) {
@@ -258,7 +259,7 @@ impl Measurement<'_> {
                 .flatten()
                 .filter(|batch| batch.size == size);
             let of_size: Vec<&mut Measured> = of_size.collect();
-            let step = of_size.len().div_ceil(options.timed.max(1));
+            let step = of_size.len().div_ceil(timed.max(1));
             self.time(of_size.into_iter().step_by(step).collect())?;
         }
         self.progress.finish();
@@ -325,7 +326,7 @@ impl Measurement<'_> {
 /// Blocks that queries are cut into at least.
 const BLOCKS_MIN: usize = 4;
 
-fn classes(answer: &Answer, batch: &QueryBatch) -> Vec<i64> {
+pub(super) fn classes(answer: &Answer, batch: &QueryBatch) -> Vec<i64> {
     let width = answer.outputs.len() / batch.queries();
     answer.outputs.chunks_exact(width).map(argmax).collect()
 }
@@ -368,12 +369,20 @@ impl Tally {
 impl Fitted {
     fn new(plans: &[Plan], measured: &[&Measured]) -> Self {
         let batches = || measured.iter();
-        let of_plan = |plan: usize| {
-            let observations = batches().flat_map(|batch| batch.plans[plan].observations.clone());
-            PlanProfile {
-                plan: plans[plan],
+        let mut sizes: Vec<usize> = batches().map(|batch| batch.size).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let of_size = |plan: usize, size: usize| {
+            let of_size = batches().filter(|batch| batch.size == size);
+            let observations = of_size.flat_map(|batch| batch.plans[plan].observations.clone());
+            SizeClasses {
+                batch: size,
                 classes: Classes::fit(observations.collect()),
             }
+        };
+        let of_plan = |plan: usize| PlanProfile {
+            plan: plans[plan],
+            sizes: sizes.iter().map(|&size| of_size(plan, size)).collect(),
         };
         let timings = |exact: bool| -> Vec<Timing> {
             let chosen = (0..plans.len()).filter(|&p| (plans[p] == Plan::Exact) == exact);
@@ -391,7 +400,7 @@ impl Fitted {
     }
 
     /// What was promised of a batch and found. Only queries with a label count for accuracy.
-    fn tally(&self, plan: usize, batch: &Measured, measure: Measure, passes: usize) -> Tally {
+    fn tally(&self, plan: usize, batch: &Measured, measure: Measure) -> Tally {
         let MeasuredPlan {
             forecast,
             observations,
@@ -406,7 +415,7 @@ impl Fitted {
             in_degrees: &batch.in_degrees,
             stale: &forecast.stale,
         };
-        match self.plans[plan].quality(measure, seen, passes) {
+        match self.plans[plan].quality(measure, seen) {
             Some(quality) if !outcomes.is_empty() => {
                 let queries = outcomes.len() as f64;
                 Tally {
@@ -421,7 +430,7 @@ impl Fitted {
     }
 
     /// Adds how the promises hold on batches that were not fitted.
-    fn check(&self, measured: &[&Measured], passes: usize, coverage: &mut Vec<Coverage>) {
+    fn check(&self, measured: &[&Measured], coverage: &mut Vec<Coverage>) {
         for measure in [Measure::Accuracy, Measure::Fidelity] {
             for plan in 0..self.plans.len() {
                 if self.plans[plan].plan == Plan::Exact && measure == Measure::Fidelity {
@@ -433,7 +442,7 @@ impl Fitted {
                 for size in sizes {
                     let batches = measured.iter().filter(|batch| batch.size == size);
                     let mut tallies: Vec<(f32, Tally)> = batches
-                        .map(|b| (b.stale(plan), self.tally(plan, b, measure, passes)))
+                        .map(|b| (b.stale(plan), self.tally(plan, b, measure)))
                         .filter(|(_, tally)| tally.queries > 0.0)
                         .collect();
                     tallies.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -451,15 +460,15 @@ impl Fitted {
             let of_size = measured.iter().filter(|batch| batch.size == size);
             let batches: Vec<&Measured> = of_size.copied().collect();
             for plan in 0..self.plans.len() {
-                rows.push(self.row(plan, size, &batches, sizes.len()));
+                rows.push(self.row(plan, size, &batches));
             }
         }
         rows
     }
 
-    fn row(&self, plan: usize, size: usize, batches: &[&Measured], passes: usize) -> PlanRow {
+    fn row(&self, plan: usize, size: usize, batches: &[&Measured]) -> PlanRow {
         let total = |measure| {
-            let tallies = batches.iter().map(|b| self.tally(plan, b, measure, passes));
+            let tallies = batches.iter().map(|b| self.tally(plan, b, measure));
             tallies.fold(Tally::default(), Tally::plus)
         };
         let (accuracy, fidelity) = (total(Measure::Accuracy), total(Measure::Fidelity));
@@ -550,7 +559,7 @@ impl Coverage {
 }
 
 /// The nearest-rank quantile; nothing of nothing.
-fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
+pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let rank = (share * values.len() as f64).ceil() as usize;
     values.get(rank.max(1) - 1).copied()

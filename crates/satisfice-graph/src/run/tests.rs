@@ -2,8 +2,9 @@
 
 use super::{
     Attachment, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch, ScratchPool, Serving,
+    policy, select::highest,
 };
-use crate::{Framework, GnnModel, ModelConfig, Plan, RequestLimits};
+use crate::{Framework, GnnModel, ModelConfig, Plan, Policy, RequestLimits};
 use proptest::prelude::*;
 use satisfice_kernels::Rows;
 use satisfice_store::Topology;
@@ -326,6 +327,59 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_forecast_is_what_the_plan_leaves(case in cases(), budget in 0.0..1.0_f64) {
+        let all = models();
+        let named = |wanted: &str| all.iter().find(|(name, _)| name == wanted).map(|(_, m)| m);
+        let model = named("pyg_sage_mean_3_layers_directed").unwrap();
+        let stored = Csr::new(&case.graph);
+        let view = stored.view();
+        let batch = batch(&case, view.topology, model.features());
+        let x = case.x(model.features());
+        let values = whole_graph(model, view, &x[..case.graph.nodes * model.features()]);
+        let levels: Vec<Rows<'_>> = (0..model.layers())
+            .map(|level| Rows::f32(&values[level], model.level_width(level)))
+            .collect();
+        let serving = Serving {
+            model,
+            graph: view,
+            levels: &levels,
+            messages: &vec![None; model.layers()],
+            sums: &[],
+            own: None,
+            scales: &[],
+        };
+        let pool = ScratchPool::new(view, model.scales());
+        let plans = [
+            Plan::recompute(budget),
+            Plan::Exact,
+            Plan::Precomputed,
+            Plan::Recompute { budget, policy: Policy::Degree },
+        ];
+        let forecasts = pool.with(view, &batch, |s| serving.forecast(&batch, &plans, s));
+        for (plan, forecast) in plans.iter().zip(&forecasts) {
+            let chosen = match *plan {
+                Plan::Precomputed => Vec::new(),
+                Plan::Exact => batch.reader_nodes().collect(),
+                Plan::Recompute { budget, policy } => {
+                    let scores = policy::scores(policy, view, &batch, Vec::new, Vec::new);
+                    highest(&batch, &scores, budget)
+                }
+            };
+            for query in 0..batch.queries() {
+                let stale = batch.stored_into_query(query).iter().filter(|u| !chosen.contains(u));
+                let shares = stale.map(|&u| policy::share_of_new_edges(view, &batch, u));
+                let wanted = shares.sum::<f64>() / batch.query_in_degree(query).max(1) as f64;
+                prop_assert!((f64::from(forecast.stale[query]) - wanted).abs() < 1e-6, "{plan}");
+            }
+            let layers = model.layers();
+            let targets = layers * batch.queries() + (layers - 1) * chosen.len();
+            prop_assert_eq!(forecast.work.targets as usize, targets);
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tracing::warn;
 
 const GRPC_PORT: u16 = 8001;
 
@@ -142,6 +143,9 @@ fn open_model(dir: &Path, stores: &mut Stores, check: Check) -> Result<OpenModel
             let store = stores.open(&model_dir.store_path(), check)?;
             let engine = GraphEngine::open(&model_dir, store, check)
                 .with_context(|| format!("model `{}`", model_dir.name()))?;
+            if let Some(problem) = engine.profile_problem() {
+                warn!("model `{}`: its profile is not used: {problem}", model_dir.name());
+            }
             Ok(OpenModel {
                 name: model_dir.name(),
                 version: u64::from(model_dir.version()),

@@ -1,7 +1,8 @@
-use crate::{cli::Profile, commands::Output, progress::Bars};
+use crate::{cli::Profile, commands::Output, progress::Bars, report};
 use anyhow::{Result, bail};
 use satisfice_graph::{
-    Coverage, GraphEngine, ModelDir, PlanRow, ProfileOptions, ProfileReport, profile,
+    Coverage, GraphEngine, ModelDir, PlanRow, ProfileOptions, ProfileReport, StorageOptions,
+    StorageRow, compare_storage, profile,
 };
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
@@ -11,6 +12,10 @@ const QUICK_QUERIES: usize = 2_000;
 const QUICK_BATCHES: [usize; 2] = [64, 256];
 const QUICK_TIMED: usize = 8;
 
+/// Queries in a batch, and in all, when ways to keep embeddings are compared.
+const STORAGE_BATCH: usize = 256;
+const STORAGE_QUERIES: usize = 8_192;
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Document {
@@ -18,12 +23,14 @@ struct Document {
     written: Option<PathBuf>,
     #[serde(flatten)]
     report: ProfileReport,
+    /// Ways to keep the embeddings, where they were compared.
+    storage: Vec<StorageRow>,
 }
 
 pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
     let model_dir = ModelDir::open(&args.model, args.model_version)?;
     let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Checksums)?);
-    let engine = GraphEngine::open(&model_dir, store, Check::Checksums)?;
+    let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums)?;
     let queries = Queries::open(&args.queries)?;
     if !engine.store().manifest().undirected && !queries.has_directions() {
         bail!(
@@ -39,6 +46,17 @@ pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
         &options(args),
         &Bars::default(),
     )?;
+    let storage = match args.compare_storage {
+        None => Vec::new(),
+        Some(loss_max) => {
+            let options = StorageOptions {
+                batch: STORAGE_BATCH,
+                limit: options(args).limit.min(STORAGE_QUERIES),
+                loss_max,
+            };
+            compare_storage(&model_dir, &store, &queries, options, &Bars::default())?
+        }
+    };
     let path = model_dir.profile_path();
     let written = if args.dry_run {
         None
@@ -46,7 +64,11 @@ pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
         report.profile.write(&path)?;
         Some(path)
     };
-    let document = Document { written, report };
+    let document = Document {
+        written,
+        report,
+        storage,
+    };
     output.print(&document, || text(&document))
 }
 
@@ -85,6 +107,7 @@ fn text(document: &Document) -> String {
             100.0 * errors.p90
         );
     }
+    text.push_str(&storage_table(&document.storage));
     if let Some(path) = &document.written {
         let _ = writeln!(text, "written: {}", path.display());
     }
@@ -102,6 +125,30 @@ fn coverage_line(coverage: &Coverage) -> String {
         coverage.batches,
         percent(coverage.batches_met, coverage.batches),
     )
+}
+
+fn storage_table(rows: &[StorageRow]) -> String {
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text.push_str("\nembeddings as       bytes  fidelity  accuracy  exact ms     pe ms\n");
+    }
+    for row in rows {
+        let accuracy = row
+            .accuracy
+            .map_or("-".to_owned(), |a| format!("{:.2}%", 100.0 * a));
+        let _ = writeln!(
+            text,
+            "{:<13} {:>11} {:>8.2}% {:>9} {:>9.3} {:>9.3}{}",
+            row.precision.name(),
+            report::bytes(row.bytes),
+            100.0 * row.fidelity,
+            accuracy,
+            row.exact_ms,
+            row.pe_ms,
+            if row.recommended { "  recommended" } else { "" }
+        );
+    }
+    text
 }
 
 fn percent(part: usize, of: usize) -> f64 {
