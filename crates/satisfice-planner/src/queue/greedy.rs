@@ -1,7 +1,10 @@
 //! A good choice for long queues.
 
 use super::chain::{Chain, Slot};
-use std::{cmp::Ordering, collections::BinaryHeap};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+};
 
 /// Starts everybody at the most accurate alternative; where a prefix misses its deadline, applies,
 /// inside that prefix, the downgrade with the largest saved time per lost accuracy, until it no
@@ -19,12 +22,18 @@ pub(super) fn choose(chain: &Chain<'_>) -> Vec<usize> {
         time += slot.steps[last].time;
         downgrades.extend(Downgrade::from(at, slot, slot.hull.len() - 1));
         while time > slot.deadline {
-            let Some(best) = downgrades.pop() else { break };
-            let slot = &chain.slots[best.slot];
-            let to = slot.hull[best.corner] as usize;
-            time -= slot.steps[chosen[best.slot]].time - slot.steps[to].time;
-            chosen[best.slot] = to;
-            downgrades.extend(Downgrade::from(best.slot, slot, best.corner));
+            let Some(mut best) = downgrades.peek_mut() else {
+                break;
+            };
+            let (at, corner) = (best.slot as usize, best.corner as usize);
+            let slot = &chain.slots[at];
+            let to = slot.hull[corner] as usize;
+            time -= slot.steps[chosen[at]].time - slot.steps[to].time;
+            chosen[at] = to;
+            match Downgrade::from(at, slot, corner) {
+                Some(next) => *best = next,
+                None => drop(PeekMut::pop(best)),
+            }
         }
     }
     upgrade(chain, &mut chosen);
@@ -35,9 +44,9 @@ pub(super) fn choose(chain: &Chain<'_>) -> Vec<usize> {
 struct Downgrade {
     /// Time saved per accuracy lost.
     gain: f64,
-    slot: usize,
+    slot: u32,
     /// The cheaper corner.
-    corner: usize,
+    corner: u32,
 }
 
 impl Downgrade {
@@ -47,8 +56,8 @@ impl Downgrade {
         let lost = (from.value - to.value) * slot.weight;
         Some(Self {
             gain: (from.time - to.time) as f64 / lost as f64,
-            slot: at,
-            corner,
+            slot: at as u32,
+            corner: corner as u32,
         })
     }
 }

@@ -11,7 +11,7 @@ const WINDOW: usize = 256;
 const WINDOW_MIN: usize = 32;
 
 /// Share of the executors' time that random arrivals with deadlines can make use of.
-const USABLE: f64 = 0.9;
+const USABLE: f64 = 0.85;
 
 /// Upgrades remembered of a job.
 const UPGRADES_MAX: usize = 8;
@@ -30,6 +30,8 @@ pub(super) struct Price {
 #[derive(Debug, Clone)]
 struct Demand {
     arrival: f64,
+    /// From arrival to deadline, in seconds.
+    patience: f64,
     cheapest: Nanos,
     /// (accuracy gained per time, time) from each alternative to the next.
     upgrades: Vec<(f64, Nanos)>,
@@ -44,7 +46,13 @@ impl Price {
             return 0.0;
         }
         let since = self.recent.iter().map(|d| d.arrival).fold(now, f64::min);
-        let time = units::nanos_left(USABLE * (now - since).min(1e6)) * executors as Nanos;
+        let patience = self.median_patience();
+        // Jobs that came at once say nothing about those to come.
+        if now - since < patience {
+            return 0.0;
+        }
+        let span = (now - since + patience).min(1e6);
+        let time = units::nanos_left(USABLE * span) * executors as Nanos;
         let cheapest: Nanos = self.recent.iter().map(|demand| demand.cheapest).sum();
         let Some(mut left) = time.checked_sub(cheapest) else {
             return f64::INFINITY;
@@ -61,6 +69,12 @@ impl Price {
         0.0
     }
 
+    fn median_patience(&self) -> f64 {
+        let mut patience: Vec<f64> = self.recent.iter().map(|demand| demand.patience).collect();
+        let middle = patience.len() / 2;
+        *patience.select_nth_unstable_by(middle, f64::total_cmp).1
+    }
+
     fn remember(&mut self, entries: &[Entry<'_>]) {
         let newest = self.newest;
         let mut new: Vec<(f64, u64, usize)> = entries
@@ -75,14 +89,15 @@ impl Price {
         }
         let from = new.len().saturating_sub(WINDOW);
         for &(arrival, _, at) in &new[from..] {
-            if entries[at].job.deadline().is_none() {
+            let Some(deadline) = entries[at].job.deadline() else {
                 continue;
-            }
+            };
             if self.recent.len() == WINDOW {
                 self.recent.pop_front();
             }
             self.recent.push_back(Demand {
                 arrival,
+                patience: (deadline - arrival).max(0.0),
                 cheapest: entries[at].cheapest(),
                 upgrades: upgrades(&Slot::new(&entries[at], None)),
             });

@@ -335,15 +335,35 @@ fn upgrades_stop_while_time_is_dear() {
     let mut planner = Planner::default();
     let mut lone = |id: u64, now: f64| {
         let job = Job::new(id, now, 1, ways.clone()).unwrap();
-        let job = job.with_deadline(now + 1.0).unwrap();
+        let job = job.with_deadline(now + 0.1).unwrap();
         let decision = planner.plan(now, &[job], &[now]).unwrap();
         (decision.choices[0].alternative, decision.exact)
     };
-    // As many jobs as there is time for at the cheapest: seen once there were enough of them.
+    // More jobs than there is time for even at the cheapest: seen once there were enough of them,
+    // and only over longer than the jobs can wait.
     assert_eq!(lone(0, 0.0), (1, true));
-    let later: Vec<_> = (1..40).map(|id| lone(id, 0.010 * id as f64)).collect();
+    let later: Vec<_> = (1..40).map(|id| lone(id, 0.005 * id as f64)).collect();
     assert_eq!(later[38], (0, false));
     assert_eq!(lone(40, 100.0), (1, true));
+}
+
+#[test]
+fn a_burst_with_time_to_spare_is_planned_for_accuracy() {
+    let ways = Alternatives::new(&[(0.010, 0.7), (0.040, 0.9)]).unwrap();
+    let queue: Vec<Job> = (0..100)
+        .map(|id| {
+            let job = Job::new(id, 0.0, 1, ways.clone()).unwrap();
+            job.with_deadline(4.0).unwrap()
+        })
+        .collect();
+    let decision = Planner::default().plan(0.0, &queue, &[0.0]).unwrap();
+    assert!(decision.exact);
+    assert!(
+        decision
+            .choices
+            .iter()
+            .all(|choice| choice.alternative == 1)
+    );
 }
 
 #[test]
