@@ -1,5 +1,7 @@
 //! How an answer is computed from a subset of the modalities.
 
+mod load;
+
 use crate::{
     MultimodalError,
     batch::Batch,
@@ -8,7 +10,7 @@ use crate::{
     signature::{Port, wrong},
     subset::Subset,
 };
-use satisfice_core::{DataType, Tensor, TensorData};
+use satisfice_core::{Tensor, TensorData};
 use std::path::Path;
 
 /// A subset of the modalities, and the variant of the networks that read them.
@@ -82,7 +84,7 @@ impl Networks {
         let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
         let offered = config.offered().map_err(sidecar)?;
         let (layout, choices) = if let Some(fusion) = &config.fusion {
-            let (encoders, head) = load_fused(config, loader)?;
+            let (encoders, head) = load::fused(config, loader)?;
             let mut choices = Vec::new();
             for variant in 0..config.variants().len() {
                 let has = |subset: &&Subset| {
@@ -104,11 +106,11 @@ impl Networks {
                 choices,
             )
         } else if config.joint.is_empty() {
-            let networks = load_subsets(config, loader)?;
+            let networks = load::subsets(config, loader)?;
             let choices = networks.iter().map(|(choice, _)| *choice).collect();
             (Layout::PerSubset(networks), choices)
         } else {
-            let networks = load_joint(config, loader)?;
+            let networks = load::joint(config, loader)?;
             let mut choices = Vec::new();
             for variant in networks.iter().map(|joint| joint.variant) {
                 choices.extend(offered.iter().map(|&subset| Choice { subset, variant }));
@@ -152,7 +154,12 @@ impl Networks {
         &self.choices
     }
 
-    /// The networks that `choice` runs.
+    /// Whether a choice that follows another runs only the encoders that the other did not.
+    pub(crate) fn keeps_embeddings(&self) -> bool {
+        matches!(self.layout, Layout::Fused { .. })
+    }
+
+    /// The networks that `choice` runs, the one that answers last.
     pub(crate) fn used(&self, choice: Choice) -> Vec<&Network> {
         match &self.layout {
             Layout::Fused { head, encoders, .. } => choice
@@ -184,7 +191,7 @@ impl Networks {
         let network = network.last().ok_or_else(|| no_network(choice))?;
         if let Layout::Fused { encoders, .. } = &self.layout {
             for modality in choice.subset.iter() {
-                let values = self.embed(encoders, modality, choice.variant, work)?;
+                let values = embed(encoders, modality, choice.variant, work)?;
                 mark_broken(&mut broken, values);
             }
         } else {
@@ -195,28 +202,6 @@ impl Networks {
         let values = network.run(rows, |port| self.input(port, choice, work))?;
         mark_broken(&mut broken, &values);
         Ok(Answers { values, broken })
-    }
-
-    /// Runs the encoder of a modality unless it has been run.
-    fn embed<'w>(
-        &self,
-        encoders: &[Encoder],
-        modality: usize,
-        variant: usize,
-        work: &'w mut Work<'_>,
-    ) -> Result<&'w [f32], MultimodalError> {
-        let rows = work.batch.len();
-        let wanted = encoder(encoders, modality, variant);
-        let there = work.embeddings[modality].as_ref();
-        if there.is_none_or(|(encoder, _)| *encoder != wanted) {
-            let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
-            let values = encoders[wanted].network.run(rows, gather)?;
-            work.embeddings[modality] = Some((wanted, values));
-            work.runs[modality] += rows;
-        }
-        Ok(work.embeddings[modality]
-            .as_ref()
-            .map_or(&[], |(_, values)| values))
     }
 
     /// What the answering network reads at `port`.
@@ -303,6 +288,27 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Runs the encoder of a modality unless it has been run.
+fn embed<'w>(
+    encoders: &[Encoder],
+    modality: usize,
+    variant: usize,
+    work: &'w mut Work<'_>,
+) -> Result<&'w [f32], MultimodalError> {
+    let rows = work.batch.len();
+    let wanted = encoder(encoders, modality, variant);
+    let there = work.embeddings[modality].as_ref();
+    if there.is_none_or(|(encoder, _)| *encoder != wanted) {
+        let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
+        let values = encoders[wanted].network.run(rows, gather)?;
+        work.embeddings[modality] = Some((wanted, values));
+        work.runs[modality] += rows;
+    }
+    Ok(work.embeddings[modality]
+        .as_ref()
+        .map_or(&[], |(_, values)| values))
+}
+
 /// Position of a modality's encoder of that variant, or of its base.
 fn encoder(encoders: &[Encoder], modality: usize, variant: usize) -> usize {
     let of = |variant| {
@@ -326,100 +332,4 @@ fn no_network(choice: Choice) -> MultimodalError {
         code: "no_network",
         message: format!("no network answers {choice:?}"),
     }
-}
-
-fn ports(tensors: &[TensorConfig]) -> impl Iterator<Item = Port> {
-    tensors
-        .iter()
-        .map(|tensor| Port::batch(&tensor.name, tensor.datatype, &tensor.shape))
-}
-
-fn variant_of(config: &ModelConfig, name: Option<&str>) -> usize {
-    let name = name.unwrap_or_default();
-    let variants = config.variants();
-    variants.iter().position(|v| v == name).unwrap_or(0)
-}
-
-fn load_fused(
-    config: &ModelConfig,
-    loader: &NetworkLoader,
-) -> Result<(Vec<Encoder>, Network), MultimodalError> {
-    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
-    let mut encoders = Vec::new();
-    for of in &config.encoders {
-        let modality = config.modality(&of.modality).map_err(sidecar)?;
-        let inputs: Vec<Port> = ports(&config.modalities[modality].tensors).collect();
-        let network = loader.load(&of.file, &inputs, None)?;
-        encoders.push(Encoder {
-            modality,
-            variant: variant_of(config, of.variant.as_deref()),
-            embedding: of
-                .embedding
-                .clone()
-                .unwrap_or_else(|| network.output.clone()),
-            network,
-        });
-    }
-    for encoder in &encoders {
-        let other = encoders.iter().find(|other| {
-            (other.modality == encoder.modality) != (other.embedding == encoder.embedding)
-        });
-        if let Some(other) = other {
-            return Err(sidecar(format!(
-                "{} feeds `{}` of the fusion head and {} `{}`: each modality has one embedding of \
-                 its own",
-                encoder.network.name(),
-                encoder.embedding,
-                other.network.name(),
-                other.embedding
-            )));
-        }
-    }
-    let fusion = config.fusion.as_ref();
-    let fusion = fusion.ok_or_else(|| sidecar("no [fusion]".to_owned()))?;
-    let mask = fusion.mask.iter();
-    let mask = mask.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
-    let mut inputs: Vec<Port> = mask.collect();
-    for encoder in &encoders {
-        let port = Port::batch(&encoder.embedding, DataType::Fp32, &[encoder.network.width]);
-        if !inputs.contains(&port) {
-            inputs.push(port);
-        }
-    }
-    let head = loader.load(&fusion.file, &inputs, Some(&config.output.name))?;
-    Ok((encoders, head))
-}
-
-fn load_subsets(
-    config: &ModelConfig,
-    loader: &NetworkLoader,
-) -> Result<Vec<(Choice, Network)>, MultimodalError> {
-    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
-    let load = |of: &crate::config::SubsetConfig| {
-        let subset = config.subset(&of.modalities).map_err(sidecar)?;
-        let inputs: Vec<Port> = subset
-            .iter()
-            .flat_map(|m| ports(&config.modalities[m].tensors))
-            .collect();
-        let network = loader.load(&of.file, &inputs, Some(&config.output.name))?;
-        let variant = variant_of(config, of.variant.as_deref());
-        Ok((Choice { subset, variant }, network))
-    };
-    config.subsets.iter().map(load).collect()
-}
-
-fn load_joint(config: &ModelConfig, loader: &NetworkLoader) -> Result<Vec<Joint>, MultimodalError> {
-    let load = |of: &crate::config::JointConfig| {
-        let presence = of.presence.iter();
-        let presence =
-            presence.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
-        let tensors = config.modalities.iter().flat_map(|m| ports(&m.tensors));
-        let inputs: Vec<Port> = tensors.chain(presence).collect();
-        Ok(Joint {
-            variant: variant_of(config, of.variant.as_deref()),
-            presence: of.presence.clone(),
-            network: loader.load(&of.file, &inputs, Some(&config.output.name))?,
-        })
-    };
-    config.joint.iter().map(load).collect()
 }

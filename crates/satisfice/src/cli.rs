@@ -239,27 +239,49 @@ pub(crate) struct Evaluate {
     pub grid: Grid,
 }
 
-/// Measure what each plan may promise and costs, and keep it with the model version.
+/// Measure what each way to answer may promise and costs on this machine, and keep it with the model.
 ///
-/// With a profile, a request may carry `min_fidelity` (share of answers equal to the exact ones) or
-/// `min_accuracy` (share of right answers) instead of a plan, and gets the quickest plan whose 95 %
-/// lower bound for that batch meets it. docs/graph-calibration.md says what is promised and how.
+/// With a profile, a request may carry `min_fidelity` (share of answers equal to the dearest plan's) or
+/// `min_accuracy` (share of right answers) instead of a plan, and gets the quickest way whose 95 %
+/// lower bound meets it.
 ///
+/// Of a graph model (docs/graph-calibration.md), every held-out query is answered once at each batch
+/// size by every plan. The profile is made of all of them; how promises hold is checked by
+/// calibrating on a quarter and looking at the others.
 ///   satisfice profile models/my-gnn --queries heldout.safetensors
 ///
-/// Every held-out query is answered once at each batch size by every plan. The profile is made of all
-/// of them; how promises hold is checked by calibrating on a quarter and looking at the others.
+/// Of a multi-modal model (docs/multimodal-models.md), every subset of its modalities is measured on
+/// calibration inputs, and cascades that ask more modalities only where fewer are not sure. Without
+/// labels in the file, agreement with all modalities is measured instead of accuracy.
+///   satisfice profile models/emoji --data calibration.safetensors --report report
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Profile {
-    /// A model directory (with model.toml) whose embeddings are there.
+    /// A model directory (with model.toml); of a graph model, with its embeddings.
     pub model: PathBuf,
-    /// Held-out queries (`.safetensors`, docs/formats.md); with labels, accuracy is promised too.
+    /// Held-out queries of a graph model (`.safetensors`, docs/formats.md); with labels, accuracy is
+    /// promised too.
+    #[arg(long, required_unless_present = "data", conflicts_with = "data")]
+    pub queries: Option<PathBuf>,
+    /// Calibration inputs of a multi-modal model (`.safetensors`, docs/multimodal-models.md).
     #[arg(long)]
-    pub queries: PathBuf,
+    pub data: Option<PathBuf>,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
     pub model_version: Option<u32>,
+    /// Take less time: fewer queries, batch sizes and repeats, wider bounds.
+    #[arg(long)]
+    pub quick: bool,
+    #[command(flatten)]
+    pub graph: ProfileGraph,
+    #[command(flatten)]
+    pub multimodal: ProfileMultimodal,
+}
+
+/// What only profiles of graph models have.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Graph models")]
+pub(crate) struct ProfileGraph {
     /// Plans to offer, separated by commas; `exact` is always offered.
     #[arg(
         long,
@@ -276,9 +298,6 @@ pub(crate) struct Profile {
     /// Batches of each size whose time is taken, five times each.
     #[arg(long, default_value_t = 48)]
     pub timed: usize,
-    /// Use 2,000 queries, two batch sizes and few timed batches: under a minute, wider bounds.
-    #[arg(long)]
-    pub quick: bool,
     /// Compare embeddings kept as f32, f16 and int8 too, and recommend the smallest whose `exact`
     /// answers differ in no more than this share. They are computed for the comparison only.
     #[arg(long, value_name = "LOSS", num_args = 0..=1, default_missing_value = "0.005", value_parser = share)]
@@ -286,6 +305,18 @@ pub(crate) struct Profile {
     /// Print what was measured, but leave the profile that is there.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What only profiles of multi-modal models have.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Multi-modal models")]
+pub(crate) struct ProfileMultimodal {
+    /// Other inputs, to compare what the profile promises with.
+    #[arg(long)]
+    pub held_out: Option<PathBuf>,
+    /// Where the table (profile.md) and the picture (profile.svg) go; beside the profile when absent.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
 }
 
 /// Plans and batch sizes to measure.

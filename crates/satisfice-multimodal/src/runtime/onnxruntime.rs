@@ -17,8 +17,9 @@ use std::{
     thread,
 };
 
-/// The library is loaded once in a process.
-static LOADED: OnceLock<Result<(PathBuf, Environment), String>> = OnceLock::new();
+/// The library is loaded once in a process; a failed try can be repeated.
+static LOADED: OnceLock<(PathBuf, Environment)> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
 
 #[derive(Debug)]
 pub(crate) struct OnnxRuntime {
@@ -43,17 +44,18 @@ impl OnnxRuntime {
 }
 
 fn environment(library: &Path) -> Result<&'static (PathBuf, Environment), String> {
-    let loaded = LOADED.get_or_init(|| {
-        let environment = ort::init_from(library).map_err(|e| e.to_string())?;
-        let environment = environment.with_telemetry(false).build();
-        Ok((library.to_owned(), environment.map_err(|e| e.to_string())?))
-    });
-    loaded.as_ref().map_err(|error| {
-        format!(
-            "{} cannot be loaded as ONNX Runtime: {error}",
-            library.display()
-        )
-    })
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = LOADED.get() {
+        return Ok(loaded);
+    }
+    let failed = |error: &dyn fmt::Display| {
+        let library = library.display();
+        format!("{library} cannot be loaded as ONNX Runtime: {error}")
+    };
+    let environment = ort::init_from(library).map_err(|e| failed(&e))?;
+    let environment = environment.with_telemetry(false).build();
+    let environment = environment.map_err(|e| failed(&e))?;
+    Ok(LOADED.get_or_init(|| (library.to_owned(), environment)))
 }
 
 /// What follows `.so.` in the library's true name.
@@ -99,21 +101,24 @@ impl Runtime for OnnxRuntime {
 
 /// A session of one thread: threads that spin take the cores from other requests.
 fn session(path: &Path) -> Result<Session, String> {
-    let Some(Ok((_, environment))) = LOADED.get() else {
+    let Some((_, environment)) = LOADED.get() else {
         return Err("ONNX Runtime is not loaded".to_owned());
     };
     let wrong =
         |error: &dyn std::fmt::Display| format!("ONNX Runtime cannot load this network: {error}");
-    let builder = Session::builder(environment).map_err(|e| wrong(&e))?;
-    builder
+    let mut builder = Session::builder(environment).map_err(|e| wrong(&e))?;
+    builder = builder
         .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|builder| builder.with_intra_threads(1))
-        .and_then(|builder| builder.with_inter_threads(1))
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .and_then(|builder| builder.with_inter_op_spinning(false))
-        .map_err(|e| wrong(&e))?
-        .commit_from_file(path)
-        .map_err(|e| wrong(&e))
+        .map_err(|e| wrong(&e))?;
+    builder = builder.with_intra_threads(1).map_err(|e| wrong(&e))?;
+    builder = builder.with_inter_threads(1).map_err(|e| wrong(&e))?;
+    builder = builder
+        .with_intra_op_spinning(false)
+        .map_err(|e| wrong(&e))?;
+    builder = builder
+        .with_inter_op_spinning(false)
+        .map_err(|e| wrong(&e))?;
+    builder.commit_from_file(path).map_err(|e| wrong(&e))
 }
 
 /// Sessions of one network: a session executes one batch at a time.

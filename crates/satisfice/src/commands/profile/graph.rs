@@ -6,7 +6,7 @@ use satisfice_graph::{
 };
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
-use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{fmt::Write as _, path::{Path, PathBuf}, sync::Arc};
 
 const QUICK_QUERIES: usize = 2_000;
 const QUICK_BATCHES: [usize; 2] = [64, 256];
@@ -27,16 +27,16 @@ struct Document {
     storage: Vec<StorageRow>,
 }
 
-pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
+pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result<()> {
     let model_dir = ModelDir::open(&args.model, args.model_version)?;
     let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Checksums)?);
     let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums)?;
-    let queries = Queries::open(&args.queries)?;
+    let queries = Queries::open(queries_path)?;
     if !engine.store().manifest().undirected && !queries.has_directions() {
         bail!(
             "{}: the graph is directed, but the queries' edges have no direction: \
              write `edge_direction` (docs/formats.md)",
-            args.queries.display()
+            queries_path.display()
         );
     }
     let report = profile(
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
         &options(args),
         &Bars::default(),
     )?;
-    let storage = match args.compare_storage {
+    let storage = match args.graph.compare_storage {
         None => Vec::new(),
         Some(loss_max) => {
             let options = StorageOptions {
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
         }
     };
     let path = model_dir.profile_path();
-    let written = if args.dry_run {
+    let written = if args.graph.dry_run {
         None
     } else {
         report.profile.write(&path)?;
@@ -73,8 +73,8 @@ pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
 }
 
 fn options(args: &Profile) -> ProfileOptions {
-    let limit = args.limit.unwrap_or(usize::MAX);
-    let plans = args.plans.clone();
+    let limit = args.graph.limit.unwrap_or(usize::MAX);
+    let plans = args.graph.plans.clone();
     match args.quick {
         true => ProfileOptions {
             plans,
@@ -84,9 +84,9 @@ fn options(args: &Profile) -> ProfileOptions {
         },
         false => ProfileOptions {
             plans,
-            batches: args.batches.clone(),
+            batches: args.graph.batches.clone(),
             limit,
-            timed: args.timed,
+            timed: args.graph.timed,
         },
     }
 }
