@@ -1,11 +1,14 @@
 //! What the commands do.
 
+mod config;
 mod demo;
 mod evaluate;
 mod import;
 mod precompute;
 mod query;
 mod serve;
+mod settings;
+mod token;
 mod verify;
 
 use crate::cli::{Cli, Command};
@@ -21,6 +24,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Precompute(args) => precompute::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Serve(args) => serve::run(args),
+        Command::Config(command) => config::run(command, output),
+        Command::Token(command) => token::run(command, output),
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),
     }

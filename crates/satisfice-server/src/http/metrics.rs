@@ -1,6 +1,6 @@
 //! Counters in Prometheus' text format, under the names that dashboards for Triton read.
 
-use super::App;
+use super::{App, process};
 use crate::service::{Reason, ServedModel, Stats};
 use axum::{
     extract::State,
@@ -118,6 +118,7 @@ pub(super) async fn metrics(
         "code",
         Stats::refusals,
     );
+    process::write(&mut text, app.front.observer());
     ([(header::CONTENT_TYPE, TEXT)], text)
 }
 
@@ -137,7 +138,7 @@ fn labelled<K: AsRef<str>>(
     }
 }
 
-fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+pub(super) fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     put(
         text,
         format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
@@ -162,7 +163,7 @@ fn sample(
     put(text, format_args!("}} {value}\n"));
 }
 
-fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(super) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments)
         .expect("invariant: writing to a String does not fail");
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod admission;
 mod client;
 mod compression;
@@ -14,4 +15,7 @@ mod properties;
 mod refusals;
 mod repository;
 mod routes;
+mod settings;
 mod statistics;
+mod tls;
+mod traces;
