@@ -14,6 +14,7 @@
 //! | `GET`, `POST /v2/logging` | the log's settings |
 //! | `GET`, `POST /v2/trace/setting`, `/v2/models/{model}/trace/setting` | the traces' settings |
 //! | `GET /metrics` | the same for Prometheus |
+//! | `GET /openapi.json` | all of this for programs |
 //! | `GET /` | a page for people |
 //!
 //! `/versions/{version}` may follow `{model}` everywhere. An error is
@@ -44,9 +45,12 @@ mod guard;
 mod handlers;
 mod index;
 mod metrics;
+mod openapi;
 mod process;
 mod repository;
 mod settings;
+
+pub use openapi::openapi;
 
 use crate::{
     Service,
@@ -137,11 +141,16 @@ fn of_model(routes: Routes) -> Routes {
 /// What needs no token.
 fn everybodys() -> Routes {
     Router::new()
+        .route("/openapi.json", get(openapi_document))
         .route("/v2/health/live", get(handlers::live))
         .route("/v2/health/ready", get(handlers::ready))
         .merge(of_model(
             Router::new().route("/ready", get(handlers::model_ready)),
         ))
+}
+
+async fn openapi_document() -> axum::Json<serde_json::Value> {
+    axum::Json(openapi::openapi())
 }
 
 /// What any token is good for.

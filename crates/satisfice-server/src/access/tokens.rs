@@ -102,16 +102,13 @@ impl Tokens {
 
     fn parse(text: &str, json: bool) -> Result<Self, String> {
         let file: File = match json {
-            true => serde_json::from_str(text).map_err(|error| error.to_string())?,
-            // The library's own text quotes the line, which may hold what nobody should read.
+            true => serde_json::from_str(text)
+                .map_err(|error| wrong_entry(error.line(), &error.to_string()))?,
             false => toml::from_str(text).map_err(|error| {
                 let at = error.span().map_or(0, |span| span.start.min(text.len()));
-                let line = text.as_bytes()[..at]
-                    .iter()
-                    .filter(|&&b| b == b'\n')
-                    .count()
-                    + 1;
-                format!("line {line}: {}", error.message())
+                let before = text.as_bytes()[..at].iter();
+                let line = before.filter(|&&byte| byte == b'\n').count() + 1;
+                wrong_entry(line, error.message())
             })?,
         };
         if file.tokens.len() > TOKENS_MAX {
@@ -149,6 +146,15 @@ impl Tokens {
             found |= equal;
         }
         bool::from(found).then(|| Arc::clone(&self.0[index as usize]))
+    }
+}
+
+/// What is wrong in a line. Messages that quote a value are left out: it may be a token.
+fn wrong_entry(line: usize, message: &str) -> String {
+    let names_a_key = ["unknown field", "missing field", "duplicate"];
+    match names_a_key.iter().any(|start| message.starts_with(start)) {
+        true => format!("line {line}: {message}"),
+        false => format!("line {line}: this is not what an entry looks like"),
     }
 }
 

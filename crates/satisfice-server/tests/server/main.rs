@@ -11,6 +11,7 @@ mod engines;
 mod grpc;
 mod grpc_streams;
 mod infer;
+mod openapi;
 mod properties;
 mod refusals;
 mod repository;

@@ -65,14 +65,26 @@ fn trace_settings_over_http() {
     let (server, _) = server();
     assert_eq!(server.get("/v2/trace/setting").json()["trace_rate"], "1000");
     let path = "/v2/models/echo/trace/setting";
-    let changed = server.post(path, "", br#"{"trace_rate": "5", "trace_level": ["OFF"]}"#).json();
-    assert_eq!((&changed["trace_rate"], &changed["trace_level"]), (&json!("5"), &json!(["OFF"])));
+    let changed = server
+        .post(path, "", br#"{"trace_rate": "5", "trace_level": ["OFF"]}"#)
+        .json();
+    assert_eq!(
+        (&changed["trace_rate"], &changed["trace_level"]),
+        (&json!("5"), &json!(["OFF"]))
+    );
     let all = server.get("/v2/trace/setting").json();
-    assert_eq!((&all["trace_rate"], &all["trace_level"]), (&json!("1000"), &json!(["TIMESTAMPS"])));
+    assert_eq!(
+        (&all["trace_rate"], &all["trace_level"]),
+        (&json!("1000"), &json!(["TIMESTAMPS"]))
+    );
     server.post(path, "", br#"{"trace_rate": null}"#);
     assert_eq!(server.get(path).json()["trace_rate"], "1000");
-    server.get("/v2/models/nobody/trace/setting").refused(404, "model_not_found");
-    server.post(path, "", br#"{"trace_rate": -1}"#).refused(400, "wrong_setting");
+    server
+        .get("/v2/models/nobody/trace/setting")
+        .refused(404, "model_not_found");
+    server
+        .post(path, "", br#"{"trace_rate": -1}"#)
+        .refused(400, "wrong_setting");
 }
 
 #[tokio::test]
@@ -80,14 +92,18 @@ async fn settings_over_grpc() {
     use log_settings_request::{SettingValue, setting_value::ParameterChoice};
     let (server, levels) = server();
     let mut client = client(&server).await;
-    let value = SettingValue { parameter_choice: Some(ParameterChoice::Uint32Param(2)) };
+    let value = SettingValue {
+        parameter_choice: Some(ParameterChoice::Uint32Param(2)),
+    };
     let settings = [("log_verbose_level".to_owned(), value)].into();
     let request = LogSettingsRequest { settings };
     let answer = client.log_settings(request).await.unwrap().into_inner();
     assert_eq!(answer.settings.len(), 6);
     assert_eq!(*levels.lock().unwrap(), [Level::Trace]);
 
-    let value = trace_setting_request::SettingValue { value: vec!["7".to_owned()] };
+    let value = trace_setting_request::SettingValue {
+        value: vec!["7".to_owned()],
+    };
     let request = TraceSettingRequest {
         settings: [("trace_rate".to_owned(), value)].into(),
         model_name: "echo".to_owned(),
@@ -95,7 +111,10 @@ async fn settings_over_grpc() {
     let answer = client.trace_setting(request).await.unwrap().into_inner();
     assert_eq!(answer.settings["trace_rate"].value, ["7"]);
     assert_eq!(server.get("/v2/trace/setting").json()["trace_rate"], "1000");
-    let request = TraceSettingRequest { model_name: "nobody".to_owned(), ..Default::default() };
+    let request = TraceSettingRequest {
+        model_name: "nobody".to_owned(),
+        ..Default::default()
+    };
     assert!(client.trace_setting(request).await.is_err());
 }
 
@@ -119,7 +138,9 @@ fn a_whole_server_takes_a_new_configuration() {
     (config.http.listen, config.grpc.listen) = (any, any);
     (config.admin.listen, config.metrics.listen) = (Some(any), Some(any));
     config.auth.file = Some(path.clone());
-    write(&format!("[[tokens]]\nname = \"a\"\nsha256 = \"{digest}\"\nadmin = true\n"));
+    write(&format!(
+        "[[tokens]]\nname = \"a\"\nsha256 = \"{digest}\"\nadmin = true\n"
+    ));
 
     let service = Arc::new(Service::new(Models::new(), Admission::default()));
     let server = satisfice_server::Server::new(config.clone(), service, |_| {}).unwrap();

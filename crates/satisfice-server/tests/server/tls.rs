@@ -2,7 +2,7 @@
 
 use crate::client::{Answer, Server, post};
 use crate::grpc::Client;
-use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, IsCa, BasicConstraints};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -92,7 +92,11 @@ impl Secure {
             fs::write(path("clients.pem"), authority.0.pem()).unwrap();
         }
         let authority = Authority::new();
-        let secure = Self { dir, files, authority };
+        let secure = Self {
+            dir,
+            files,
+            authority,
+        };
         secure.write(&secure.authority.sign("localhost"));
         secure
     }
@@ -141,8 +145,12 @@ fn plain_text_is_not_answered() {
     let server = secure.server(Limits::default());
     for address in [server.address, server.grpc_address] {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+            .write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\n\r\n")
+            .unwrap();
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         assert!(!bytes.starts_with(b"HTTP"), "{bytes:?}");
@@ -161,7 +169,9 @@ fn slow_handshakes_are_cut_off() {
     for address in [server.address, server.grpc_address] {
         // One that says nothing, one that says the beginning of a greeting a byte at a time.
         let mut silent = TcpStream::connect(address).unwrap();
-        silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        silent
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         let begun = Instant::now();
         let _ = silent.read_to_end(&mut Vec::new());
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -211,7 +221,9 @@ async fn grpc_within_tls() {
         });
         let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
         let channel = endpoint.connect_with_connector(connect).await?;
-        let answer = Client::new(channel).server_ready(ServerReadyRequest {}).await;
+        let answer = Client::new(channel)
+            .server_ready(ServerReadyRequest {})
+            .await;
         Ok::<_, tonic::transport::Error>(answer.unwrap().into_inner().ready)
     };
     assert!(ready(secure.authority.client(None, "h2")).await.unwrap());

@@ -33,12 +33,19 @@ impl Collector {
         let (kept, kept_headers) = (Arc::clone(&spans), Arc::clone(&headers));
         let take = move |headers: HeaderMap, body: Bytes| async move {
             let request = ExportTraceServiceRequest::decode(body).unwrap();
-            let scopes = request.resource_spans.into_iter().flat_map(|r| r.scope_spans);
-            kept.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
+            let scopes = request
+                .resource_spans
+                .into_iter()
+                .flat_map(|r| r.scope_spans);
+            kept.lock()
+                .unwrap()
+                .extend(scopes.flat_map(|scope| scope.spans));
             *kept_headers.lock().unwrap() = Some(headers);
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
         let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
         let router = Router::new().route("/v1/traces", post(take));
         runtime.spawn(async move {
@@ -50,7 +57,12 @@ impl Collector {
                 tokio::spawn(http.serve_connection(stream, routes.clone()));
             }
         });
-        Self { spans, headers, endpoint, _runtime: runtime }
+        Self {
+            spans,
+            headers,
+            endpoint,
+            _runtime: runtime,
+        }
     }
 
     fn wait(&self, count: usize) -> Vec<Span> {
@@ -66,7 +78,9 @@ fn server(collector: &Collector, rate: u32) -> (Server, Arc<Observer>) {
         collector.endpoint
     ))
     .unwrap();
-    let observer = Observer::new(Log::default(), |_| {}).with_traces(&config).unwrap();
+    let observer = Observer::new(Log::default(), |_| {})
+        .with_traces(&config)
+        .unwrap();
     let observer = Arc::new(observer);
     let front = Front::new(Limits::default()).with_observer(Arc::clone(&observer));
     (Server::behind(front), observer)
@@ -91,7 +105,10 @@ fn check(spans: &[Span]) -> Span {
     let mut end = request.start_time_unix_nano;
     for name in ["decode", "queue", "execute", "encode"] {
         let stage = named(name);
-        assert_eq!((&stage.trace_id, &stage.parent_span_id), (&request.trace_id, &request.span_id));
+        assert_eq!(
+            (&stage.trace_id, &stage.parent_span_id),
+            (&request.trace_id, &request.span_id)
+        );
         assert!(stage.start_time_unix_nano <= stage.end_time_unix_nano);
         assert!(end <= stage.start_time_unix_nano + 1_000, "{name}");
         end = stage.end_time_unix_nano;
@@ -105,21 +122,35 @@ fn over_http() {
     let collector = Collector::start();
     let (server, observer) = server(&collector, 0);
     let body = br#"{"inputs":[]}"#;
-    let answer = server.post("/v2/models/echo/infer", &format!("traceparent: {PARENT}\r\n"), body);
+    let answer = server.post(
+        "/v2/models/echo/infer",
+        &format!("traceparent: {PARENT}\r\n"),
+        body,
+    );
     let returned = answer.header("traceparent").unwrap().to_owned();
     // Clients that do not sample are not traced here.
     let untraced = server.post("/v2/models/echo/infer", "", body);
     assert_eq!(untraced.header("traceparent"), None);
     let unsampled = PARENT.replace("-01", "-00");
-    let untraced = server.post("/v2/models/echo/infer", &format!("traceparent: {unsampled}\r\n"), body);
+    let untraced = server.post(
+        "/v2/models/echo/infer",
+        &format!("traceparent: {unsampled}\r\n"),
+        body,
+    );
     assert_eq!(untraced.header("traceparent"), None);
     observer.flush();
     let spans = collector.wait(5);
     assert_eq!(spans.len(), 5);
     let request = check(&spans);
-    assert_eq!(returned, format!("00-{TRACE_ID}-{}-01", hex(&request.span_id)));
+    assert_eq!(
+        returned,
+        format!("00-{TRACE_ID}-{}-01", hex(&request.span_id))
+    );
     let attribute = |name: &str| {
-        let found = request.attributes.iter().find(|attribute| attribute.key == name);
+        let found = request
+            .attributes
+            .iter()
+            .find(|attribute| attribute.key == name);
         format!("{:?}", found.unwrap().value)
     };
     assert!(attribute("satisfice.model").contains("echo"));
@@ -134,7 +165,9 @@ async fn over_grpc() {
     let (server, observer) = server(&collector, 0);
     let mut client = client(&server).await;
     let mut message = tonic::Request::new(request("echo", vec![]));
-    message.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
+    message
+        .metadata_mut()
+        .insert("traceparent", PARENT.parse().unwrap());
     let answer = client.model_infer(message).await.unwrap();
     let returned = answer.metadata().get("traceparent").unwrap().clone();
     tokio::task::spawn_blocking(move || {
@@ -153,7 +186,9 @@ fn one_request_in_so_many_and_errors_too() {
     let (server, observer) = server(&collector, 3);
     for _ in 0..6 {
         let body = br#"{"inputs":[],"parameters":{"do":"Unavailable"}}"#;
-        server.post("/v2/models/failing/infer", "", body).refused(503, "asked_for");
+        server
+            .post("/v2/models/failing/infer", "", body)
+            .refused(503, "asked_for");
     }
     observer.flush();
     let spans = collector.wait(2);
