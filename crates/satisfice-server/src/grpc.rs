@@ -68,8 +68,10 @@ use crate::{
     connection::{self, Server},
     edge::{self, Edge, Transport},
     front::{Front, Listener},
+    protocol::{DecodedRequest, TensorLimits},
 };
 use axum::{Router, middleware::from_fn_with_state};
+use bytes::Bytes;
 use handlers::Inference;
 use health::Health;
 use metering::Meter;
@@ -77,7 +79,7 @@ use proto::{
     grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer,
 };
 use std::{future::Future, io, sync::Arc};
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
 /// Serves gRPC on `listener` until `shutdown` completes, then lets running requests end; open
 /// streams end after the requests that they have sent.
@@ -94,6 +96,14 @@ pub async fn serve(
     let routes = router(Arc::clone(&service), front.clone());
     let server = Server::http2(routes, front.limits());
     connection::serve(listener, server, &service, &front, shutdown).await
+}
+
+/// Reads a `ModelInferRequest` as it stands on the wire.
+///
+/// # Errors
+/// The status that a client would get.
+pub fn decode_request(bytes: Bytes, limits: TensorLimits) -> Result<DecodedRequest, Status> {
+    request::decode(codec::decode(bytes)?, limits).map_err(error::status)
 }
 
 /// The gRPC methods over `service`. Limits on connections and headers are up to whoever serves the

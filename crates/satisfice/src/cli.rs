@@ -270,10 +270,13 @@ pub(crate) enum TokenCommand {
     New(TokenNew),
 }
 
-/// Print a new token, and the entry for the file that `auth.file` names.
+/// Print a new token on standard error, and its entry for the file that `auth.file` names on
+/// standard output:
+///   satisfice token new --name search-team --models 'gcn*,sage2' >> tokens.toml
 ///
 /// The file holds only the token's SHA-256: who reads it cannot ask in the client's name.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct TokenNew {
     /// Who it is for; appears in logs.
     #[arg(long)]

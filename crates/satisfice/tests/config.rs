@@ -25,7 +25,10 @@ fn check_names_line_column_and_the_nearest_key() {
     let path = dir.path().join("satisfice.toml");
     fs::write(&path, "[limits]\nheaders_maxx = 3\n").unwrap();
     let error = run_err(&["config", "check", text(&path)]);
-    assert!(error.contains("satisfice.toml:2:1: unknown field `headers_maxx`"), "{error}");
+    assert!(
+        error.contains("satisfice.toml:2:1: unknown field `headers_maxx`"),
+        "{error}"
+    );
     assert!(error.contains("did you mean `headers_max`?"), "{error}");
 
     fs::write(&path, "[auth]\nfile = \"tokens.toml\"\n").unwrap();
@@ -33,7 +36,14 @@ fn check_names_line_column_and_the_nearest_key() {
     assert!(error.contains("tokens.toml"), "{error}");
     fs::write(dir.path().join("tokens.toml"), "tokens = []\n").unwrap();
     assert!(run_ok(&["config", "check", text(&path)]).ends_with(": ok\n"));
-    assert!(run_ok(&["config", "check", text(&support::workspace().join("docs/satisfice.example.toml"))]).ends_with("ok\n"));
+    assert!(
+        run_ok(&[
+            "config",
+            "check",
+            text(&support::workspace().join("docs/satisfice.example.toml"))
+        ])
+        .ends_with("ok\n")
+    );
 }
 
 #[test]
@@ -54,13 +64,25 @@ fn show_says_where_a_value_came_from_and_hides_secrets() {
     };
     let shown = show(&[]);
     let line = |key: &str| shown.lines().find(|line| line.starts_with(key)).unwrap();
-    assert!(line("limits.headers_max = 7 ").ends_with("satisfice.toml"), "{shown}");
-    assert!(line("log.level = \"warn\"").ends_with("# SATISFICE_LOG__LEVEL"), "{shown}");
-    assert!(line("http.listen = \"127.0.0.1:8000\"").ends_with("# default"), "{shown}");
+    assert!(
+        line("limits.headers_max = 7 ").ends_with("satisfice.toml"),
+        "{shown}"
+    );
+    assert!(
+        line("log.level = \"warn\"").ends_with("# SATISFICE_LOG__LEVEL"),
+        "{shown}"
+    );
+    assert!(
+        line("http.listen = \"127.0.0.1:8000\"").ends_with("# default"),
+        "{shown}"
+    );
     assert!(!shown.contains("hush"), "{shown}");
     let json: Value = serde_json::from_str(&show(&["--json"])).unwrap();
     let entries = json.as_array().unwrap();
-    let level = entries.iter().find(|entry| entry["key"] == "log.level").unwrap();
+    let level = entries
+        .iter()
+        .find(|entry| entry["key"] == "log.level")
+        .unwrap();
     assert_eq!(
         *level,
         json!({"key": "log.level", "value": "warn",
@@ -96,14 +118,23 @@ impl Configured {
             .read_line(&mut line)
             .unwrap();
         let address = line.trim().strip_prefix("serving on http://");
-        let address = address.unwrap_or_else(|| panic!("{line}: {log:?}")).to_owned();
-        Self { child, address, log }
+        let address = address
+            .unwrap_or_else(|| panic!("{line}: {log:?}"))
+            .to_owned();
+        Self {
+            child,
+            address,
+            log,
+        }
     }
 
     fn get(&self, path: &str, headers: &str) -> u16 {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n");
+        stream
+            .set_read_timeout(Some(Duration::from_mins(1)))
+            .unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -112,7 +143,13 @@ impl Configured {
 
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// The first line of the log that holds all of this.
@@ -121,7 +158,9 @@ impl Configured {
         let end = Instant::now() + Duration::from_mins(1);
         loop {
             let log = self.log.lock().unwrap();
-            let found = log.iter().find(|line| wanted.iter().all(|part| line.contains(part)));
+            let found = log
+                .iter()
+                .find(|line| wanted.iter().all(|part| line.contains(part)));
             if let Some(line) = found {
                 return line.clone();
             }
@@ -139,12 +178,17 @@ impl Drop for Configured {
     }
 }
 
-/// A new token's text and its entry.
+/// A new token and its entry.
 fn token(arguments: &[&str]) -> (String, String) {
-    let shown = run_ok(&[&["token", "new"], arguments].concat());
-    let token = shown.lines().find_map(|line| line.strip_prefix("# satisfice_"));
-    let at = shown.find("[[tokens]]").unwrap();
-    (format!("satisfice_{}", token.unwrap()), shown[at..].to_owned())
+    let output = support::run(&[&["token", "new"], arguments].concat());
+    let shown = String::from_utf8(output.stderr).unwrap();
+    let token = shown
+        .trim()
+        .strip_prefix("the token, for the client alone: ");
+    (
+        token.unwrap().to_owned(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
 }
 
 #[test]
@@ -172,7 +216,10 @@ fn a_server_as_configured_reads_its_configuration_anew() {
     assert_eq!(server.get(&model, &bearer(&first)), 200);
     let line = server.wait_logged(&["\"caller\":\"first\"", "\"id\":\"mine\""]);
     let line: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&line["status"], &line["path"]), (&json!(200), &json!(model)));
+    assert_eq!(
+        (&line["status"], &line["path"]),
+        (&json!(200), &json!(model))
+    );
     assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"));
     server.wait_logged(&["\"code\":\"token_missing\"", "\"status\":401"]);
 

@@ -44,12 +44,10 @@ fn new(args: &TokenNew, output: Output) -> Result<()> {
         metrics: args.metrics,
     };
     let text = toml::to_string(&entry)?;
+    if !output.json {
+        // Not on standard output, which may be a file's end.
+        eprintln!("the token, for the client alone: {token}");
+    }
     let document = Document { token, entry };
-    output.print(&document, || {
-        format!(
-            "# For the client, who sends it as `Authorization: Bearer ...`. It is not kept anywhere:\n\
-             # {}\n\n# For the file that `auth.file` names:\n[[tokens]]\n{text}",
-            document.token
-        )
-    })
+    output.print(&document, || format!("[[tokens]]\n{text}"))
 }
