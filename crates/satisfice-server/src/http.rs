@@ -2,10 +2,10 @@
 //!
 //! | method and path | answer |
 //! |---|---|
-//! | `GET /v2/health/live`, `GET /v2/health/ready` | 200 or 400, empty |
+//! | `GET /v2/health/live`, `GET /v2/health/ready` | 200 or 400, and a body that says the same |
 //! | `GET /v2` | name, version and extensions of the server |
 //! | `GET /v2/models/{model}` | signature |
-//! | `GET /v2/models/{model}/ready` | 200 or 400, empty |
+//! | `GET /v2/models/{model}/ready` | the same |
 //! | `POST /v2/models/{model}/infer` | outputs |
 //! | `GET /v2/models/{model}/stats`, `GET /v2/models/stats` | counts and times |
 //! | `GET /v2/models/{model}/config` | signature as Triton's model configuration |

@@ -25,7 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use satisfice_core::{Error, ErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -62,30 +62,43 @@ impl ModelPath {
     }
 }
 
-pub(super) async fn live() -> StatusCode {
-    StatusCode::OK
+/// Whether the server, or a model, answers; the status says it, and some clients read the body.
+#[derive(Serialize)]
+pub(super) struct Readiness {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    ready: bool,
 }
 
-pub(super) async fn ready(State(app): State<Arc<App>>) -> StatusCode {
-    readiness(app.service.is_ready())
-}
-
-pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> StatusCode {
-    readiness(
-        app.service.is_ready()
-            && app
-                .service
-                .find(&path.model, path.version.as_deref())
-                .is_ok(),
-    )
-}
-
-fn readiness(ready: bool) -> StatusCode {
-    if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::BAD_REQUEST
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        let status = match self.ready {
+            true => StatusCode::OK,
+            false => StatusCode::BAD_REQUEST,
+        };
+        (status, axum::Json(self)).into_response()
     }
+}
+
+#[derive(Serialize)]
+pub(super) struct Liveness {
+    live: bool,
+}
+
+pub(super) async fn live() -> axum::Json<Liveness> {
+    axum::Json(Liveness { live: true })
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Readiness {
+    let (name, ready) = (None, app.service.is_ready());
+    Readiness { name, ready }
+}
+
+pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> Readiness {
+    let found = app.service.find(&path.model, path.version.as_deref());
+    let ready = app.service.is_ready() && found.is_ok();
+    let name = Some(path.model);
+    Readiness { name, ready }
 }
 
 pub(super) async fn server_metadata() -> Response {

@@ -166,6 +166,14 @@ impl Operation {
         )
     }
 
+    fn json_as(mut self, status: u16, description: &str, schema: &str) -> Self {
+        self.value["responses"][status.to_string()] = json!({
+            "description": description,
+            "content": { "application/json": { "schema": schemas::reference(schema) } },
+        });
+        self
+    }
+
     fn empty(mut self, status: u16, description: &str) -> Self {
         self.value["responses"][status.to_string()] = json!({ "description": description });
         self
@@ -265,14 +273,19 @@ fn server_operations() -> Vec<(&'static str, &'static str, Operation)> {
         (
             "/v2/health/live",
             "get",
-            Operation::new("live", "Whether the server runs", Everybody).empty(200, "It runs."),
+            Operation::new("live", "Whether the server runs", Everybody)
+                .json("It runs.", "Liveness"),
         ),
         (
             "/v2/health/ready",
             "get",
             Operation::new("ready", "Whether requests are welcome", Everybody)
-                .empty(200, "They are.")
-                .empty(400, "They are not: the server is about to stop."),
+                .json("They are.", "Readiness")
+                .json_as(
+                    400,
+                    "They are not: the server is about to stop.",
+                    "Readiness",
+                ),
         ),
         (
             "/v2/models/stats",
@@ -370,10 +383,11 @@ fn model_operations() -> Vec<(&'static str, &'static str, Operation, bool)> {
             "/ready",
             "get",
             Operation::new("modelReady", "Whether a model answers", Everybody)
-                .empty(200, "It does.")
-                .empty(
+                .json("It does.", "Readiness")
+                .json_as(
                     400,
                     "It does not: it is not there, or the server is about to stop.",
+                    "ReadinessOrError",
                 ),
             false,
         ),

@@ -32,6 +32,9 @@ pub(super) fn schemas() -> Value {
             },
             "additionalProperties": false,
         },
+        "Liveness": object(&["live"], json!({ "live": on })),
+        "Readiness": object(&["ready"], json!({ "name": text, "ready": on })),
+        "ReadinessOrError": { "anyOf": [reference("Readiness"), reference("Error")] },
         "ServerMetadata": object(&["name", "version", "extensions"], json!({
             "name": text, "version": text, "extensions": array(text.clone()),
         })),
