@@ -222,9 +222,10 @@ impl Observer {
                 )
             };
         }
-        match slow {
-            true => line!(warn, "slow request"),
-            false => line!(info, "request"),
+        if slow {
+            line!(warn, "slow request");
+        } else {
+            line!(info, "request");
         }
     }
 }

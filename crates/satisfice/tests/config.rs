@@ -226,7 +226,7 @@ fn a_server_as_configured_reads_its_configuration_anew() {
     // A broken file leaves everything as it was, and is named.
     config("", "[limits]\nbody = 1\n");
     server.signal("HUP");
-    server.wait_logged(&["everything is as it was", "satisfice.toml:12:1"]);
+    server.wait_logged(&["everything is as it was", "satisfice.toml:14:1"]);
     assert_eq!(server.get(&model, &bearer(&first)), 200);
 
     // A new one: another token, another level; limits wait for a restart.

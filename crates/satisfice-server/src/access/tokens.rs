@@ -106,9 +106,8 @@ impl Tokens {
                 .map_err(|error| wrong_entry(error.line(), &error.to_string()))?,
             false => toml::from_str(text).map_err(|error| {
                 let at = error.span().map_or(0, |span| span.start.min(text.len()));
-                let before = text.as_bytes()[..at].iter();
-                let line = before.filter(|&&byte| byte == b'\n').count() + 1;
-                wrong_entry(line, error.message())
+                let before = &text[..text.floor_char_boundary(at)];
+                wrong_entry(before.matches('\n').count() + 1, error.message())
             })?,
         };
         if file.tokens.len() > TOKENS_MAX {

@@ -107,7 +107,7 @@ impl Layers {
                 continue;
             }
             let key = key.to_lowercase().replace(VARIABLE_DOT, ".");
-            self.set(&key, value(&text), Source::Environment(name))?;
+            self.set(&key, &value(&text), &Source::Environment(name))?;
         }
         Ok(())
     }
@@ -122,14 +122,14 @@ impl Layers {
         key: &str,
         value: impl Into<Value>,
     ) -> Result<(), ConfigError> {
-        self.set(key, value.into(), Source::Flag(flag.to_owned()))
+        self.set(key, &value.into(), &Source::Flag(flag.to_owned()))
     }
 
-    fn set(&mut self, key: &str, value: Value, source: Source) -> Result<(), ConfigError> {
+    fn set(&mut self, key: &str, value: &Value, source: &Source) -> Result<(), ConfigError> {
         let mut table = nested(key, value.clone());
         // A text that looks like a number may be meant as a text.
         if typed(&table).is_err()
-            && let Some(text) = as_written(&value)
+            && let Some(text) = as_written(value)
         {
             let as_text = nested(key, Value::String(text));
             if typed(&as_text).is_ok() {
@@ -138,7 +138,7 @@ impl Layers {
         }
         match typed(&table) {
             Ok(_) => {
-                self.lay(table, &source);
+                self.lay(table, source);
                 Ok(())
             }
             Err(error) => Err(ConfigError::Setting {
@@ -201,6 +201,9 @@ impl Layers {
 impl Loaded {
     /// Every key that has a value, the value as TOML, secrets redacted, and where it came from; in
     /// the order of keys.
+    ///
+    /// # Panics
+    /// Never: what came from TOML can be written as TOML.
     pub fn entries(&self) -> Vec<(String, Value, Source)> {
         let table = Table::try_from(&self.config)
             .expect("invariant: a configuration came from TOML and can be written as TOML");

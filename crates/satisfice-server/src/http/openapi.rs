@@ -3,8 +3,10 @@
 //! Written by hand beside the routes, and compared with them by tests: every route is in it, and
 //! nothing else.
 
+mod operations;
 mod schemas;
 
+use operations::{model_operations, server_operations};
 use serde_json::{Map, Value, json};
 
 /// An answer that many routes may give.
@@ -153,7 +155,7 @@ impl Operation {
         Self { value }.refuses(who.refusals())
     }
 
-    fn answers(mut self, description: &str, content: Value) -> Self {
+    fn answers(mut self, description: &str, content: &Value) -> Self {
         let answer = json!({ "description": description, "content": content });
         self.value["responses"]["200"] = answer;
         self
@@ -162,7 +164,7 @@ impl Operation {
     fn json(self, description: &str, schema: &str) -> Self {
         self.answers(
             description,
-            json!({ "application/json": { "schema": schemas::reference(schema) } }),
+            &json!({ "application/json": { "schema": schemas::reference(schema) } }),
         )
     }
 
@@ -237,206 +239,4 @@ fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Valu
         item["parameters"] = parameters.into();
     }
     item[method] = operation;
-}
-
-/// Routes that are about no version of a model.
-fn server_operations() -> Vec<(&'static str, &'static str, Operation)> {
-    use For::{Everybody, Known, Scope};
-    let document = json!({ "application/json": { "schema": { "type": "object" } } });
-    let page = json!({ "text/html": { "schema": { "type": "string" } } });
-    let metrics = json!({ "text/plain": { "schema": { "type": "string" } } });
-    let admin = |id, summary| Operation::new(id, summary, Scope);
-    vec![
-        (
-            "/",
-            "get",
-            Operation::new("page", "A page for people", Known).answers("The page.", page),
-        ),
-        (
-            "/openapi.json",
-            "get",
-            Operation::new("openapi", "This document", Everybody)
-                .answers("The document.", document),
-        ),
-        (
-            "/metrics",
-            "get",
-            Operation::new("metrics", "Counters for Prometheus", Scope)
-                .answers("The counters.", metrics),
-        ),
-        (
-            "/v2",
-            "get",
-            Operation::new("serverMetadata", "Name, version, extensions", Known)
-                .json("The server's metadata.", "ServerMetadata"),
-        ),
-        (
-            "/v2/health/live",
-            "get",
-            Operation::new("live", "Whether the server runs", Everybody)
-                .json("It runs.", "Liveness"),
-        ),
-        (
-            "/v2/health/ready",
-            "get",
-            Operation::new("ready", "Whether requests are welcome", Everybody)
-                .json("They are.", "Readiness")
-                .json_as(
-                    400,
-                    "They are not: the server is about to stop.",
-                    "Readiness",
-                ),
-        ),
-        (
-            "/v2/models/stats",
-            "get",
-            Operation::new("statistics", "Counts and times of every model", Known)
-                .json("The statistics.", "Statistics"),
-        ),
-        (
-            "/v2/repository/index",
-            "post",
-            Operation::new("repositoryIndex", "What is served and what could be", Known)
-                .takes("IndexRequest", false)
-                .json("The models.", "Index")
-                .refuses(&[INTERNAL]),
-        ),
-        (
-            "/v2/repository/models/{model}/load",
-            "post",
-            admin("load", "Load a model, or load it anew")
-                .takes("ControlRequest", false)
-                .empty(200, "It is loaded.")
-                .refuses(&[NOT_FOUND, INTERNAL, UNSUPPORTED]),
-        ),
-        (
-            "/v2/repository/models/{model}/unload",
-            "post",
-            admin("unload", "Stop serving a model")
-                .takes("ControlRequest", false)
-                .empty(200, "It is not served any more.")
-                .refuses(&[NOT_FOUND, UNSUPPORTED]),
-        ),
-        (
-            "/v2/logging",
-            "get",
-            admin("logSettings", "What is logged")
-                .json("The settings.", "LogSettings")
-                .refuses(&[UNSUPPORTED]),
-        ),
-        (
-            "/v2/logging",
-            "post",
-            admin("setLogSettings", "Change what is logged")
-                .takes("LogChanges", false)
-                .json("The settings.", "LogSettings")
-                .refuses(&[UNSUPPORTED]),
-        ),
-        (
-            "/v2/trace/setting",
-            "get",
-            admin("traceSettings", "Which requests are traced")
-                .json("The settings.", "TraceSettings"),
-        ),
-        (
-            "/v2/trace/setting",
-            "post",
-            admin("setTraceSettings", "Change which requests are traced")
-                .takes("TraceChanges", false)
-                .json("The settings.", "TraceSettings")
-                .refuses(&[UNSUPPORTED]),
-        ),
-        (
-            "/v2/models/{model}/trace/setting",
-            "get",
-            admin("modelTraceSettings", "Which requests of a model are traced")
-                .json("The settings.", "TraceSettings")
-                .refuses(&[WRONG, NOT_FOUND]),
-        ),
-        (
-            "/v2/models/{model}/trace/setting",
-            "post",
-            admin(
-                "setModelTraceSettings",
-                "Change which requests of a model are traced",
-            )
-            .takes("TraceChanges", false)
-            .json("The settings.", "TraceSettings")
-            .refuses(&[NOT_FOUND, UNSUPPORTED]),
-        ),
-    ]
-}
-
-/// Routes under a model or a version of it; the last says whether it must be there.
-fn model_operations() -> Vec<(&'static str, &'static str, Operation, bool)> {
-    use For::{Everybody, Scope};
-    vec![
-        (
-            "",
-            "get",
-            Operation::new("modelMetadata", "Inputs and outputs of a model", Scope)
-                .json("The model's metadata.", "ModelMetadata")
-                .refuses(&[WRONG]),
-            true,
-        ),
-        (
-            "/ready",
-            "get",
-            Operation::new("modelReady", "Whether a model answers", Everybody)
-                .json("It does.", "Readiness")
-                .json_as(
-                    400,
-                    "It does not: it is not there, or the server is about to stop.",
-                    "ReadinessOrError",
-                ),
-            false,
-        ),
-        (
-            "/config",
-            "get",
-            Operation::new(
-                "modelConfig",
-                "The signature as Triton's model configuration",
-                Scope,
-            )
-            .json("The configuration.", "ModelConfig")
-            .refuses(&[WRONG]),
-            true,
-        ),
-        (
-            "/stats",
-            "get",
-            Operation::new("modelStatistics", "Counts and times of a model", Scope)
-                .json("The statistics.", "Statistics")
-                .refuses(&[WRONG]),
-            true,
-        ),
-        ("/infer", "post", infer(), true),
-    ]
-}
-
-fn infer() -> Operation {
-    let binary = json!({ "schema": { "type": "string", "format": "binary" } });
-    let length = json!({
-        "description": "Length in bytes of the JSON document, where binary tensors follow it.",
-        "schema": { "type": "string", "pattern": "^[0-9]+$" },
-    });
-    let mut operation = Operation::new("infer", "Answer a request", For::Scope)
-        .takes("InferenceRequest", true)
-        .answers(
-            "The outputs: JSON, or JSON and binary tensors if the request asked for them.",
-            json!({
-                "application/json": { "schema": schemas::reference("InferenceResponse") },
-                "application/octet-stream": binary.clone(),
-            }),
-        )
-        .refuses(&[ENCODING, INTERNAL, UNSUPPORTED, LATE]);
-    let value = &mut operation.value;
-    value["requestBody"]["content"]["application/octet-stream"] = binary;
-    let mut header = length.clone();
-    header["name"] = "Inference-Header-Content-Length".into();
-    header["in"] = "header".into();
-    value["parameters"] = json!([header]);
-    value["responses"]["200"]["headers"] = json!({ "Inference-Header-Content-Length": length });
-    operation
 }

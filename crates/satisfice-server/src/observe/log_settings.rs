@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 /// The settings on the wire. A level includes the graver ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the protocol's names")]
 pub(crate) struct LogSettings {
     /// There are no log files.
     pub log_file: &'static str,

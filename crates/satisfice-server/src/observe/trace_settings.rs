@@ -53,13 +53,13 @@ impl TraceSettings {
     /// Whether a request is traced. Requests that are about no model are when the client has
     /// sampled them. `model` is one that is served.
     pub(super) fn sample(&mut self, model: Option<&str>, by_client: bool) -> bool {
-        let mut none = Model::default();
+        let mut none = Model {
+            rate: Some(0),
+            ..Model::default()
+        };
         let model = match model {
             Some(model) => self.models.entry(model.to_owned()).or_default(),
-            None => {
-                none.rate = Some(0);
-                &mut none
-            }
+            None => &mut none,
         };
         let rate = u64::from(model.rate.unwrap_or(self.global.rate));
         let turn = rate > 0 && model.seen.is_multiple_of(rate);
@@ -82,13 +82,13 @@ impl TraceSettings {
         for (name, value) in changes {
             match name.as_str() {
                 "trace_level" => {
-                    changed.on = read(name, value, level, "[\"OFF\"] or [\"TIMESTAMPS\"]")?
+                    changed.on = read(name, value, level, "[\"OFF\"] or [\"TIMESTAMPS\"]")?;
                 }
                 "trace_rate" => {
-                    changed.rate = read(name, value, number, "a whole number, 0 or more")?
+                    changed.rate = read(name, value, number, "a whole number, 0 or more")?;
                 }
                 "trace_count" => {
-                    changed.count = read(name, value, number, "a whole number, -1 or more")?
+                    changed.count = read(name, value, number, "a whole number, -1 or more")?;
                 }
                 "trace_mode" if value == "opentelemetry" || value.is_null() => {}
                 "log_frequency" if *value == "0" || *value == 0 || value.is_null() => {}

@@ -12,7 +12,7 @@ use satisfice_server::{
         ServerMetadataRequest,
     },
 };
-use std::{fs, path::Path, sync::Arc};
+use std::{fmt::Write, fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 use tonic::{Code, Request};
 
@@ -32,7 +32,7 @@ impl Tokens {
         let mut file = String::new();
         let mut add = |entry: &str| {
             let (token, digest) = new_token().unwrap();
-            file += &format!("[[tokens]]\nsha256 = \"{digest}\"\n{entry}\n");
+            writeln!(file, "[[tokens]]\nsha256 = \"{digest}\"\n{entry}").unwrap();
             token
         };
         let echo = add("name = \"e\"\nmodels = [\"ech*\"]");
@@ -191,7 +191,8 @@ fn credentials_that_are_none() {
     answer.refused(401, "token_missing");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a list of calls")]
 async fn the_same_over_grpc() {
     let tokens = Tokens::new();
     let server = tokens.server();
@@ -319,7 +320,7 @@ async fn log_settings(config: &Config, role: Role) -> (u16, String) {
     (status, json["code"].as_str().unwrap_or_default().to_owned())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_tokens_the_server_is_changed_only_from_where_others_cannot() {
     // A router that does not know its listener takes it for one that others reach.
     let mut config = Config::default();

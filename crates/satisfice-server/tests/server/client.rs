@@ -176,7 +176,7 @@ impl Answer {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
         let (head, body) = match end {
             Some(end) => (&bytes[..end], &bytes[end + 4..]),
-            None => (&bytes[..], &[][..]),
+            None => (bytes, &[][..]),
         };
         let head = String::from_utf8(head.to_vec()).unwrap();
         let mut lines = head.split("\r\n");

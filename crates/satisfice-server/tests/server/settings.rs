@@ -87,7 +87,7 @@ fn trace_settings_over_http() {
         .refused(400, "wrong_setting");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_over_grpc() {
     use log_settings_request::{SettingValue, setting_value::ParameterChoice};
     let (server, levels) = server();

@@ -203,7 +203,7 @@ fn clients_show_certificates() {
     assert!(ask(&server, client(Some(&others.sign("client")))).is_err());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_within_tls() {
     let secure = Secure::new(None);
     let server = secure.server(Limits::default());

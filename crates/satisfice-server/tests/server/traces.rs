@@ -87,7 +87,10 @@ fn server(collector: &Collector, rate: u32) -> (Server, Arc<Observer>) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap())
+        .collect()
 }
 
 /// Checks that these are one request with its stages, in order, below the client's span.
@@ -159,7 +162,7 @@ fn over_http() {
     assert_eq!(headers["x-key"], "hush");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn over_grpc() {
     let collector = tokio::task::spawn_blocking(Collector::start).await.unwrap();
     let (server, observer) = server(&collector, 0);

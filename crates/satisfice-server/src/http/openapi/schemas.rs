@@ -1,5 +1,10 @@
 //! What bodies look like.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "schemas are put together from literals"
+)]
+
 use satisfice_core::DataType;
 use serde_json::{Value, json};
 
