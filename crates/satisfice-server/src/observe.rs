@@ -52,7 +52,7 @@ impl Default for Observer {
         Self {
             log: RwLock::default(),
             set_level: None,
-            traces: Mutex::new(TraceSettings::new(None)),
+            traces: Mutex::new(TraceSettings::new(false, config::Trace::default().rate)),
             exporter: None,
             refusals: Mutex::default(),
             started: Instant::now(),
@@ -80,9 +80,8 @@ impl Observer {
     /// [`TraceError`].
     pub fn with_traces(self, trace: &config::Trace) -> Result<Self, TraceError> {
         let exporter = Exporter::new(trace)?;
-        let rate = exporter.is_some().then_some(trace.rate);
         Ok(Self {
-            traces: Mutex::new(TraceSettings::new(rate)),
+            traces: Mutex::new(TraceSettings::new(exporter.is_some(), trace.rate)),
             exporter,
             ..self
         })

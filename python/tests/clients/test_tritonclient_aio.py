@@ -48,7 +48,8 @@ def test_grpc_at_once(debian: Debian) -> None:
 
 def test_settings(debian: Debian) -> None:
     client = http_sync.InferenceServerClient(debian.url.removeprefix("http://"))
-    assert client.get_log_settings()["log_verbose_level"] == 0
+    assert client.update_log_settings({"log_verbose_level": 0})["log_verbose_level"] == 0
+    assert client.get_log_settings()["log_info"] is True
     assert client.update_log_settings({"log_verbose_level": 1})["log_verbose_level"] == 1
     assert client.update_trace_settings("gcn2", {"trace_rate": "7"})["trace_rate"] == "7"
     with grpc_sync.InferenceServerClient(debian.grpc) as over_grpc:

@@ -33,13 +33,13 @@ struct Model {
 }
 
 impl TraceSettings {
-    /// One request in `rate`; nothing can be traced without a rate.
-    pub(super) fn new(rate: Option<u32>) -> Self {
+    /// One request in `rate`, if it is possible to trace at all.
+    pub(super) fn new(possible: bool, rate: u32) -> Self {
         Self {
-            possible: rate.is_some(),
+            possible,
             global: Settings {
-                on: rate.is_some(),
-                rate: rate.unwrap_or(0),
+                on: possible,
+                rate,
                 count: -1,
             },
             models: BTreeMap::new(),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_in_so_many_of_each_model() {
-        let mut settings = TraceSettings::new(Some(10));
+        let mut settings = TraceSettings::new(true, 10);
         assert_eq!(sampled(&mut settings, "a", 100), 10);
         assert_eq!(sampled(&mut settings, "b", 9), 1);
         change(&mut settings, Some("a"), &json!({"trace_rate": "2"})).unwrap();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_clients_sample_is_traced_unless_traces_are_off() {
-        let mut settings = TraceSettings::new(Some(0));
+        let mut settings = TraceSettings::new(true, 0);
         assert_eq!(sampled(&mut settings, "a", 10), 0);
         assert!(settings.sample(Some("a"), true) && settings.sample(None, true));
         assert!(!settings.sample(None, false));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn counts_run_out() {
-        let mut settings = TraceSettings::new(Some(1));
+        let mut settings = TraceSettings::new(true, 1);
         change(&mut settings, None, &json!({"trace_count": "3"})).unwrap();
         assert_eq!(
             sampled(&mut settings, "a", 2) + sampled(&mut settings, "b", 5),
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn wrong_settings_change_nothing() {
-        let mut settings = TraceSettings::new(Some(7));
+        let mut settings = TraceSettings::new(true, 7);
         let before = settings.show(None);
         for (changes, code) in [
             (
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(error.code(), code, "{changes}");
         }
         assert_eq!(settings.show(None), before);
-        let mut off = TraceSettings::new(None);
+        let mut off = TraceSettings::new(false, 1000);
         let error = change(&mut off, None, &json!({"trace_level": ["TIMESTAMPS"]})).unwrap_err();
         assert_eq!(error.code(), "no_collector");
         assert_eq!(off.show(None)["trace_level"], json!(["OFF"]));
