@@ -7,6 +7,10 @@ use std::fmt;
 pub enum ErrorKind {
     /// The request is wrong; the same request will fail again.
     InvalidInput,
+    /// Nobody is known to ask; the same request with credentials may succeed.
+    Unauthenticated,
+    /// Whoever asks may not; the same request with other credentials may succeed.
+    Forbidden,
     /// The model, version or resource named in the request does not exist.
     NotFound,
     /// The request asks for something that this server does not do.

@@ -1,38 +1,46 @@
 //! Connections: accepting, timeouts, the end.
 
-use crate::{Limits, Service};
-use axum::Router;
+use crate::{
+    Limits, Service,
+    front::{Front, Listener, Peer},
+    tls::Alpn,
+};
+use axum::{Extension, Router, middleware::AddExtension};
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulConnection, GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use std::{fmt::Display, future::Future, io, pin::Pin, pin::pin, time::Duration};
+use std::{fmt::Display, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
+use tower::Layer;
 
 /// Wait after a failed accept, such as one for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// The least buffer that the HTTP library reads headers into.
-const HEADER_BYTES_MIN: usize = 8 << 10;
 /// Requests that one HTTP/2 connection may have open.
 const STREAMS_MAX: u32 = 128;
-/// Silence after which an HTTP/2 client is asked whether it is there, and time for its answer.
-const PING: Duration = Duration::from_secs(30);
+/// Longest silence before an HTTP/2 client is asked whether it is there.
+const PING_MAX: Duration = Duration::from_secs(30);
 
 /// Accepts connections for `server` until `shutdown` completes, then lets running requests end.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     server: Server,
     service: &Service,
-    limits: Limits,
+    front: &Front,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, protocol = server.name(), "serving");
+    let Listener { socket, role } = listener;
+    let address = socket.local_addr()?;
+    let (protocol, tls) = (server.name(), front.tls().is_some());
+    tracing::info!(%address, protocol, ?role, tls, "serving");
+    let limits = front.limits();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -41,19 +49,16 @@ pub(crate) async fn serve(
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            stream = accept(&listener), if connections.len() < limits.connections_max.max(1) => {
-                let connection = server.clone().run(stream, limits, graceful.watcher());
+            (stream, client) = accept(&socket), if connections.len() < limits.connections_max.max(1) => {
+                let peer = Peer { client, listener: address };
+                let connection = server.clone().run(stream, peer, front.clone(), graceful.watcher());
                 connections.spawn(connection);
             }
         }
     }
-    drop(listener);
+    drop(socket);
     service.drain();
-    tracing::info!(
-        connections = connections.len(),
-        protocol = server.name(),
-        "draining"
-    );
+    tracing::info!(connections = connections.len(), protocol, "draining");
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
         .await
         .is_err()
@@ -67,10 +72,10 @@ pub(crate) async fn serve(
 }
 
 /// The next connection, whatever becomes of others.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -81,60 +86,95 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 /// Everything that a connection needs.
 #[derive(Clone)]
-pub(crate) enum Server {
-    /// HTTP/1.1.
-    Http1(http1::Builder, TowerToHyperService<Router>),
-    /// HTTP/2 without negotiation, as gRPC clients speak it.
-    Http2(http2::Builder<TokioExecutor>, TowerToHyperService<Router>),
+pub(crate) struct Server {
+    protocol: Protocol,
+    routes: Router,
 }
 
-type Stream = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
+#[derive(Clone)]
+enum Protocol {
+    /// HTTP/1.1.
+    Http1(http1::Builder),
+    /// HTTP/2 without negotiation, as gRPC clients speak it.
+    Http2(http2::Builder<TokioExecutor>),
+}
 
 impl Server {
     pub(crate) fn http1(routes: Router, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_read_timeout)
-            .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN));
-        Self::Http1(http, TowerToHyperService::new(routes))
+            .max_headers(limits.headers_max)
+            .max_buf_size(limits.header_bytes_max.max(Limits::HEADER_BYTES_MIN));
+        let protocol = Protocol::Http1(http);
+        Self { protocol, routes }
     }
 
     pub(crate) fn http2(routes: Router, limits: Limits) -> Self {
-        let headers = limits.header_bytes_max.max(HEADER_BYTES_MIN);
+        let headers = limits.header_bytes_max.max(Limits::HEADER_BYTES_MIN);
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .adaptive_window(true)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
+            .keep_alive_interval(ping(limits))
+            .keep_alive_timeout(ping(limits))
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(headers).unwrap_or(u32::MAX));
-        Self::Http2(http, TowerToHyperService::new(routes))
+        let protocol = Protocol::Http2(http);
+        Self { protocol, routes }
     }
 
     fn name(&self) -> &'static str {
-        match self {
-            Self::Http1(..) => "HTTP",
-            Self::Http2(..) => "gRPC",
+        match self.protocol {
+            Protocol::Http1(_) => "HTTP",
+            Protocol::Http2(_) => "gRPC",
         }
     }
 
-    async fn run(self, stream: TcpStream, limits: Limits, watcher: Watcher) {
+    async fn run(self, stream: TcpStream, peer: Peer, front: Front, watcher: Watcher) {
         // Small answers are not to wait for more of them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "could not set TCP_NODELAY");
         }
+        let limits = front.limits();
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_timeout));
-        let stream: Stream = TokioIo::new(Box::pin(stream));
-        match self {
-            Self::Http1(http, routes) => {
-                watch(watcher, http.serve_connection(stream, routes)).await;
+        let alpn = match self.protocol {
+            Protocol::Http1(_) => Alpn::Http1,
+            // Clients that are there answer pings; others may never even greet.
+            Protocol::Http2(_) => {
+                stream.set_read_timeout(Some(3 * ping(limits)));
+                Alpn::Http2
             }
-            Self::Http2(http, routes) => {
-                watch(watcher, http.serve_connection(stream, routes)).await;
-            }
+        };
+        let stream = Box::pin(stream);
+        let Some(tls) = front.tls() else {
+            return self.speak(stream, peer, watcher).await;
+        };
+        let handshake = tls.acceptor(alpn).accept(stream);
+        match tokio::time::timeout(limits.tls_handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => self.speak(Box::pin(stream), peer, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%error, client = %peer.client, "no TLS"),
+            Err(_) => tracing::debug!(client = %peer.client, "the TLS handshake took too long"),
         }
     }
+
+    async fn speak<S>(self, stream: S, peer: Peer, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        let routes: AddExtension<Router, Peer> = Extension(peer).layer(self.routes);
+        let routes = TowerToHyperService::new(routes);
+        match self.protocol {
+            Protocol::Http1(http) => watch(watcher, http.serve_connection(stream, routes)).await,
+            Protocol::Http2(http) => watch(watcher, http.serve_connection(stream, routes)).await,
+        }
+    }
+}
+
+/// Silence after which an HTTP/2 client is asked whether it is there, and time for its answer.
+fn ping(limits: Limits) -> Duration {
+    PING_MAX.min(limits.header_read_timeout)
 }
 
 async fn watch<C: GracefulConnection<Error: Display>>(watcher: Watcher, connection: C) {

@@ -1,6 +1,7 @@
 //! From a message that has arrived to its answer, the same over every transport.
 
 use crate::{
+    observe::{Record, Stage},
     protocol::{Answer, AnswerFormat, DecodedRequest, classification},
     service::{Call, Recording, ServedModel},
 };
@@ -20,6 +21,8 @@ pub(crate) struct Exchange {
     pub received: Instant,
     /// When its transport gives up.
     pub deadline: Option<Instant>,
+    /// What is known of it.
+    pub record: Arc<Record>,
 }
 
 impl Exchange {
@@ -31,6 +34,8 @@ impl Exchange {
         encode: impl FnOnce(Answer, AnswerFormat) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let model = Arc::clone(&self.model);
+        self.record
+            .is_for(model.name(), model.version(), self.request_bytes);
         let recording = Recording::new(model.stats(), self.received);
         let result = self.answer(codecs, &recording, decode, encode).await;
         recording.finish(&result);
@@ -47,6 +52,7 @@ impl Exchange {
         let start = Instant::now();
         let decoded = codecs.run(self.request_bytes, decode).await??;
         recording.decoded(start.elapsed());
+        self.record.stage(Stage::Decode, start);
         let DecodedRequest {
             id,
             request,
@@ -57,8 +63,10 @@ impl Exchange {
             request_bytes: self.request_bytes,
             received: self.received,
             deadline: self.deadline,
+            record: Arc::clone(&self.record),
         };
         let response = self.model.infer(call).await?;
+        self.record.answered(&response);
         let response_bytes = size(&response);
         let model = self.model;
         let encode = move || {
@@ -74,11 +82,13 @@ impl Exchange {
         let start = Instant::now();
         let encoded = codecs.run(response_bytes, encode).await?;
         recording.encoded(start.elapsed());
+        self.record.stage(Stage::Encode, start);
         encoded
     }
 }
 
 /// Turns for large messages to be decoded or encoded.
+#[derive(Debug)]
 pub(crate) struct Codecs(Arc<Semaphore>);
 
 impl Codecs {

@@ -5,6 +5,7 @@
 //! | `ServerLive`, `ServerReady`, `ModelReady` | yes or no |
 //! | `ServerMetadata` | name, version and extensions of the server |
 //! | `ModelMetadata`, `ModelConfig` | signature |
+//! | `LogSettings`, `TraceSetting` | the settings, changed first if there are changes |
 //! | `ModelStatistics` | counts and times |
 //! | `RepositoryIndex` | what is served and what could be |
 //! | `RepositoryModelLoad`, `RepositoryModelUnload` | nothing, when it is done |
@@ -19,6 +20,8 @@
 //! | kind | code |
 //! |---|---|
 //! | `InvalidInput` | `INVALID_ARGUMENT` |
+//! | `Unauthenticated` | `UNAUTHENTICATED` |
+//! | `Forbidden` | `PERMISSION_DENIED` |
 //! | `NotFound` | `NOT_FOUND` |
 //! | `Unsupported` | `UNIMPLEMENTED` |
 //! | `TooLarge` | `RESOURCE_EXHAUSTED` |
@@ -27,7 +30,8 @@
 //! | `Internal` | `INTERNAL` |
 //!
 //! A message over the limit is `OUT_OF_RANGE`, or `RESOURCE_EXHAUSTED` if it was compressed.
-//! The metadata `error-code` carries the stable code, the message the hint.
+//! The metadata `error-code` carries the stable code, the message the hint. Who may ask what:
+//! [`access`](crate::access).
 
 mod answer;
 mod codec;
@@ -39,6 +43,7 @@ mod health;
 mod metering;
 mod parameters;
 mod request;
+mod settings;
 mod statistics;
 mod timeout;
 
@@ -59,12 +64,14 @@ pub mod proto {
 }
 
 use crate::{
-    Limits, Service,
+    Service,
     connection::{self, Server},
-    exchange::Codecs,
-    request_id,
+    edge::{self, Edge, Transport},
+    front::{Front, Listener},
+    protocol::{DecodedRequest, TensorLimits},
 };
-use axum::{Router, middleware};
+use axum::{Router, middleware::from_fn_with_state};
+use bytes::Bytes;
 use handlers::Inference;
 use health::Health;
 use metering::Meter;
@@ -72,8 +79,7 @@ use proto::{
     grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer,
 };
 use std::{future::Future, io, sync::Arc};
-use tokio::net::TcpListener;
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
 /// Serves gRPC on `listener` until `shutdown` completes, then lets running requests end; open
 /// streams end after the requests that they have sent.
@@ -81,22 +87,33 @@ use tonic::{codec::CompressionEncoding, service::Routes};
 /// # Errors
 /// When the listener has no local address; failures of single connections are logged.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     service: Arc<Service>,
-    limits: Limits,
+    front: impl Into<Front>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let server = Server::http2(router(Arc::clone(&service), limits), limits);
-    connection::serve(listener, server, &service, limits, shutdown).await
+    let (listener, front) = (listener.into(), front.into());
+    let routes = router(Arc::clone(&service), front.clone());
+    let server = Server::http2(routes, front.limits());
+    connection::serve(listener, server, &service, &front, shutdown).await
 }
 
-/// The gRPC methods over `service`. Of the limits, those on connections and headers are up to
-/// whoever serves the router; [`serve`] keeps them all.
-pub fn router(service: Arc<Service>, limits: Limits) -> Router {
+/// Reads a `ModelInferRequest` as it stands on the wire.
+///
+/// # Errors
+/// The status that a client would get.
+pub fn decode_request(bytes: Bytes, limits: TensorLimits) -> Result<DecodedRequest, Status> {
+    request::decode(codec::decode(bytes)?, limits).map_err(error::status)
+}
+
+/// The gRPC methods over `service`. Limits on connections and headers are up to whoever serves the
+/// router; [`serve`] keeps them all.
+pub fn router(service: Arc<Service>, front: impl Into<Front>) -> Router {
+    let front = front.into();
+    let limits = front.limits();
     let inference = Inference {
         service: Arc::clone(&service),
-        tensors: limits.tensors,
-        codecs: Arc::new(Codecs::new()),
+        front: front.clone(),
     };
     let mut inference = GrpcInferenceServiceServer::new(inference)
         .max_decoding_message_size(limits.body_bytes_max)
@@ -106,13 +123,14 @@ pub fn router(service: Arc<Service>, limits: Limits) -> Router {
             .accept_compressed(encoding)
             .send_compressed(encoding);
     }
+    let edge = Edge {
+        front: front.clone(),
+        transport: Transport::Grpc,
+    };
     Routes::new(inference)
         .add_service(HealthServer::new(Health { service }))
         .prepare()
         .into_axum_router()
-        .layer(middleware::from_fn_with_state(
-            Meter::new(limits),
-            metering::meter,
-        ))
-        .layer(middleware::from_fn(request_id::label))
+        .layer(from_fn_with_state(Meter::new(&front), metering::meter))
+        .layer(from_fn_with_state(edge, edge::observe))
 }

@@ -19,18 +19,29 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod clip;
+pub mod config;
 mod connection;
+mod edge;
 mod exchange;
+mod front;
 pub mod grpc;
 pub mod http;
 mod limits;
+mod observe;
 pub mod protocol;
 mod repository;
-mod request_id;
+mod server;
 pub mod service;
+mod tls;
 
+pub use access::{Access, Role};
+pub use front::{Front, Listener};
 pub use http::{router, serve};
 pub use limits::Limits;
+pub use observe::{Observer, Record, Stage, TraceError};
 pub use repository::{LoadedVersions, Loader, Models, ModelsError};
+pub use server::{Bound, Server, SetupError};
 pub use service::{Admission, Service};
+pub use tls::{Tls, TlsError};

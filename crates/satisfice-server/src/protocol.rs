@@ -20,6 +20,7 @@ mod answer;
 pub(crate) mod binary;
 pub(crate) mod classification;
 pub mod client;
+pub(crate) mod config;
 mod data;
 pub(crate) mod message;
 mod metadata;
@@ -44,7 +45,8 @@ pub struct Encoded {
 }
 
 /// What one message may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TensorLimits {
     /// Tensors per message, and outputs asked for; by default 256, never over 4,096.
     pub tensors_max: usize,

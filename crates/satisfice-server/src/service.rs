@@ -6,14 +6,16 @@
 mod control;
 mod deadline;
 mod lane;
+mod settings;
 mod stats;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
 pub use lane::Admission;
+pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
 
-use crate::{Models, clip, protocol::ModelDescription};
+use crate::{Models, Record, Stage, clip, protocol::ModelDescription};
 use control::Control;
 use lane::{Lane, Place};
 use satisfice_core::{
@@ -31,7 +33,8 @@ use tokio::sync::watch;
 /// The models and who may use them when.
 pub struct Service {
     models: RwLock<Registry>,
-    admission: Admission,
+    /// Those of models that are loaded from now on.
+    settings: Arc<RwLock<Settings>>,
     control: Option<Arc<Control>>,
     draining: watch::Sender<bool>,
 }
@@ -40,14 +43,23 @@ type Registry = BTreeMap<String, Versions>;
 type Versions = BTreeMap<u64, Arc<ServedModel>>;
 
 impl Service {
-    /// A service of `models`, each version of each model with its own `admission`.
-    pub fn new(models: Models, admission: Admission) -> Self {
+    /// A service of `models`, each version of each model on its own by the model's settings.
+    pub fn new(models: Models, settings: impl Into<Settings>) -> Self {
+        let settings = settings.into();
         Self {
-            models: RwLock::new(served(models, admission)),
-            admission,
+            models: RwLock::new(served(models, &settings)),
+            settings: Arc::new(RwLock::new(settings)),
             control: None,
             draining: watch::Sender::new(false),
         }
+    }
+
+    /// Sets how models are served that are loaded from now on.
+    pub fn set_settings(&self, settings: impl Into<Settings>) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings.into();
     }
 
     /// Whether new requests are welcome: not while draining, nor while an engine waits for something.
@@ -143,8 +155,9 @@ impl fmt::Debug for Service {
 }
 
 /// The models with their places in a service.
-fn served(models: Models, admission: Admission) -> Registry {
+fn served(models: Models, settings: &Settings) -> Registry {
     let served = |(name, engines): (String, BTreeMap<u64, Arc<dyn Engine>>)| {
+        let admission = settings.of(&name).admission;
         let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
         let model = |(version, engine): (u64, _)| {
             let model = ServedModel {
@@ -188,6 +201,8 @@ pub struct Call {
     pub received: Instant,
     /// When the transport gives the request up, if it has said so.
     pub deadline: Option<Instant>,
+    /// What is known of the request, for logs and traces.
+    pub record: Arc<Record>,
 }
 
 /// One version of a model with its place in the service.
@@ -274,11 +289,17 @@ impl ServedModel {
         let entered = Instant::now();
         let place = place.turn(deadline).await;
         self.stats.waited(entered.elapsed());
+        call.record.stage(Stage::Queue, entered);
         let place = place?;
-        self.run(call.request, place).await
+        self.run(call.request, call.record, place).await
     }
 
-    async fn run(&self, request: InferRequest, place: Place) -> Result<InferResponse, Error> {
+    async fn run(
+        &self,
+        request: InferRequest,
+        record: Arc<Record>,
+        place: Place,
+    ) -> Result<InferResponse, Error> {
         let engine = Arc::clone(&self.engine);
         let stats = Arc::clone(&self.stats);
         // The place goes with the work: it is free again when the engine has ended, not when the
@@ -288,6 +309,7 @@ impl ServedModel {
             let start = Instant::now();
             let answer = engine.infer(&request);
             stats.executed(start.elapsed(), answer.as_ref().ok());
+            record.stage(Stage::Execute, start);
             drop(request);
             drop(place);
             answer

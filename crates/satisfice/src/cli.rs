@@ -38,22 +38,15 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     Profile(Profile),
     Serve(Serve),
+    /// Check or show the configuration of a server.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make tokens for clients of a server.
+    #[command(subcommand)]
+    Token(TokenCommand),
     Query(Query),
     Demo(Demo),
     Bench(Bench),
-}
-
-impl Command {
-    /// What is logged unless `RUST_LOG` says otherwise.
-    pub(crate) fn log_level(&self) -> &'static str {
-        match self {
-            Self::Serve(_) => "warn,satisfice_server=info,satisfice_cluster=info",
-            Self::Precompute(Precompute {
-                cluster: Some(_), ..
-            }) => "warn,satisfice_cluster=info",
-            _ => "warn",
-        }
-    }
 }
 
 /// Make a graph store of a graph.
@@ -384,10 +377,22 @@ fn batch_size(text: &str) -> Result<usize, String> {
 }
 
 /// Answer new nodes over HTTP and gRPC (Open Inference Protocol).
+///
+/// Without a file it serves on loopback, to everybody there:
+///   satisfice serve --models models
+/// A file sets everything else: TLS, tokens, limits, logs, traces (docs/satisfice.example.toml).
+///   satisfice serve --config satisfice.toml
+/// Environment variables are over the file (`SATISFICE_HTTP__LISTEN` is `listen` in `[http]`), flags over
+/// both; `satisfice config show` tells what came from where. SIGHUP reads the configuration anew, SIGTERM
+/// lets running requests end.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
-    /// Model repository: a directory of model directories.
-    #[arg(long, required_unless_present = "cluster", conflicts_with = "cluster")]
+    /// Configuration (TOML); the file that `SATISFICE_CONFIG` names when absent.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Model repository: a directory of model directories [`repository.path`].
+    #[arg(long, conflicts_with = "cluster")]
     pub models: Option<PathBuf>,
     /// Serve as a node of a cluster: its file, the same on every node (docs/cluster.md). Every node
     /// takes any request.
@@ -399,19 +404,77 @@ pub(crate) struct Serve {
     /// Name under which a cluster's model is served; the group's name when absent.
     #[arg(long, requires = "cluster")]
     pub model_name: Option<String>,
-    /// Address to listen on for HTTP.
-    #[arg(long, default_value = "127.0.0.1:8000")]
-    pub listen: SocketAddr,
-    /// Address to listen on for gRPC; 127.0.0.1:8001 when absent, or a free port when `--listen`
-    /// asks for one with port 0.
+    /// Address to listen on for HTTP; 127.0.0.1:8000 when set nowhere [`http.listen`].
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Address to listen on for gRPC; 127.0.0.1:8001 when set nowhere, or a free port when HTTP is
+    /// to have one (port 0) [`grpc.listen`].
     #[arg(long)]
     pub grpc_listen: Option<SocketAddr>,
-    /// Start without recomputing the checksums of stores and embeddings.
+    /// Address to listen on for what changes the server [`admin.listen`].
+    #[arg(long)]
+    pub admin_listen: Option<SocketAddr>,
+    /// Address to listen on for metrics [`metrics.listen`].
+    #[arg(long)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Start without recomputing the checksums of stores and embeddings
+    /// [`repository.skip_checksums`].
     #[arg(long)]
     pub skip_checksums: bool,
-    /// Whether clients may load and unload models by name while the server runs.
-    #[arg(long, value_enum, default_value = "none", conflicts_with = "cluster")]
-    pub model_control: ModelControl,
+    /// Whether clients may load and unload models by name while the server runs
+    /// [`repository.control`].
+    #[arg(long, value_enum)]
+    pub model_control: Option<ModelControl>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    Check(ConfigCheck),
+    Show(ConfigShow),
+}
+
+/// Check a configuration and the files that it names.
+///
+/// Unknown keys and wrong values are named with line and column.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    /// Configuration (TOML).
+    pub file: PathBuf,
+}
+
+/// Show what is in force and where each value came from; secrets are redacted.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    /// Configuration (TOML); the file that `SATISFICE_CONFIG` names when absent.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    New(TokenNew),
+}
+
+/// Print a new token on standard error, and its entry for the file that `auth.file` names on
+/// standard output:
+///   satisfice token new --name search-team --models 'gcn*,sage2' >> tokens.toml
+///
+/// The file holds only the token's SHA-256: who reads it cannot ask in the client's name.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct TokenNew {
+    /// Who it is for; appears in logs.
+    #[arg(long)]
+    pub name: String,
+    /// Models it is for, names or patterns such as `gcn*`, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// It is for changing the server: load, unload, log and trace settings.
+    #[arg(long)]
+    pub admin: bool,
+    /// It is for reading metrics.
+    #[arg(long)]
+    pub metrics: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

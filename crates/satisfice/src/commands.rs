@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod config;
 mod demo;
 mod evaluate;
 mod import;
@@ -10,6 +11,8 @@ mod precompute;
 mod profile;
 mod query;
 mod serve;
+mod settings;
+mod token;
 mod verify;
 
 use crate::cli::{Cli, Command};
@@ -28,6 +31,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Profile(args) => profile::run(args, output),
         Command::Serve(args) => serve::run(args),
+        Command::Config(command) => config::run(command, output),
+        Command::Token(command) => token::run(command, output),
         Command::Query(args) => query::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Demo(args) => demo::run(args, output),

@@ -3,27 +3,21 @@
 mod cli;
 mod commands;
 mod http_client;
+mod logging;
 mod measure;
 mod model_kind;
 mod progress;
 mod report;
 
 use clap::Parser;
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| cli.command.log_level().into()),
-        )
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    // A server logs as it is configured.
+    if !matches!(cli.command, cli::Command::Serve(_)) {
+        logging::init("warn");
+    }
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

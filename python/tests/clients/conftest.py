@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from server import ROOT, run, serve
 
-ROOT = Path(__file__).resolve().parents[3]
-BINARY = ROOT / "target/release/satisfice"
 DEBIAN = ROOT / "examples/debian"
 
 
@@ -38,25 +35,6 @@ class Debian:
     grpc: str
     batch: Batch
     reference: dict[str, NDArray[np.float32]]
-
-
-def run(*arguments: str | Path) -> None:
-    """Runs the binary; its output is shown when the test fails."""
-    subprocess.run([BINARY, *map(str, arguments)], check=True)
-
-
-@contextmanager
-def serve(models: Path, *arguments: str) -> Iterator[tuple[str, str]]:
-    """Serves a model repository; the HTTP URL and the gRPC address."""
-    command = [BINARY, "serve", "--models", models, "--listen", "127.0.0.1:0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().removeprefix("serving on ").strip()
-        grpc = server.stdout.readline().removeprefix("serving gRPC on ").strip()
-        try:
-            yield url, grpc
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import DEBIAN, Debian, run, serve
+from conftest import DEBIAN, Debian
+from server import run, serve
 from tritonclient.utils import InferenceServerException
 
 

@@ -2,7 +2,7 @@
 //! hundred times what it takes on the wire.
 
 use super::proto::ModelInferRequest;
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use prost::{
     DecodeError, Message,
     encoding::{WireType, decode_key, decode_varint},
@@ -57,13 +57,17 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let bytes = buffer.copy_to_bytes(buffer.remaining());
-        check_fields(&bytes, &[], FIELDS_MAX)?;
-        if TypeId::of::<U>() == TypeId::of::<ModelInferRequest>() {
-            check_fields(&bytes, INNER, FIELDS_MAX + INNER_FIELDS_MAX)?;
-        }
-        U::decode(bytes).map(Some).map_err(malformed)
+        decode(buffer.copy_to_bytes(buffer.remaining())).map(Some)
     }
+}
+
+/// A message within the bounds.
+pub(super) fn decode<U: Message + Default + 'static>(bytes: Bytes) -> Result<U, Status> {
+    check_fields(&bytes, &[], FIELDS_MAX)?;
+    if TypeId::of::<U>() == TypeId::of::<ModelInferRequest>() {
+        check_fields(&bytes, INNER, FIELDS_MAX + INNER_FIELDS_MAX)?;
+    }
+    U::decode(bytes).map_err(malformed)
 }
 
 /// Refuses more than `max` fields in a message and in those within it whose tags `inner` lists, one

@@ -10,9 +10,11 @@ use tonic::{
 const RETRY_PUSHBACK_MS: &str = "1000";
 
 /// The one table from a kind of error to a code.
-fn code(kind: ErrorKind) -> Code {
+pub(super) fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::InvalidInput => Code::InvalidArgument,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Forbidden => Code::PermissionDenied,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::Unsupported => Code::Unimplemented,
         ErrorKind::TooLarge => Code::ResourceExhausted,

@@ -2,62 +2,78 @@
 
 use super::{
     answer, config,
-    error::status,
+    error::{code, status},
     metering::Arriving,
     proto::{
-        ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
-        ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-        ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
-        RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
-        RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
-        ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-        ServerReadyRequest, ServerReadyResponse,
+        LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse,
+        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+        ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+        ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse,
+        RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
+        RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse,
+        ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+        TraceSettingRequest, TraceSettingResponse,
         grpc_inference_service_server::GrpcInferenceService,
         model_metadata_response::TensorMetadata, repository_index_response::ModelIndex,
     },
-    request, timeout,
+    request, settings, timeout,
 };
 use crate::{
     Service,
-    exchange::{Codecs, Exchange},
-    protocol::{
-        Answer, AnswerFormat, ServerDescription, TensorLimits, statistics::ModelStatistics,
-    },
+    access::{AdminPlace, Caller, Role},
+    edge::Transport,
+    exchange::Exchange,
+    front::{Front, Peer},
+    observe::{Finished, Record},
+    protocol::{Answer, AnswerFormat, ServerDescription, statistics::ModelStatistics},
     service::{ModelState, ServedModel, check_control_parameters},
 };
 use futures_util::stream::{BoxStream, StreamExt};
 use prost::Message;
 use satisfice_core::{Error, ErrorKind, TensorSpec};
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 /// Requests of one stream that are worked on at once.
 const STREAM_REQUESTS_MAX: usize = 8;
 
+/// Under what the requests of a stream are noted.
+const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 /// What every method has.
 #[derive(Clone)]
 pub(super) struct Inference {
     pub service: Arc<Service>,
-    pub tensors: TensorLimits,
-    pub codecs: Arc<Codecs>,
+    pub front: Front,
 }
 
 impl Inference {
-    /// The model; an empty version is the newest.
-    fn find(&self, name: &str, version: &str) -> Result<Arc<ServedModel>, Error> {
-        self.service.find(name, given(version))
+    /// The model, for a caller who may use it; an empty version is the newest.
+    fn find(&self, call: &Call, name: &str, version: &str) -> Result<Arc<ServedModel>, Error> {
+        call.caller.check_model(name)?;
+        let found = self.service.find(name, given(version));
+        found.map_err(|error| call.caller.without_names(error))
+    }
+
+    /// Refuses callers who may not change the server.
+    fn check_admin(&self, extensions: &Extensions) -> Result<(), Status> {
+        let address = extensions.get::<Peer>().map(|peer| peer.listener);
+        let place: AdminPlace = self.front.access().admin_at(Role::Main, address);
+        let call = call(extensions)?;
+        call.caller.check_admin(place).map_err(status)
     }
 
     async fn answer(
         &self,
         message: ModelInferRequest,
-        arriving: &Arriving,
+        call: &Call,
         received: Instant,
         deadline: Option<Instant>,
     ) -> Result<ModelInferResponse, Error> {
         let request_bytes = message.encoded_len();
-        let model = self.find(&message.model_name, &message.model_version)?;
-        let held = arriving
+        let model = self.find(call, &message.model_name, &message.model_version)?;
+        let held = call
+            .arriving
             .take(request_bytes)
             .inspect_err(|error| model.stats().failed(error, received.elapsed()))?;
         let exchange = Exchange {
@@ -65,11 +81,15 @@ impl Inference {
             request_bytes,
             received,
             deadline,
+            record: Arc::clone(&call.record),
         };
-        let tensors = self.tensors;
+        let tensors = self.front.limits().tensors;
         let decode = move || request::decode(message, tensors);
         let encode = |answer: Answer, format: AnswerFormat| answer::encode(answer, &format);
-        let answer = exchange.run(&self.codecs, decode, encode).await;
+        let answer = exchange.run(self.front.codecs(), decode, encode).await;
+        if let Ok(answer) = &answer {
+            call.record.set_response_bytes(answer.encoded_len());
+        }
         drop(held);
         answer
     }
@@ -78,19 +98,20 @@ impl Inference {
     async fn answer_in_stream(
         self,
         message: Result<ModelInferRequest, Status>,
-        arriving: Arriving,
+        call: Call,
         deadline: Option<Instant>,
     ) -> Result<ModelStreamInferResponse, Status> {
         let message = message?;
+        let record = Arc::new(call.record.sibling());
+        let call = Call { record, ..call };
         let echo = ModelInferResponse {
             model_name: message.model_name.clone(),
             model_version: message.model_version.clone(),
             id: message.id.clone(),
             ..ModelInferResponse::default()
         };
-        let answer = self
-            .answer(message, &arriving, Instant::now(), deadline)
-            .await;
+        let answer = self.answer(message, &call, Instant::now(), deadline).await;
+        self.note_in_stream(&call, answer.as_ref().err());
         let (error_message, response) = match answer {
             Ok(response) => (String::new(), response),
             Err(error) => (status(error).message().to_owned(), echo),
@@ -100,6 +121,29 @@ impl Inference {
             infer_response: Some(response),
         })
     }
+
+    /// Notes the end of a request within a stream.
+    fn note_in_stream(&self, call: &Call, error: Option<&Error>) {
+        let end = Finished {
+            transport: Transport::Grpc.name(),
+            method: "POST",
+            path: STREAM_PATH,
+            status: error.map_or(0, |error| code(error.kind()) as u16),
+            code: error.map(Error::code),
+            client: call.client,
+            response_bytes: None,
+        };
+        self.front.observer().finish(&call.record, &end);
+    }
+}
+
+/// What is known of a call beside its message.
+#[derive(Clone)]
+struct Call {
+    caller: Caller,
+    record: Arc<Record>,
+    arriving: Arriving,
+    client: Option<SocketAddr>,
 }
 
 /// A text that is not empty, which protobuf has for one that is absent.
@@ -107,11 +151,19 @@ fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn arriving(extensions: &Extensions) -> Result<Arriving, Status> {
-    let arriving = extensions.get::<Arriving>().cloned();
-    arriving.ok_or_else(|| {
-        let message = "the call was not counted";
-        status(Error::new(ErrorKind::Internal, "not_counted", message))
+/// What the layers around the service have found out about a call.
+fn call(extensions: &Extensions) -> Result<Call, Status> {
+    let call = || {
+        Some(Call {
+            caller: extensions.get::<Caller>()?.clone(),
+            record: extensions.get::<Arc<Record>>()?.clone(),
+            arriving: extensions.get::<Arriving>()?.clone(),
+            client: extensions.get::<Peer>().map(|peer| peer.client),
+        })
+    };
+    call().ok_or_else(|| {
+        let message = "the call did not come by the layers around the service";
+        status(Error::new(ErrorKind::Internal, "not_layered", message))
     })
 }
 
@@ -146,14 +198,17 @@ impl GrpcInferenceService for Inference {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self.service.is_ready() && self.find(&name, &version).is_ok();
+        let found = self.service.find(&name, given(&version));
+        let ready = self.service.is_ready() && found.is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(
         &self,
-        _: Request<ServerMetadataRequest>,
+        request: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
+        let call = call(request.extensions())?;
+        call.caller.check_known().map_err(status)?;
         let server = ServerDescription::THIS;
         let extensions = server.extensions.iter();
         Ok(Response::new(ServerMetadataResponse {
@@ -167,8 +222,12 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let call = call(request.extensions())?;
         let ModelMetadataRequest { name, version } = request.into_inner();
-        let description = self.find(&name, &version).map_err(status)?.describe();
+        let description = self
+            .find(&call, &name, &version)
+            .map_err(status)?
+            .describe();
         Ok(Response::new(ModelMetadataResponse {
             name: description.name,
             versions: description.versions,
@@ -182,8 +241,12 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
+        let call = call(request.extensions())?;
         let ModelConfigRequest { name, version } = request.into_inner();
-        let description = self.find(&name, &version).map_err(status)?.describe();
+        let description = self
+            .find(&call, &name, &version)
+            .map_err(status)?
+            .describe();
         let config = Some(config::config(description));
         Ok(Response::new(ModelConfigResponse { config }))
     }
@@ -192,9 +255,16 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let Call { caller, .. } = call(request.extensions())?;
         let ModelStatisticsRequest { name, version } = request.into_inner();
+        match given(&name) {
+            Some(name) => caller.check_model(name),
+            None => caller.check_known(),
+        }
+        .map_err(status)?;
         let models = self.service.select(given(&name), given(&version));
-        let models = models.map_err(status)?;
+        let mut models = models.map_err(|error| status(caller.without_names(error)))?;
+        models.retain(|model| caller.sees(model.name()));
         let stats = models
             .iter()
             .map(|model| ModelStatistics::new(model).into());
@@ -207,9 +277,13 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        let Call { caller, .. } = call(request.extensions())?;
+        caller.check_known().map_err(status)?;
         let ready = request.into_inner().ready;
         let entries = self.service.index().await.map_err(status)?.into_iter();
-        let wanted = entries.filter(|entry| !ready || entry.state == ModelState::Ready);
+        let wanted = entries
+            .filter(|entry| caller.sees(&entry.name))
+            .filter(|entry| !ready || entry.state == ModelState::Ready);
         let models = wanted.map(|entry| ModelIndex {
             name: entry.name,
             version: entry.version.unwrap_or_default(),
@@ -225,6 +299,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        self.check_admin(request.extensions())?;
         let request = request.into_inner();
         let parameters = request.parameters.keys().map(String::as_str);
         check_control_parameters(parameters).map_err(status)?;
@@ -237,6 +312,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        self.check_admin(request.extensions())?;
         let request = request.into_inner();
         let parameters = request.parameters.keys().map(String::as_str);
         check_control_parameters(parameters).map_err(status)?;
@@ -245,15 +321,46 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 
+    async fn log_settings(
+        &self,
+        request: Request<LogSettingsRequest>,
+    ) -> Result<Response<LogSettingsResponse>, Status> {
+        self.check_admin(request.extensions())?;
+        let changes = settings::log_changes(request.into_inner());
+        let observer = self.front.observer();
+        let now = match changes.is_empty() {
+            true => observer.log_settings(),
+            false => observer.change_log(&changes),
+        };
+        Ok(Response::new(settings::log_settings(now.map_err(status)?)))
+    }
+
+    async fn trace_setting(
+        &self,
+        request: Request<TraceSettingRequest>,
+    ) -> Result<Response<TraceSettingResponse>, Status> {
+        self.check_admin(request.extensions())?;
+        let request = request.into_inner();
+        let model = given(&request.model_name);
+        if let Some(model) = model {
+            self.service.find(model, None).map_err(status)?;
+        }
+        let changes = settings::trace_changes(&request);
+        let now = self.front.observer().change_traces(model, &changes);
+        Ok(Response::new(settings::trace_settings(
+            now.map_err(status)?,
+        )))
+    }
+
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let arriving = arriving(&extensions)?;
+        let call = call(&extensions)?;
         let received = Instant::now();
         let deadline = timeout::deadline(&metadata, received).map_err(status)?;
-        let answer = self.answer(message, &arriving, received, deadline);
+        let answer = self.answer(message, &call, received, deadline);
         answer.await.map(Response::new).map_err(status)
     }
 
@@ -264,7 +371,8 @@ impl GrpcInferenceService for Inference {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
-        let arriving = arriving(&extensions)?;
+        let call = call(&extensions)?;
+        call.caller.check_known().map_err(status)?;
         let deadline = timeout::deadline(&metadata, Instant::now()).map_err(status)?;
         let inference = self.clone();
         let answers = messages
@@ -272,7 +380,7 @@ impl GrpcInferenceService for Inference {
             .map(move |message| {
                 inference
                     .clone()
-                    .answer_in_stream(message, arriving.clone(), deadline)
+                    .answer_in_stream(message, call.clone(), deadline)
             })
             .buffered(STREAM_REQUESTS_MAX);
         Ok(Response::new(answers.boxed()))

@@ -1,7 +1,7 @@
 //! What arrives over gRPC, counted against what the server holds at once.
 
 use super::error::status;
-use crate::Limits;
+use crate::front::Front;
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{Request, State},
@@ -31,10 +31,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(front: &Front) -> Self {
         Self {
-            bytes: limits.bodies(),
-            timeout: limits.body_read_timeout,
+            bytes: Arc::clone(front.bodies()),
+            timeout: front.limits().body_read_timeout,
         }
     }
 }

@@ -1,17 +1,21 @@
 //! Taking in a request body, within its limits.
 
 use super::{App, error::HttpError};
+use crate::protocol::message::parse;
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 use http_body_util::BodyExt;
 use satisfice_core::{Error, ErrorKind};
+use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Room that is made before the first byte arrives, whatever length the client announces.
 const ROOM_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a JSON document that is no inference.
+const JSON_BYTES_MAX: usize = 64 << 10;
 /// Time for a refused client to finish sending.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,7 +59,7 @@ pub(super) async fn read(
     body: &mut Body,
     announced: Option<usize>,
 ) -> Result<HeldBody, HttpError> {
-    let timeout = app.limits.body_read_timeout;
+    let timeout = app.front.limits().body_read_timeout;
     match tokio::time::timeout(timeout, collect(app, body, announced)).await {
         Ok(result) => result,
         Err(_) => Err(HttpError::with_status(
@@ -74,9 +78,9 @@ async fn collect(
     body: &mut Body,
     announced: Option<usize>,
 ) -> Result<HeldBody, HttpError> {
-    let max = app.limits.body_bytes_max;
+    let (max, bodies) = (app.front.limits().body_bytes_max, app.front.bodies());
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(ROOM_BYTES_MAX));
-    let mut held = hold(&app.bodies, 0)?;
+    let mut held = hold(bodies, 0)?;
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(incomplete)?.into_data() else {
             continue; // trailers
@@ -84,10 +88,25 @@ async fn collect(
         if chunk.len() > max - bytes.len() {
             return Err(too_large(max).into());
         }
-        held.merge(hold(&app.bodies, chunk.len())?);
+        held.merge(hold(bodies, chunk.len())?);
         bytes.extend_from_slice(&chunk);
     }
     Ok(HeldBody { bytes, held })
+}
+
+/// A small JSON document, or what an empty body stands for.
+pub(super) async fn read_json<T: for<'a> Deserialize<'a> + Default>(
+    app: &App,
+    mut body: Body,
+) -> Result<T, HttpError> {
+    let body = read(app, &mut body, None).await?;
+    if body.bytes.len() > JSON_BYTES_MAX {
+        return Err(too_large(JSON_BYTES_MAX).into());
+    }
+    match body.bytes.trim_ascii() {
+        [] => Ok(T::default()),
+        json => Ok(parse(json)?),
+    }
 }
 
 /// Lets a refused client finish sending: many read the answer only then, and would see a broken

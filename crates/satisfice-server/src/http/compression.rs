@@ -4,7 +4,7 @@ use super::{
     body::{self, HeldBody},
     error::HttpError,
 };
-use crate::clip::clip;
+use crate::{Limits, clip::clip};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use flate2::{
     Compression,
@@ -20,6 +20,8 @@ use tokio::sync::Semaphore;
 
 /// Answers below this length are not worth it.
 const ANSWER_BYTES_MIN: usize = 1 << 10;
+/// Bytes that a compressed body may hold however short it is.
+const RATIO_FREE_BYTES: usize = 1 << 20;
 /// Bytes that are decompressed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -102,14 +104,18 @@ fn unsupported(name: &str) -> HttpError {
     )
 }
 
-/// The bytes of a compressed body, counted in `bodies` as they come and at most `max`.
+/// The bytes of a compressed body, counted in `bodies` as they come and no more than the
+/// limits say.
 pub(super) fn decompress(
     encoding: Encoding,
     compressed: &HeldBody,
-    max: usize,
+    limits: Limits,
     bodies: &Arc<Semaphore>,
 ) -> Result<HeldBody, Error> {
     let bytes = compressed.bytes.as_slice();
+    let max = limits.body_bytes_max;
+    let ratio_max = limits.decompression_ratio_max;
+    let grown_max = RATIO_FREE_BYTES.saturating_add(ratio_max.saturating_mul(bytes.len()));
     let mut reader: Box<dyn Read> = match encoding {
         Encoding::Gzip => Box::new(GzDecoder::new(bytes)),
         Encoding::Deflate => Box::new(ZlibDecoder::new(bytes)),
@@ -127,6 +133,14 @@ pub(super) fn decompress(
         }
         if length > max - bytes.len() {
             return Err(body::too_large(max));
+        }
+        if length > grown_max - bytes.len() {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "compressed_too_much",
+                format!("the body holds more than {ratio_max} times its own length"),
+            )
+            .with_hint("send it uncompressed"));
         }
         held.merge(body::hold(bodies, length)?);
         bytes.extend_from_slice(&chunk[..length]);

@@ -1,6 +1,6 @@
 //! Errors as HTTP answers.
 
-use crate::clip::clip;
+use crate::{clip::clip, edge::ErrorCode};
 use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -22,6 +22,8 @@ pub(super) struct HttpError {
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -86,6 +88,15 @@ impl IntoResponse for HttpError {
             hint: self.error.hint(),
         });
         let mut response = (self.status, body).into_response();
+        response
+            .extensions_mut()
+            .insert(ErrorCode(self.error.code()));
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
@@ -102,7 +113,7 @@ pub(super) async fn no_route(uri: Uri) -> HttpError {
         "route_not_found",
         format!("there is nothing at `{}`", clip(uri.path())),
     )
-    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready, /v2/models/stats, /v2/models/{model}[/versions/{version}][/ready | /infer | /stats], /v2/repository/index, /v2/repository/models/{model}[/load | /unload] and /metrics")
+    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready, /v2/models/stats, /v2/models/{model}[/versions/{version}][/ready | /infer | /stats | /config], /v2/repository/index, /v2/repository/models/{model}[/load | /unload], /v2/logging, /v2[/models/{model}]/trace/setting and /metrics")
     .into()
 }
 
@@ -115,6 +126,8 @@ pub(super) async fn no_method(uri: Uri) -> HttpError {
             "method_not_allowed",
             format!("`{}` does not have this method", clip(uri.path())),
         )
-        .with_hint("POST to .../infer and /v2/repository/..., GET everything else"),
+        .with_hint(
+            "POST to .../infer and /v2/repository/..., GET or POST settings, GET everything else",
+        ),
     )
 }

@@ -7,22 +7,25 @@ use super::{
     error::HttpError,
 };
 use crate::{
+    access::Caller,
     exchange::Exchange,
+    observe::Record,
     protocol::{
-        Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, ServerDescription, decode_request,
-        encode_answer, encode_metadata,
+        Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, ServerDescription,
+        config::ModelConfig,
+        decode_request, encode_answer, encode_metadata,
         statistics::{ModelStatistics, Statistics},
     },
     service::ServedModel,
 };
 use axum::{
     body::Body,
-    extract::{FromRequestParts, Path, State},
+    extract::{Extension, FromRequestParts, Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use satisfice_core::{Error, ErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -35,11 +38,11 @@ pub(super) struct ModelPath {
     version: Option<String>,
 }
 
-impl FromRequestParts<Arc<App>> for ModelPath {
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
     type Rejection = HttpError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, HttpError> {
-        match Path::from_request_parts(parts, app).await {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        match Path::from_request_parts(parts, state).await {
             Ok(Path(path)) => Ok(path),
             Err(rejection) => {
                 Err(Error::new(ErrorKind::InvalidInput, "wrong_path", rejection.body_text()).into())
@@ -53,29 +56,49 @@ impl ModelPath {
         &self.model
     }
 
-    fn find(&self, app: &App) -> Result<Arc<ServedModel>, Error> {
-        app.service.find(&self.model, self.version.as_deref())
+    fn find(&self, app: &App, caller: &Caller) -> Result<Arc<ServedModel>, Error> {
+        let found = app.service.find(&self.model, self.version.as_deref());
+        found.map_err(|error| caller.without_names(error))
     }
 }
 
-pub(super) async fn live() -> StatusCode {
-    StatusCode::OK
+/// Whether the server, or a model, answers; the status says it, and some clients read the body.
+#[derive(Serialize)]
+pub(super) struct Readiness {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    ready: bool,
 }
 
-pub(super) async fn ready(State(app): State<Arc<App>>) -> StatusCode {
-    readiness(app.service.is_ready())
-}
-
-pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> StatusCode {
-    readiness(app.service.is_ready() && path.find(&app).is_ok())
-}
-
-fn readiness(ready: bool) -> StatusCode {
-    if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::BAD_REQUEST
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        let status = match self.ready {
+            true => StatusCode::OK,
+            false => StatusCode::BAD_REQUEST,
+        };
+        (status, axum::Json(self)).into_response()
     }
+}
+
+#[derive(Serialize)]
+pub(super) struct Liveness {
+    live: bool,
+}
+
+pub(super) async fn live() -> axum::Json<Liveness> {
+    axum::Json(Liveness { live: true })
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Readiness {
+    let (name, ready) = (None, app.service.is_ready());
+    Readiness { name, ready }
+}
+
+pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> Readiness {
+    let found = app.service.find(&path.model, path.version.as_deref());
+    let ready = app.service.is_ready() && found.is_ok();
+    let name = Some(path.model);
+    Readiness { name, ready }
 }
 
 pub(super) async fn server_metadata() -> Response {
@@ -84,24 +107,41 @@ pub(super) async fn server_metadata() -> Response {
 
 pub(super) async fn model_metadata(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     path: ModelPath,
 ) -> Result<Response, HttpError> {
-    let description = path.find(&app)?.describe();
+    let description = path.find(&app, &caller)?.describe();
     let body = encode_metadata(&description)?;
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
-pub(super) async fn all_statistics(State(app): State<Arc<App>>) -> Response {
-    statistics(&app.service.versions())
+pub(super) async fn model_config(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    path: ModelPath,
+) -> Result<Response, HttpError> {
+    let description = path.find(&app, &caller)?.describe();
+    Ok(axum::Json(ModelConfig::from(description)).into_response())
+}
+
+pub(super) async fn all_statistics(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let mut models = app.service.versions();
+    models.retain(|model| caller.sees(model.name()));
+    statistics(&models)
 }
 
 pub(super) async fn model_statistics(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     path: ModelPath,
 ) -> Result<Response, HttpError> {
     let models = app
         .service
-        .select(Some(&path.model), path.version.as_deref())?;
+        .select(Some(&path.model), path.version.as_deref())
+        .map_err(|error| caller.without_names(error))?;
     Ok(statistics(&models))
 }
 
@@ -115,12 +155,13 @@ fn statistics(models: &[Arc<ServedModel>]) -> Response {
 
 pub(super) async fn infer(
     State(app): State<Arc<App>>,
+    (Extension(caller), Extension(record)): (Extension<Caller>, Extension<Arc<Record>>),
     path: ModelPath,
     headers: HeaderMap,
     mut body: Body,
 ) -> Result<Response, HttpError> {
     let received = Instant::now();
-    let arrived = match path.find(&app) {
+    let arrived = match path.find(&app, &caller) {
         Ok(model) => {
             let arrived = take_in(&app, Arc::clone(&model), &headers, &mut body).await;
             arrived.inspect_err(|error| model.stats().failed(error.error(), received.elapsed()))
@@ -128,7 +169,7 @@ pub(super) async fn infer(
         Err(error) => Err(error.into()),
     };
     match arrived {
-        Ok(arrived) => answer(&app, arrived, received).await,
+        Ok(arrived) => answer(&app, arrived, received, record).await,
         Err(error) => {
             body::discard(body, &headers, &error);
             Err(error)
@@ -153,14 +194,14 @@ async fn take_in(
 ) -> Result<Arrived, HttpError> {
     let encoding = compression::of_request(headers)?;
     let json_length = json_length(headers)?;
-    let announced = body::announced_length(headers, app.limits.body_bytes_max)?;
+    let announced = body::announced_length(headers, app.front.limits().body_bytes_max)?;
     model.check_room(announced.unwrap_or(0))?;
     let mut body = body::read(app, body, announced).await?;
     if let Some(encoding) = encoding {
-        let (max, bodies) = (app.limits.body_bytes_max, Arc::clone(&app.bodies));
+        let (limits, bodies) = (app.front.limits(), Arc::clone(app.front.bodies()));
         // What is small may hold much.
-        let decompress = move || compression::decompress(encoding, &body, max, &bodies);
-        body = app.codecs.run(usize::MAX, decompress).await??;
+        let decompress = move || compression::decompress(encoding, &body, limits, &bodies);
+        body = app.front.codecs().run(usize::MAX, decompress).await??;
         model.check_room(body.bytes.len())?;
     }
     Ok(Arrived {
@@ -171,7 +212,12 @@ async fn take_in(
     })
 }
 
-async fn answer(app: &App, arrived: Arrived, received: Instant) -> Result<Response, HttpError> {
+async fn answer(
+    app: &App,
+    arrived: Arrived,
+    received: Instant,
+    record: Arc<Record>,
+) -> Result<Response, HttpError> {
     let Arrived {
         model,
         json_length,
@@ -183,15 +229,16 @@ async fn answer(app: &App, arrived: Arrived, received: Instant) -> Result<Respon
         request_bytes: bytes.len(),
         received,
         deadline: None,
+        record,
     };
-    let tensors = app.limits.tensors;
+    let tensors = app.front.limits().tensors;
     let decode = move || decode_request(&bytes, json_length, tensors);
     let encode = move |answer: Answer, format: AnswerFormat| {
         let Encoded { body, json_length } = encode_answer(&answer, &format)?;
         let (body, encoding) = compression::compress(answer_encoding, body)?;
         Ok((Encoded { body, json_length }, encoding))
     };
-    let (encoded, encoding) = exchange.run(&app.codecs, decode, encode).await?;
+    let (encoded, encoding) = exchange.run(app.front.codecs(), decode, encode).await?;
     drop(held);
     Ok(respond(encoded, encoding))
 }

@@ -1,9 +1,9 @@
 //! A page for people: what is served, and how to ask.
 
 use super::App;
-use crate::service::ServedModel;
+use crate::{access::Caller, service::ServedModel};
 use axum::{
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderMap, header},
     response::Html,
 };
@@ -16,13 +16,18 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding
 td,th{text-align:left;padding:.1rem 1.5rem .1rem 0}pre{background:#8882;padding:.7rem;overflow:auto}\
 </style><h1>Satisfice</h1>";
 
-pub(super) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Html<String> {
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Html<String> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or("localhost");
     let mut page = HEAD.to_owned();
-    let models = app.service.models();
+    let mut models = app.service.models();
+    models.retain(|model| caller.sees(model.name()));
     for model in &models {
         model_section(&mut page, model, host);
     }

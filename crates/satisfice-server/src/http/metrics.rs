@@ -1,6 +1,6 @@
 //! Counters in Prometheus' text format, under the names that dashboards for Triton read.
 
-use super::App;
+use super::{App, process};
 use crate::service::{Reason, ServedModel, Stats};
 use axum::{
     extract::State,
@@ -119,6 +119,7 @@ pub(super) async fn metrics(
         Stats::refusals,
     );
     engine_metrics(&mut text, &models);
+    process::write(&mut text, app.front.observer());
     ([(header::CONTENT_TYPE, TEXT)], text)
 }
 
@@ -164,7 +165,7 @@ fn labelled<K: AsRef<str>>(
     }
 }
 
-fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+pub(super) fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     put(
         text,
         format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
@@ -189,7 +190,7 @@ fn sample(
     put(text, format_args!("}} {value}\n"));
 }
 
-fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(super) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments)
         .expect("invariant: writing to a String does not fail");
 }

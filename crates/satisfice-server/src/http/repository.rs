@@ -2,20 +2,17 @@
 
 use super::{App, body, error::HttpError, handlers::ModelPath};
 use crate::{
-    protocol::message::parse,
+    access::Caller,
     service::{IndexEntry, ModelState, check_control_parameters},
 };
 use axum::{
     body::Body,
-    extract::State,
+    extract::{Extension, State},
     response::{IntoResponse, Response},
 };
 use satisfice_core::Error;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Bytes of a body that are read.
-const BODY_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Default, Deserialize)]
 struct IndexRequest {
@@ -49,10 +46,16 @@ impl From<IndexEntry> for Entry {
     }
 }
 
-pub(super) async fn index(State(app): State<Arc<App>>, body: Body) -> Result<Response, HttpError> {
-    let request: IndexRequest = read(&app, body).await?;
+pub(super) async fn index(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Response, HttpError> {
+    let request: IndexRequest = body::read_json(&app, body).await?;
     let entries = app.service.index().await?.into_iter();
-    let wanted = entries.filter(|entry| !request.ready || entry.state == ModelState::Ready);
+    let wanted = entries
+        .filter(|entry| caller.sees(&entry.name))
+        .filter(|entry| !request.ready || entry.state == ModelState::Ready);
     let entries: Vec<Entry> = wanted.map(Entry::from).collect();
     Ok(axum::Json(entries).into_response())
 }
@@ -62,7 +65,7 @@ pub(super) async fn load(
     path: ModelPath,
     body: Body,
 ) -> Result<(), HttpError> {
-    check_parameters(&read(&app, body).await?)?;
+    check_parameters(&body::read_json(&app, body).await?)?;
     Ok(app.service.load(path.model()).await?)
 }
 
@@ -71,23 +74,8 @@ pub(super) async fn unload(
     path: ModelPath,
     body: Body,
 ) -> Result<(), HttpError> {
-    check_parameters(&read(&app, body).await?)?;
+    check_parameters(&body::read_json(&app, body).await?)?;
     Ok(app.service.unload(path.model())?)
-}
-
-/// A JSON document, or what an empty body stands for.
-async fn read<T: for<'a> Deserialize<'a> + Default>(
-    app: &App,
-    mut body: Body,
-) -> Result<T, HttpError> {
-    let body = body::read(app, &mut body, None).await?;
-    if body.bytes.len() > BODY_BYTES_MAX {
-        return Err(body::too_large(BODY_BYTES_MAX).into());
-    }
-    match body.bytes.trim_ascii() {
-        [] => Ok(T::default()),
-        json => Ok(parse(json)?),
-    }
 }
 
 fn check_parameters(request: &ControlRequest) -> Result<(), Error> {

@@ -26,6 +26,9 @@ impl ServerDescription {
             "classification",
             "statistics",
             "model_repository",
+            "model_configuration",
+            "logging",
+            "trace",
         ],
     };
 }

@@ -1,6 +1,6 @@
 //! Loading and unloading models while the server runs.
 
-use super::{Service, Versions, lane::Admission, not_found, read, served, write};
+use super::{Service, Settings, Versions, not_found, read, served, write};
 use crate::{
     clip,
     repository::{Loader, Models, is_valid_name},
@@ -8,7 +8,7 @@ use crate::{
 use satisfice_core::{Error, ErrorKind};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 /// Parameters that change nothing here.
@@ -17,7 +17,7 @@ const PARAMETERS_IGNORED: &[&str] = &["unload_dependents"];
 /// What makes models while the server runs.
 pub(super) struct Control {
     loader: Arc<dyn Loader>,
-    admission: Admission,
+    settings: Arc<RwLock<Settings>>,
     /// One model is loaded at a time: loading takes the memory of a model.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Models that are being loaded or could not be; only such that the loader lists.
@@ -66,10 +66,10 @@ pub struct IndexEntry {
 }
 
 impl Control {
-    pub(super) fn new(loader: Arc<dyn Loader>, admission: Admission) -> Self {
+    pub(super) fn new(loader: Arc<dyn Loader>, settings: Arc<RwLock<Settings>>) -> Self {
         Self {
             loader,
-            admission,
+            settings,
             turn: Arc::default(),
             trouble: Mutex::default(),
         }
@@ -134,7 +134,8 @@ impl Service {
     /// The same service with model control: models may be loaded and unloaded by name.
     #[must_use]
     pub fn with_loader(mut self, loader: Arc<dyn Loader>) -> Self {
-        self.control = Some(Arc::new(Control::new(loader, self.admission)));
+        let settings = Arc::clone(&self.settings);
+        self.control = Some(Arc::new(Control::new(loader, settings)));
         self
     }
 
@@ -169,7 +170,9 @@ impl Service {
         let (service, name) = (Arc::clone(self), name.to_owned());
         let task = tokio::task::spawn_blocking(move || {
             let models = control.load(&name)?;
-            service.replace(&name, models, control.admission);
+            let settings = control.settings.read();
+            let settings = settings.unwrap_or_else(PoisonError::into_inner).clone();
+            service.replace(&name, models, &settings);
             drop(turn);
             tracing::info!(model = name, "loaded");
             Ok(())
@@ -182,8 +185,8 @@ impl Service {
     }
 
     /// Serves `models` instead of what was served under `name`; counters go on.
-    fn replace(&self, name: &str, models: Models, admission: Admission) {
-        let mut new = served(models, admission);
+    fn replace(&self, name: &str, models: Models, settings: &Settings) {
+        let mut new = served(models, settings);
         let mut registry = write(&self.models);
         let old = registry.remove(name).unwrap_or_default();
         if let Some(versions) = new.remove(name) {

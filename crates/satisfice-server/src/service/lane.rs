@@ -1,6 +1,7 @@
 //! Places in front of one engine: how many may run, how many may wait.
 
 use satisfice_core::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -8,7 +9,8 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one version of one model takes on at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Admission {
     /// Requests that the engine executes at once, at least 1; by default the number of cores.
     pub executing_max: usize,

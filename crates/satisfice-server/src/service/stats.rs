@@ -69,7 +69,11 @@ impl Reason {
                 Self::Rejected
             }
             ErrorKind::Internal => Self::Backend,
-            ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Unsupported => Self::Other,
+            ErrorKind::InvalidInput
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Forbidden
+            | ErrorKind::NotFound
+            | ErrorKind::Unsupported => Self::Other,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engines::{Echo, Failing, Gate};
 use futures_util::FutureExt;
-use satisfice_server::{Admission, Limits, Loader, Models, Service, grpc, serve};
+use satisfice_server::{Admission, Front, Limits, Loader, Models, Service, grpc, serve};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -32,12 +32,21 @@ impl Server {
         Self::controlled(admission, limits, None)
     }
 
+    /// The same behind a front of one's own.
+    pub(crate) fn behind(front: Front) -> Self {
+        Self::build(Admission::default(), front, None)
+    }
+
     /// The same with model control.
     pub(crate) fn controlled(
         admission: Admission,
         limits: Limits,
         loader: Option<Arc<dyn Loader>>,
     ) -> Self {
+        Self::build(admission, Front::new(limits), loader)
+    }
+
+    fn build(admission: Admission, front: Front, loader: Option<Arc<dyn Loader>>) -> Self {
         let gate = Gate::new();
         let mut models = Models::new();
         models.insert("echo", 10, Echo::new()).unwrap();
@@ -61,8 +70,8 @@ impl Server {
                 }
                 let stopped = async { drop(stopped.await) }.shared();
                 tokio::try_join!(
-                    serve(http, Arc::clone(&served), limits, stopped.clone()),
-                    grpc::serve(grpc, served, limits, stopped),
+                    serve(http, Arc::clone(&served), front.clone(), stopped.clone()),
+                    grpc::serve(grpc, served, front, stopped),
                 )
                 .unwrap();
             });
@@ -160,10 +169,14 @@ impl Answer {
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes); // a reset after the answer is no failure here
+        Self::parse(&bytes)
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
         let (head, body) = match end {
             Some(end) => (&bytes[..end], &bytes[end + 4..]),
-            None => (&bytes[..], &[][..]),
+            None => (bytes, &[][..]),
         };
         let head = String::from_utf8(head.to_vec()).unwrap();
         let mut lines = head.split("\r\n");

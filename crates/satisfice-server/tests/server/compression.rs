@@ -104,3 +104,20 @@ fn what_is_not_compressed_is_refused() {
     let answer = server.post(PATH, "Content-Encoding: deflate\r\n", &whole);
     answer.refused(400, "wrong_compression");
 }
+
+#[test]
+fn bodies_that_hold_far_more_than_their_length() {
+    let limits = Limits {
+        decompression_ratio_max: 100,
+        ..Limits::default()
+    };
+    let server = Server::with(Admission::default(), limits);
+    let large = compress("gzip", body(4_000_000).as_bytes());
+    let headers = "Content-Encoding: gzip\r\n";
+    server
+        .post(PATH, headers, &large)
+        .refused(413, "compressed_too_much");
+    // What is small may grow.
+    let small = compress("gzip", body(100_000).as_bytes());
+    assert_eq!(server.post(PATH, headers, &small).status, 200);
+}

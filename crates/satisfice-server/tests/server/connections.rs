@@ -224,3 +224,30 @@ fn shutdown_does_not_wait_for_ever() {
     server.gate.open();
     server.join();
 }
+
+#[test]
+fn many_headers_and_long_paths() {
+    let server = server(|limits| {
+        limits.headers_max = 20;
+        limits.uri_bytes_max = 300;
+    });
+    let headers = "X-A: a\r\n".repeat(20);
+    let answer = server.post("/v2/models/echo/infer", &headers, EMPTY.as_bytes());
+    assert_eq!(answer.status, 431);
+    let long = format!("/v2/models/echo?{}", "a".repeat(300));
+    server.get(&long).refused(414, "uri_too_long");
+    assert_eq!(server.get("/v2/models/echo?a").status, 200);
+}
+
+#[test]
+fn grpc_clients_that_never_greet_are_cut_off() {
+    let server = server(|limits| limits.header_read_timeout = Duration::from_millis(200));
+    for bytes in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
+        let mut stream = TcpStream::connect(server.grpc_address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(bytes).unwrap();
+        assert!(is_closed(&mut stream), "{bytes:?}");
+    }
+}

@@ -1,94 +1,104 @@
-use crate::{
-    cli::{ModelControl, Serve},
-    model_kind::ModelKind,
-};
+use super::settings;
+use crate::{cli::Serve, logging};
 use anyhow::{Context, Result, bail};
 use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_panics};
 use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_graph::{GraphEngine, ModelDir};
-use satisfice_multimodal::{MultimodalEngine, OpenOptions};
-use satisfice_server::{Admission, Limits, LoadedVersions, Loader, Models, Service, grpc};
+use satisfice_server::{
+    Bound, LoadedVersions, Loader, Models, Server, Service,
+    config::{self, Config, ModelControl},
+};
 use satisfice_store::{Check, GraphStore};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
-use tracing::warn;
+use tokio::signal::unix::{SignalKind, signal};
 
-const GRPC_PORT: u16 = 8001;
+/// For the threads of engines that did not end in time.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Serve) -> Result<()> {
-    let check = match args.skip_checksums {
+    let config = settings::load(args)?.config;
+    let set_level = logging::init_server(config.log);
+    let service = Arc::new(service(&config)?);
+    let runtime = runtime()?;
+    let server = runtime.block_on(async {
+        let bound = Bound::bind(&config).await?;
+        let tls = config.tls.certificate.is_some();
+        let server = Server::new(config, service, set_level)?;
+        announce(&bound, tls)?;
+        let mut reload = signal(SignalKind::hangup())?;
+        let reloads = async {
+            while reload.recv().await.is_some() {
+                reconfigure(&server, args);
+            }
+        };
+        tokio::select! {
+            served = server.run(bound, stop_signal()?) => served?,
+            () = reloads => {}
+        }
+        anyhow::Ok(server)
+    })?;
+    server.flush();
+    // Whoever is still at work has had its time.
+    runtime.shutdown_timeout(LAST_WAIT);
+    Ok(())
+}
+
+fn service(config: &Config) -> Result<Service> {
+    let config::Repository {
+        path,
+        control,
+        skip_checksums,
+    } = &config.repository;
+    let path = path.as_deref().context(
+        "no model repository: name one with `--models` or `path` in `[repository]` of the configuration",
+    )?;
+    let check = match skip_checksums {
         true => Check::Structure,
         false => Check::Checksums,
     };
-    let service = match (&args.models, &args.cluster, args.node) {
-        (_, Some(cluster), Some(node)) => {
-            let models = cluster_model(cluster, node, args.model_name.as_deref(), check)?;
-            Service::new(models, Admission::default())
-        }
-        (Some(dir), ..) => repository_service(dir, args.model_control, check)?,
-        _ => bail!("name a model repository by `--models`, or `--cluster` and `--node`"),
-    };
-    let service = Arc::new(service);
-    runtime()?.block_on(async {
-        let http = listen(args.listen, "--listen").await?;
-        let grpc = listen(grpc_address(args), "--grpc-listen").await?;
-        println!("serving on http://{}", http.local_addr()?);
-        println!("serving gRPC on {}", grpc.local_addr()?);
-        let limits = Limits::default();
-        tokio::try_join!(
-            satisfice_server::serve(http, Arc::clone(&service), limits, stop_signal()?),
-            grpc::serve(grpc, service, limits, stop_signal()?),
-        )?;
-        Ok(())
-    })
-}
-
-fn repository_service(dir: &Path, control: ModelControl, check: Check) -> Result<Service> {
-    let service = Service::new(load_models(dir, check)?, Admission::default());
+    let service = Service::new(load_models(path, check)?, config);
     Ok(match control {
         ModelControl::None => service,
         ModelControl::Explicit => service.with_loader(Arc::new(Repository {
-            dir: dir.to_owned(),
+            dir: path.to_owned(),
             check,
         })),
     })
 }
 
-/// The model of a cluster, answered by its group; it is served before the group is whole.
-fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> Result<Models> {
-    quiet_engine_panics();
-    let config = ClusterConfig::read(path)?;
-    let name = name.unwrap_or(&config.group).to_owned();
-    let node = Arc::new(ClusterNode::start(&config, node, check)?);
-    node.check_tables()?;
-    let version = u64::from(node.part().model_dir().version());
-    let mut models = Models::new();
-    models.insert(&name, version, Arc::new(ClusterEngine::new(node)?))?;
-    Ok(models)
+/// Prints where the server is, for people and for programs that wait for it.
+fn announce(bound: &Bound, tls: bool) -> Result<()> {
+    let scheme = if tls { "https" } else { "http" };
+    for (name, address) in bound.addresses()? {
+        match name {
+            "HTTP" => println!("serving on {scheme}://{address}"),
+            "gRPC" => println!("serving gRPC on {address}"),
+            name => println!("serving {name} on {scheme}://{address}"),
+        }
+    }
+    Ok(())
 }
 
-fn grpc_address(args: &Serve) -> SocketAddr {
-    let default_port = match args.listen.port() {
-        0 => 0,
-        _ => GRPC_PORT,
-    };
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, default_port));
-    args.grpc_listen.unwrap_or(default)
-}
-
-async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: choose another `{option}`"))
+/// Reads the configuration anew; says what took effect and what did not.
+fn reconfigure(server: &Server, args: &Serve) {
+    let loaded = settings::load(args).and_then(|loaded| Ok(server.reload(loaded.config)?));
+    match loaded {
+        Ok(restart) if restart.is_empty() => tracing::warn!("configuration read anew"),
+        Ok(restart) => tracing::warn!(
+            needs_restart = restart.join(", "),
+            "configuration read anew, but some of it needs a restart"
+        ),
+        Err(error) => tracing::error!(
+            error = format!("{error:#}"),
+            "configuration not read anew: everything is as it was"
+        ),
+    }
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -1,0 +1,263 @@
+//! Who may ask what: tokens with scopes, and where the server may be changed from.
+//!
+//! | what | who may |
+//! |---|---|
+//! | health, readiness, the OpenAPI document | everybody |
+//! | the server's metadata, index and statistics, about models in scope | any token |
+//! | a model's metadata, configuration, statistics, inference | a token with that model in `models` |
+//! | load, unload, log and trace settings | a token with `admin` |
+//! | `/metrics` on the HTTP listener | a token with `metrics` or `admin` |
+//!
+//! Without tokens everybody may do everything, but what changes the server is then only on the
+//! admin listener, or, where there is none, on listeners bound to loopback.
+
+mod tokens;
+
+pub use tokens::{TokensError, new_token};
+
+use crate::{
+    clip::clip,
+    config::{AuthFile, Config},
+};
+use axum::http::HeaderMap;
+use satisfice_core::{Error, ErrorKind};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+use tokens::{Token, Tokens};
+
+/// The tokens in force.
+#[derive(Debug, Default)]
+pub struct Access {
+    tokens: RwLock<Option<Arc<Tokens>>>,
+    /// Whether there is a listener for what changes the server.
+    admin_listener: bool,
+    /// Whether there is a listener for metrics.
+    metrics_listener: bool,
+}
+
+impl Access {
+    /// Access as it is configured.
+    ///
+    /// # Errors
+    /// [`TokensError`] when the file with the tokens cannot be used.
+    pub fn open(config: &Config) -> Result<Self, TokensError> {
+        Ok(Self {
+            tokens: RwLock::new(read(&config.auth)?),
+            admin_listener: config.admin.listen.is_some(),
+            metrics_listener: config.metrics.listen.is_some(),
+        })
+    }
+
+    /// Puts other tokens in force; what listeners there are stays as it was.
+    pub(crate) fn replace(&self, other: Self) {
+        let tokens = other.tokens.into_inner();
+        let tokens = tokens.unwrap_or_else(PoisonError::into_inner);
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Who sent these headers. A wrong token is nobody, even where everybody may ask.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(tokens) = &*tokens else {
+            return Caller::Everybody;
+        };
+        match presented(headers) {
+            Err(error) => Caller::Nobody(error),
+            Ok(text) => match tokens.find(text) {
+                Some(token) => Caller::Token(token),
+                None => Caller::Nobody(unauthenticated(
+                    "unknown_token",
+                    "the token is not one that this server knows",
+                )),
+            },
+        }
+    }
+
+    /// Whether the server may be changed by way of a listener at all.
+    pub(crate) fn admin_at(&self, role: Role, address: Option<SocketAddr>) -> AdminPlace {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        match role {
+            Role::Admin => AdminPlace::Here,
+            Role::Main if self.admin_listener => AdminPlace::Elsewhere,
+            Role::Main if tokens.is_some() => AdminPlace::Here,
+            Role::Main if address.is_some_and(|address| address.ip().is_loopback()) => {
+                AdminPlace::Here
+            }
+            Role::Main | Role::Metrics => AdminPlace::Nowhere,
+        }
+    }
+
+    /// Whether a caller may read metrics by way of a listener.
+    pub(crate) fn check_metrics(&self, role: Role, caller: &Caller) -> Result<(), Error> {
+        match role {
+            Role::Metrics => Ok(()),
+            Role::Main if self.metrics_listener => Err(forbidden(
+                "metrics_elsewhere",
+                "metrics have a listener of their own",
+            )
+            .with_hint("ask at the address of `metrics.listen`")),
+            Role::Main | Role::Admin => caller.check_metrics(),
+        }
+    }
+}
+
+fn read(file: &AuthFile) -> Result<Option<Arc<Tokens>>, TokensError> {
+    let tokens = file.file.as_deref().map(Tokens::read).transpose()?;
+    Ok(tokens.map(Arc::new))
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Inference and everything around it.
+    Main,
+    /// What changes the server, and health.
+    Admin,
+    /// Metrics, and nothing else.
+    Metrics,
+}
+
+/// Where what changes the server is reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminPlace {
+    Here,
+    Elsewhere,
+    Nowhere,
+}
+
+impl AdminPlace {
+    fn check(self) -> Result<(), Error> {
+        match self {
+            Self::Here => Ok(()),
+            Self::Elsewhere => Err(forbidden(
+                "admin_elsewhere",
+                "this server is changed by way of its admin listener",
+            )
+            .with_hint("ask at the address of `admin.listen`")),
+            Self::Nowhere => Err(forbidden(
+                "admin_closed",
+                "this server is not changed by way of a listener that others can reach",
+            )
+            .with_hint("configure `auth.file`, or `admin.listen`")),
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// There are no tokens: everybody may ask.
+    Everybody,
+    /// Whoever holds a token.
+    Token(Arc<Token>),
+    /// Someone without a token that is known.
+    Nobody(Error),
+}
+
+impl Caller {
+    /// The token's name, for logs.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Token(token) => Some(&token.name),
+            Self::Everybody | Self::Nobody(_) => None,
+        }
+    }
+
+    /// May ask about things that every caller may know.
+    pub(crate) fn check_known(&self) -> Result<(), Error> {
+        match self {
+            Self::Everybody | Self::Token(_) => Ok(()),
+            Self::Nobody(error) => Err(error.clone()),
+        }
+    }
+
+    /// May use a model, whether it is there or not.
+    pub(crate) fn check_model(&self, model: &str) -> Result<(), Error> {
+        self.check_known()?;
+        if self.sees(model) {
+            return Ok(());
+        }
+        Err(forbidden(
+            "model_forbidden",
+            format!("the token is not for model `{}`", clip(model)),
+        ))
+    }
+
+    /// Whether a model may be mentioned.
+    pub(crate) fn sees(&self, model: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Token(token) => token.is_for(model),
+            Self::Nobody(_) => false,
+        }
+    }
+
+    /// An error about a model, without the names of others where they may not be mentioned.
+    pub(crate) fn without_names(&self, error: Error) -> Error {
+        match self {
+            Self::Everybody => error,
+            _ => Error::new(error.kind(), error.code(), error.message()),
+        }
+    }
+
+    /// May change the server.
+    pub(crate) fn check_admin(&self, place: AdminPlace) -> Result<(), Error> {
+        place.check()?;
+        self.check_known()?;
+        match self {
+            Self::Token(token) if !token.admin => Err(forbidden(
+                "admin_forbidden",
+                "the token is not for changing the server",
+            )
+            .with_hint("use one with `admin = true`")),
+            _ => Ok(()),
+        }
+    }
+
+    /// May read metrics.
+    fn check_metrics(&self) -> Result<(), Error> {
+        self.check_known()?;
+        match self {
+            Self::Token(token) if !(token.metrics || token.admin) => Err(forbidden(
+                "metrics_forbidden",
+                "the token is not for metrics",
+            )
+            .with_hint("use one with `metrics = true`")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The token in `Authorization: Bearer` or `x-api-key`.
+fn presented(headers: &HeaderMap) -> Result<&str, Error> {
+    let mut values = headers.get_all("authorization").into_iter();
+    let mut keys = headers.get_all("x-api-key").into_iter();
+    let wrong = |message| unauthenticated("wrong_credentials", message);
+    match (values.next(), values.next(), keys.next(), keys.next()) {
+        (None, None, None, None) => Err(unauthenticated(
+            "token_missing",
+            "this server asks for a token",
+        )
+        .with_hint("send `Authorization: Bearer <token>` or `x-api-key: <token>`")),
+        (Some(value), None, None, None) => {
+            let text = value.to_str().unwrap_or_default();
+            let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+            match scheme.eq_ignore_ascii_case("bearer") {
+                true => Ok(token.trim()),
+                false => Err(wrong("`Authorization` is not of the scheme Bearer")),
+            }
+        }
+        (None, None, Some(key), None) => key.to_str().map_err(|_| wrong("`x-api-key` is not text")),
+        _ => Err(wrong("there is more than one token")),
+    }
+}
+
+fn unauthenticated(code: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, code, message)
+}
+
+fn forbidden(code: &'static str, message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Forbidden, code, message)
+}

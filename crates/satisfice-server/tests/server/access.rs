@@ -1,0 +1,365 @@
+//! Tokens and scopes, over both transports.
+
+use crate::client::{Server, post};
+use crate::grpc::{client, request};
+use satisfice_server::{
+    Access, Admission, Front, Limits, Role,
+    access::new_token,
+    config::Config,
+    grpc::proto::{
+        ModelConfigRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
+        RepositoryIndexRequest, RepositoryModelLoadRequest, ServerLiveRequest,
+        ServerMetadataRequest,
+    },
+};
+use std::{fmt::Write, fs, path::Path, sync::Arc};
+use tempfile::TempDir;
+use tonic::{Code, Request};
+
+const EMPTY: &[u8] = br#"{"inputs":[]}"#;
+
+/// Tokens for the model `echo`, for changing the server, and for metrics.
+struct Tokens {
+    dir: TempDir,
+    echo: String,
+    admin: String,
+    metrics: String,
+}
+
+impl Tokens {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut file = String::new();
+        let mut add = |entry: &str| {
+            let (token, digest) = new_token().unwrap();
+            writeln!(file, "[[tokens]]\nsha256 = \"{digest}\"\n{entry}").unwrap();
+            token
+        };
+        let echo = add("name = \"e\"\nmodels = [\"ech*\"]");
+        let admin = add("name = \"a\"\nadmin = true");
+        let metrics = add("name = \"m\"\nmetrics = true");
+        fs::write(dir.path().join("tokens.toml"), file).unwrap();
+        Self {
+            dir,
+            echo,
+            admin,
+            metrics,
+        }
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.auth.file = Some(self.dir.path().join("tokens.toml"));
+        config
+    }
+
+    fn server(&self) -> Server {
+        server(&self.config())
+    }
+}
+
+fn server(config: &Config) -> Server {
+    let access = Access::open(config).unwrap();
+    Server::behind(Front::new(Limits::default()).with_access(Arc::new(access)))
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+fn ask(server: &Server, method: &str, path: &str, headers: &str) -> crate::client::Answer {
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n"
+    );
+    server.raw(text.as_bytes())
+}
+
+#[test]
+fn health_is_open_and_nothing_else() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    for path in [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/echo/ready",
+    ] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/echo"),
+        ("GET", "/v2/models/echo/config"),
+        ("GET", "/v2/models/echo/versions/2/stats"),
+        ("GET", "/v2/models/stats"),
+        ("POST", "/v2/models/echo/infer"),
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/echo/unload"),
+        ("GET", "/v2/logging"),
+        ("POST", "/v2/trace/setting"),
+        ("GET", "/metrics"),
+    ] {
+        let answer = ask(&server, method, path, "");
+        answer.refused(401, "token_missing");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{path}");
+        let wrong = ask(&server, method, path, &bearer("satisfice_wrong"));
+        wrong.refused(401, "unknown_token");
+    }
+}
+
+#[test]
+fn a_token_is_for_its_models() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    for headers in [
+        bearer(&tokens.echo),
+        format!("X-Api-Key: {}\r\n", tokens.echo),
+        format!("authorization: bearer  {}\r\n", tokens.echo),
+    ] {
+        let answer = server.post("/v2/models/echo/infer", &headers, EMPTY);
+        assert_eq!(answer.status, 200, "{headers}");
+    }
+    let mine = bearer(&tokens.echo);
+    for model in ["gate", "nobody", "..%2fecho"] {
+        server
+            .post(&format!("/v2/models/{model}/infer"), &mine, EMPTY)
+            .refused(403, "model_forbidden");
+    }
+    // What there is besides is not told.
+    let message = ask(&server, "GET", "/v2/models/echoes", &mine).refused(404, "model_not_found");
+    assert!(!message.contains("gate"), "{message}");
+    let page = ask(&server, "GET", "/", &mine);
+    let page = String::from_utf8(page.body).unwrap();
+    assert!(page.contains("echo") && !page.contains("gate"));
+    let stats = ask(&server, "GET", "/v2/models/stats", &mine).json();
+    let names = stats["model_stats"].as_array().unwrap();
+    assert!(names.iter().all(|model| model["name"] == "echo"), "{stats}");
+    let index = ask(&server, "POST", "/v2/repository/index", &mine).json();
+    assert_eq!(index.as_array().unwrap().len(), 2, "{index}");
+
+    ask(&server, "POST", "/v2/repository/models/echo/unload", &mine)
+        .refused(403, "admin_forbidden");
+    ask(&server, "GET", "/metrics", &mine).refused(403, "metrics_forbidden");
+    server
+        .post("/v2/models/echo/infer", &bearer(&tokens.admin), EMPTY)
+        .refused(403, "model_forbidden");
+    assert_eq!(
+        ask(&server, "GET", "/metrics", &bearer(&tokens.metrics)).status,
+        200
+    );
+    let metrics = ask(&server, "GET", "/metrics", &bearer(&tokens.admin));
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(
+        metrics.contains(
+            "satisfice_refused_requests_total{transport=\"http\",code=\"model_forbidden\"} 4"
+        ),
+        "{metrics}"
+    );
+    for token in [&tokens.echo, &tokens.admin, &tokens.metrics] {
+        assert!(!metrics.contains(token.as_str()));
+    }
+    // Only now does it come to whether the server unloads models at all.
+    ask(
+        &server,
+        "POST",
+        "/v2/repository/models/echo/unload",
+        &bearer(&tokens.admin),
+    )
+    .refused(400, "model_control_off");
+}
+
+#[test]
+fn credentials_that_are_none() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    let token = &tokens.echo;
+    for headers in [
+        format!("Authorization: Basic {token}\r\n"),
+        format!("Authorization: {token}\r\n"),
+        "Authorization: Bearer\r\n".to_owned(),
+        format!("Authorization: Bearer {token}\r\nX-Api-Key: {token}\r\n"),
+        format!("X-Api-Key: {token}\r\nX-Api-Key: {token}\r\n"),
+        "X-Api-Key: \u{e9}\r\n".to_owned(),
+    ] {
+        let answer = server.post("/v2/models/echo/infer", &headers, EMPTY);
+        assert_eq!(answer.status, 401, "{headers}");
+        assert!(!String::from_utf8(answer.body).unwrap().contains(token));
+    }
+    // A refused client may finish sending and then read why.
+    let large = vec![b' '; 8 << 20];
+    let answer = server.raw(&post("/v2/models/echo/infer", "", &large));
+    answer.refused(401, "token_missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a list of calls")]
+async fn the_same_over_grpc() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    let mut client = client(&server).await;
+    client.server_live(ServerLiveRequest {}).await.unwrap();
+    let ready = ModelReadyRequest {
+        name: "echo".to_owned(),
+        ..ModelReadyRequest::default()
+    };
+    assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
+
+    macro_rules! refused {
+        ($method:ident, $message:expr, $token:expr) => {{
+            let mut request = Request::new($message);
+            if let Some(token) = $token {
+                let value = format!("Bearer {token}").parse().unwrap();
+                request.metadata_mut().insert("authorization", value);
+            }
+            let status = client.$method(request).await.unwrap_err();
+            let code = status.metadata().get("error-code").unwrap();
+            (status.code(), code.to_str().unwrap().to_owned())
+        }};
+    }
+    let nobody = || (Code::Unauthenticated, "token_missing".to_owned());
+    let none = None::<&str>;
+    let name = || "echo".to_owned();
+    assert_eq!(
+        refused!(server_metadata, ServerMetadataRequest {}, none),
+        nobody()
+    );
+    let message = || ModelMetadataRequest {
+        name: name(),
+        ..Default::default()
+    };
+    assert_eq!(refused!(model_metadata, message(), none), nobody());
+    let message = ModelConfigRequest {
+        name: name(),
+        ..Default::default()
+    };
+    assert_eq!(refused!(model_config, message, none), nobody());
+    assert_eq!(
+        refused!(model_statistics, ModelStatisticsRequest::default(), none),
+        nobody()
+    );
+    assert_eq!(
+        refused!(repository_index, RepositoryIndexRequest::default(), none),
+        nobody()
+    );
+    assert_eq!(
+        refused!(model_infer, request("echo", vec![]), none),
+        nobody()
+    );
+    assert_eq!(
+        refused!(
+            model_infer,
+            request("echo", vec![]),
+            Some("satisfice_wrong")
+        ),
+        (Code::Unauthenticated, "unknown_token".to_owned())
+    );
+    assert_eq!(
+        refused!(model_infer, request("gate", vec![]), Some(&tokens.echo)),
+        (Code::PermissionDenied, "model_forbidden".to_owned())
+    );
+    let load = || RepositoryModelLoadRequest {
+        model_name: name(),
+        ..Default::default()
+    };
+    assert_eq!(
+        refused!(repository_model_load, load(), Some(&tokens.echo)),
+        (Code::PermissionDenied, "admin_forbidden".to_owned())
+    );
+    assert_eq!(
+        refused!(repository_model_load, load(), Some(&tokens.admin)),
+        (Code::InvalidArgument, "model_control_off".to_owned())
+    );
+    let mut allowed = Request::new(request("echo", vec![]));
+    allowed
+        .metadata_mut()
+        .insert("x-api-key", tokens.echo.parse().unwrap());
+    assert_eq!(
+        client.model_infer(allowed).await.unwrap().into_inner().id,
+        "7"
+    );
+
+    // In a stream every request is asked about; the stream goes on.
+    let messages = ["gate", "echo"].map(|model| request(model, vec![]));
+    let mut stream = Request::new(futures_util::stream::iter(messages));
+    stream
+        .metadata_mut()
+        .insert("x-api-key", tokens.echo.parse().unwrap());
+    let mut answers = client
+        .model_stream_infer(stream)
+        .await
+        .unwrap()
+        .into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    assert!(first.error_message.contains("gate"), "{first:?}");
+    assert!(
+        answers
+            .message()
+            .await
+            .unwrap()
+            .unwrap()
+            .error_message
+            .is_empty()
+    );
+}
+
+/// The status and code of asking for the log's settings at a router of this role.
+async fn log_settings(config: &Config, role: Role) -> (u16, String) {
+    use tower::ServiceExt;
+    let front = Front::new(Limits::default()).with_access(Arc::new(Access::open(config).unwrap()));
+    let service =
+        satisfice_server::Service::new(satisfice_server::Models::new(), Admission::default());
+    let router = satisfice_server::router(role, Arc::new(service), front);
+    let request = axum::http::Request::get("/v2/logging");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let answer = router.oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    (status, json["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_tokens_the_server_is_changed_only_from_where_others_cannot() {
+    // A router that does not know its listener takes it for one that others reach.
+    let mut config = Config::default();
+    assert_eq!(
+        log_settings(&config, Role::Main).await,
+        (403, "admin_closed".to_owned())
+    );
+    config.admin.listen = Some("127.0.0.1:8002".parse().unwrap());
+    assert_eq!(
+        log_settings(&config, Role::Main).await,
+        (403, "admin_elsewhere".to_owned())
+    );
+    // This one may ask; that the log is not the server's own is another matter.
+    assert_eq!(
+        log_settings(&config, Role::Admin).await,
+        (501, "fixed_setting".to_owned())
+    );
+    assert_eq!(
+        log_settings(&config, Role::Metrics).await,
+        (404, "route_not_found".to_owned())
+    );
+    // On loopback it is open.
+    let server = server(&Config::default());
+    server.get("/v2/logging").refused(501, "fixed_setting");
+}
+
+#[test]
+fn metrics_may_have_a_listener_of_their_own() {
+    let mut config = Config::default();
+    config.metrics.listen = Some("127.0.0.1:8003".parse().unwrap());
+    server(&config)
+        .get("/metrics")
+        .refused(403, "metrics_elsewhere");
+}
+
+#[test]
+fn a_file_of_tokens_that_is_not_there_is_named() {
+    let mut config = Config::default();
+    config.auth.file = Some(Path::new("/nowhere/tokens.toml").to_owned());
+    let error = Access::open(&config).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/tokens.toml: "), "{error}");
+}

@@ -1,0 +1,66 @@
+use super::{Output, settings};
+use crate::cli::{ConfigCheck, ConfigCommand, ConfigShow};
+use anyhow::{Result, bail};
+use satisfice_server::{
+    Access, Tls,
+    config::{Config, Layers, Source},
+};
+use serde::Serialize;
+use std::fmt::Write;
+
+pub(crate) fn run(command: &ConfigCommand, output: Output) -> Result<()> {
+    match command {
+        ConfigCommand::Check(args) => check(args, output),
+        ConfigCommand::Show(args) => show(args, output),
+    }
+}
+
+fn check(args: &ConfigCheck, output: Output) -> Result<()> {
+    let mut layers = Layers::new();
+    layers.file(&args.file)?;
+    let config = layers.finish()?.config;
+    check_files(&config)?;
+    let document = serde_json::json!({ "file": args.file, "ok": true });
+    output.print(&document, || format!("{}: ok\n", args.file.display()))
+}
+
+/// Reads what the configuration names.
+fn check_files(config: &Config) -> Result<()> {
+    Access::open(config)?;
+    Tls::open(&config.tls)?;
+    match &config.repository.path {
+        Some(path) if !path.is_dir() => {
+            bail!("`repository.path`: {} is not a directory", path.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+struct Entry {
+    key: String,
+    value: toml::Value,
+    source: Source,
+}
+
+fn show(args: &ConfigShow, output: Output) -> Result<()> {
+    let loaded = settings::layers(args.config.as_deref())?.finish()?;
+    let entries = loaded.entries().into_iter();
+    let entries: Vec<Entry> = entries
+        .map(|(key, value, source)| Entry { key, value, source })
+        .collect();
+    output.print(&entries, || {
+        let lines = entries
+            .iter()
+            .map(|entry| format!("{} = {}", entry.key, entry.value));
+        let lines: Vec<String> = lines.collect();
+        let width = lines.iter().map(|line| line.chars().count()).max();
+        let mut text = String::new();
+        for (line, entry) in lines.iter().zip(&entries) {
+            let width = width.unwrap_or(0);
+            writeln!(text, "{line:width$}  # {}", entry.source)
+                .expect("invariant: writing to a String does not fail");
+        }
+        text
+    })
+}
