@@ -26,7 +26,11 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write(path: Path, tensors: dict[str, np.ndarray], label: np.ndarray, group: np.ndarray) -> None:
+def write(
+    path: Path, tensors: dict[str, np.ndarray], label: np.ndarray, group: np.ndarray | None = None
+) -> None:
     """Writes samples with their labels; those of one group are not independent of each other."""
-    tensors = {**tensors, "labels": label.astype(np.int64), "groups": group.astype(np.int64)}
+    tensors = {**tensors, "labels": label.astype(np.int64)}
+    if group is not None:
+        tensors["groups"] = group.astype(np.int64)
     save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, {"format": FORMAT})
