@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod http_client;
 mod measure;
+mod model_kind;
 mod progress;
 mod report;
 

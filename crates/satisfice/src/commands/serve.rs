@@ -1,7 +1,11 @@
-use crate::cli::{ModelControl, Serve};
+use crate::{
+    cli::{ModelControl, Serve},
+    model_kind::ModelKind,
+};
 use anyhow::{Context, Result, bail};
 use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_graph::{GraphEngine, ModelDir};
+use satisfice_multimodal::{MultimodalEngine, OpenOptions};
 use satisfice_server::{Admission, Limits, LoadedVersions, Loader, Models, Service, grpc};
 use satisfice_store::{Check, GraphStore};
 use std::{
@@ -84,10 +88,9 @@ pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
     let mut models = Models::new();
     let mut names = Vec::new();
     for path in model_dirs(dir)? {
-        let model_dir = ModelDir::open(&path, None)?;
-        let engine = open_engine(&model_dir, &mut stores, check)?;
-        models.insert(&model_dir.name(), u64::from(model_dir.version()), engine)?;
-        names.push(model_dir.name());
+        let model = open_model(&path, &mut stores, check)?;
+        models.insert(&model.name, model.version, model.engine)?;
+        names.push(model.name);
     }
     if names.is_empty() {
         bail!(
@@ -98,11 +101,38 @@ pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
     Ok(models)
 }
 
-fn open_engine(model_dir: &ModelDir, stores: &mut Stores, check: Check) -> Result<Arc<dyn Engine>> {
-    let store = stores.open(&model_dir.store_path(), check)?;
-    let engine = GraphEngine::open(model_dir, store, check)
-        .with_context(|| format!("model `{}`", model_dir.name()))?;
-    Ok(Arc::new(engine))
+/// The highest version of a model.
+struct OpenModel {
+    name: String,
+    version: u64,
+    engine: Arc<dyn Engine>,
+}
+
+/// Opens the model in `dir`, whatever its kind.
+fn open_model(dir: &Path, stores: &mut Stores, check: Check) -> Result<OpenModel> {
+    match ModelKind::of(dir)? {
+        ModelKind::Graph => {
+            let model_dir = ModelDir::open(dir, None)?;
+            let store = stores.open(&model_dir.store_path(), check)?;
+            let engine = GraphEngine::open(&model_dir, store, check)
+                .with_context(|| format!("model `{}`", model_dir.name()))?;
+            Ok(OpenModel {
+                name: model_dir.name(),
+                version: u64::from(model_dir.version()),
+                engine: Arc::new(engine),
+            })
+        }
+        ModelKind::Multimodal => {
+            let model_dir = satisfice_multimodal::ModelDir::open(dir, None)?;
+            let engine = MultimodalEngine::open(&model_dir, &OpenOptions::default())
+                .with_context(|| format!("model `{}`", model_dir.name()))?;
+            Ok(OpenModel {
+                name: model_dir.name(),
+                version: u64::from(model_dir.version()),
+                engine: Arc::new(engine),
+            })
+        }
+    }
 }
 
 /// The model repository, for clients that load models.
@@ -115,9 +145,8 @@ impl Repository {
     /// A model's highest version, with a store of its own: the graph may be another than the one
     /// that is served.
     fn open(&self, name: &str) -> Result<(u64, Arc<dyn Engine>)> {
-        let model_dir = ModelDir::open(&self.dir.join(name), None)?;
-        let engine = open_engine(&model_dir, &mut Stores::default(), self.check)?;
-        Ok((u64::from(model_dir.version()), engine))
+        let model = open_model(&self.dir.join(name), &mut Stores::default(), self.check)?;
+        Ok((model.version, model.engine))
     }
 }
 

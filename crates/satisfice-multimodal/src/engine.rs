@@ -1,0 +1,321 @@
+mod answer;
+mod request;
+
+use crate::{
+    ModelDir, MultimodalError, Profile,
+    batch::Batch,
+    config::{CLASS_OUTPUTS, ModelConfig},
+    layout::{Networks, Work},
+    network::NetworkLoader,
+    preprocess::Preprocess,
+    runtime, timing,
+    way::{Executed, Way},
+};
+use request::Decoder;
+use satisfice_core::{
+    Batching, DataType, Engine, Error, InferRequest, InferResponse, Job, ModelMetadata, Offer,
+    Part, PartOutputs, Strategy, TensorSpec,
+};
+use std::{ops::Range, path::PathBuf};
+
+/// How an engine is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// ONNX Runtime's library; what the environment variable `ORT_DYLIB_PATH` names when absent.
+    pub onnxruntime: Option<PathBuf>,
+    /// Do not read the model's profile, as one that makes a new one.
+    pub without_profile: bool,
+}
+
+/// A multi-modal model with its networks.
+///
+/// Answers may be asked for from several threads at once.
+#[derive(Debug)]
+pub struct MultimodalEngine {
+    config: ModelConfig,
+    networks: Networks,
+    preprocess: Vec<Option<Preprocess>>,
+    ways: Vec<Way>,
+    strategies: Vec<Strategy>,
+    metadata: ModelMetadata,
+    runtime: String,
+}
+
+impl MultimodalEngine {
+    /// Loads the networks of a model, checks them against its sidecar, and reads its profile. Without
+    /// a profile of this runtime the networks are timed briefly.
+    ///
+    /// # Errors
+    /// [`MultimodalError`], with the file at fault.
+    pub fn open(model_dir: &ModelDir, options: &OpenOptions) -> Result<Self, MultimodalError> {
+        let config = model_dir.config().clone();
+        let dir = model_dir.version_path();
+        let runtime = runtime::choose(config.runtime, options.onnxruntime.as_deref())?;
+        let loader = NetworkLoader {
+            dir: &dir,
+            runtime: runtime.as_ref(),
+            batch_max: config.limits.batch_max,
+        };
+        let networks = Networks::load(&config, &loader)?;
+        let preprocess = config.modalities.iter();
+        let preprocess: Result<_, _> = preprocess.map(|m| Preprocess::load(m, &dir)).collect();
+        let singles = networks.choices().iter().copied().map(Way::Single);
+        let mut engine = Self {
+            preprocess: preprocess?,
+            ways: singles.collect(),
+            strategies: Vec::new(),
+            metadata: metadata(&config),
+            runtime: runtime.name(),
+            networks,
+            config,
+        };
+        let profile = match options.without_profile {
+            true => None,
+            false => Profile::read(model_dir)?,
+        };
+        engine.adopt(profile.as_ref(), model_dir)?;
+        Ok(engine)
+    }
+
+    /// Takes strategies, qualities and times from a profile, as far as it has them.
+    fn adopt(
+        &mut self,
+        profile: Option<&Profile>,
+        model_dir: &ModelDir,
+    ) -> Result<(), MultimodalError> {
+        let wrong = |message| MultimodalError::Profile {
+            path: model_dir.profile_path(),
+            message,
+        };
+        if let Some(profile) = profile {
+            let cascades = profile.cascades(&self.config, self.networks.choices());
+            self.ways.extend(
+                cascades
+                    .map_err(wrong)?
+                    .into_iter()
+                    .map(|(_, cascade)| Way::Cascade(cascade)),
+            );
+        }
+        let batch_max = self.config.limits.batch_max;
+        let same_runtime = |profile: &&Profile| profile.runtime == self.runtime;
+        let timed = profile.filter(same_runtime);
+        let mut names: Vec<String> = Vec::new();
+        let mut rest = profile
+            .map(Profile::cascade_names)
+            .unwrap_or_default()
+            .into_iter();
+        for way in &self.ways {
+            names.push(match way {
+                Way::Single(choice) => self.config.choice_name(*choice),
+                Way::Cascade(_) => rest.next().unwrap_or_default(),
+            });
+        }
+        let seconds = match timed {
+            Some(profile) => names
+                .iter()
+                .map(|name| profile.seconds(name, batch_max).map_err(wrong))
+                .collect::<Result<_, _>>()?,
+            None => timing::briefly(&self.networks, &self.ways, batch_max)?,
+        };
+        self.strategies = names
+            .into_iter()
+            .zip(seconds)
+            .map(|(name, seconds)| Strategy {
+                quality: profile.map(|p| p.quality(&name)).unwrap_or_default(),
+                name,
+                seconds,
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// Name and version of what executes the networks.
+    pub fn runtime(&self) -> &str {
+        &self.runtime
+    }
+
+    /// Names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.config.output.classes
+    }
+
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    pub(crate) fn ways(&self) -> &[Way] {
+        &self.ways
+    }
+
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder {
+            config: &self.config,
+            preprocess: &self.preprocess,
+            ways: &self.ways,
+            strategies: &self.strategies,
+            outputs: &self.metadata.outputs,
+        }
+    }
+
+    /// Answers a batch of prepared inputs.
+    pub(crate) fn execute(&self, way: Way, batch: Batch<'_>) -> Result<Executed, MultimodalError> {
+        let work = Work::new(batch, self.config.modalities.len());
+        way.execute(&self.networks, &self.config, work)
+    }
+
+    /// Batches of at most the largest size that cover `inputs` of a job.
+    pub(crate) fn batches(&self, inputs: usize) -> impl Iterator<Item = Range<usize>> {
+        let size = self.config.limits.batch_max;
+        (0..inputs)
+            .step_by(size)
+            .map(move |from| from..inputs.min(from + size))
+    }
+
+    /// Seconds of a job of `inputs` alone.
+    fn seconds(&self, strategy: usize, inputs: usize) -> f64 {
+        let seconds = &self.strategies[strategy].seconds;
+        self.batches(inputs)
+            .map(|batch| seconds[batch.len() - 1])
+            .sum()
+    }
+
+    /// The strategy that promises most; the cheaper of equals. Without promises, the one with most
+    /// modalities.
+    fn best(&self, job: &Job) -> Option<usize> {
+        let rank = |&strategy: &usize| {
+            let expected = self.strategies[strategy]
+                .quality
+                .first()
+                .map(|q| q.expected);
+            let modalities = self.ways[strategy].needs().len();
+            let base = matches!(self.ways[strategy], Way::Single(choice) if choice.variant == 0);
+            (
+                expected.unwrap_or_default(),
+                match expected {
+                    Some(_) => (0, false),
+                    None => (modalities, base),
+                },
+                -self.seconds(strategy, 1),
+            )
+        };
+        job.strategies.iter().copied().max_by(|a, b| {
+            rank(a)
+                .partial_cmp(&rank(b))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        })
+    }
+
+    /// Answers a whole job by one strategy.
+    fn answer(&self, job: &Job, strategy: usize) -> Result<InferResponse, MultimodalError> {
+        let mut values = Vec::new();
+        let mut runs = vec![0; self.config.modalities.len()];
+        for range in self.batches(job.inputs) {
+            let from = range.start;
+            let batch = Batch::new(range.map(|row| (&job.request, row)));
+            let executed = self.execute(self.ways[strategy], batch)?;
+            if let Some(row) = executed.answers.broken.iter().position(|&broken| broken) {
+                return Err(answer::broken(from + row, &self.strategies[strategy].name));
+            }
+            values.extend(executed.answers.values);
+            runs.iter_mut()
+                .zip(executed.runs)
+                .for_each(|(sum, more)| *sum += more);
+        }
+        Ok(InferResponse {
+            outputs: answer::outputs(&self.config, &job.request.outputs, values),
+            parameters: answer::parameters(&self.config, &self.strategies[strategy], job, &runs),
+        })
+    }
+}
+
+fn metadata(config: &ModelConfig) -> ModelMetadata {
+    let spec = |name: &str, datatype, shape: Vec<i64>| TensorSpec {
+        name: name.to_owned(),
+        datatype,
+        shape,
+        labels: None,
+    };
+    let mut inputs = Vec::new();
+    for modality in &config.modalities {
+        for tensor in &modality.tensors {
+            let shape = tensor.shape.iter().map(|&length| length as i64);
+            let shape = std::iter::once(-1).chain(shape).collect();
+            inputs.push(spec(&tensor.name, tensor.datatype, shape));
+        }
+        let raw = modality.preprocess.iter();
+        inputs.extend(raw.map(|p| spec(p.input(), DataType::Bytes, vec![-1])));
+    }
+    let classes = &config.output.classes;
+    let mut values = spec(
+        &config.output.name,
+        DataType::Fp32,
+        vec![-1, classes.len() as i64],
+    );
+    values.labels = Some(classes.clone());
+    let [class, class_name] = CLASS_OUTPUTS;
+    ModelMetadata {
+        platform: "satisfice_multimodal".to_owned(),
+        inputs,
+        outputs: vec![
+            values,
+            spec(class, DataType::Int64, vec![-1]),
+            spec(class_name, DataType::Bytes, vec![-1]),
+        ],
+    }
+}
+
+impl Engine for MultimodalEngine {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        let job = self.decoder().job(request.clone())?;
+        let strategy = self.best(&job).ok_or_else(request::nothing_offered)?;
+        Ok(self.answer(&job, strategy)?)
+    }
+
+    fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
+        let job = self.decoder().job(request.clone())?;
+        let offer = |&strategy: &usize| Offer {
+            plan: self.strategies[strategy].name.clone(),
+            seconds: self.seconds(strategy, job.inputs),
+            quality: self.strategies[strategy].quality.clone(),
+        };
+        Ok(job.strategies.iter().map(offer).collect())
+    }
+
+    fn batching(&self) -> Option<&dyn Batching> {
+        Some(self)
+    }
+}
+
+impl Batching for MultimodalEngine {
+    fn strategies(&self) -> &[Strategy] {
+        &self.strategies
+    }
+
+    fn prepare(&self, request: InferRequest) -> Result<Job, Error> {
+        Ok(self.decoder().job(request)?)
+    }
+
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error> {
+        let Some(&way) = self.ways.get(strategy) else {
+            return Err(request::no_strategy(strategy).into());
+        };
+        let rows = parts
+            .iter()
+            .flat_map(|part| part.inputs.clone().map(|row| (&part.job.request, row)));
+        let executed = self.execute(way, Batch::new(rows))?;
+        Ok(answer::parts(
+            &self.config,
+            &self.strategies[strategy].name,
+            parts,
+            &executed.answers,
+        ))
+    }
+}

@@ -1,0 +1,296 @@
+//! From requests to jobs of ready tensors.
+
+use crate::{
+    MultimodalError,
+    config::{ModalityConfig, ModelConfig, TensorConfig},
+    preprocess::Preprocess,
+    subset::Subset,
+    way::Way,
+};
+use satisfice_core::{
+    Error, ErrorKind, InferRequest, Job, NamedTensor, Parameter, Strategy, Tensor, TensorData,
+    TensorSpec,
+};
+
+/// Strategies that a hint names at most.
+const NAMED_MAX: usize = 16;
+
+/// Reads requests for one model.
+pub(super) struct Decoder<'a> {
+    pub(super) config: &'a ModelConfig,
+    pub(super) preprocess: &'a [Option<Preprocess>],
+    pub(super) ways: &'a [Way],
+    pub(super) strategies: &'a [Strategy],
+    pub(super) outputs: &'a [TensorSpec],
+}
+
+impl Decoder<'_> {
+    /// Checks a request and makes the tensors of its modalities.
+    pub(super) fn job(&self, mut request: InferRequest) -> Result<Job, MultimodalError> {
+        self.check_names(&request)?;
+        let inputs = self.inputs(&request)?;
+        let plan = self.plan(&request)?;
+        let mut tensors = Vec::new();
+        let mut present = Vec::new();
+        for (position, modality) in self.config.modalities.iter().enumerate() {
+            let made = self.modality(modality, self.preprocess[position].as_ref(), &mut request)?;
+            if !made.is_empty() {
+                present.push(position);
+            }
+            tensors.extend(made);
+        }
+        let present: Subset = present.into_iter().collect();
+        let strategies = self.available(present, plan)?;
+        request.inputs = tensors;
+        Ok(Job {
+            request,
+            inputs,
+            strategies,
+        })
+    }
+
+    fn check_names(&self, request: &InferRequest) -> Result<(), MultimodalError> {
+        for (i, input) in request.inputs.iter().enumerate() {
+            let is = |m: &ModalityConfig| {
+                m.tensors.iter().any(|tensor| tensor.name == input.name)
+                    || m.preprocess
+                        .as_ref()
+                        .is_some_and(|p| p.input() == input.name)
+            };
+            if !self.config.modalities.iter().any(is) {
+                let message = format!("no modality of the model reads `{}`", input.name);
+                return Err(MultimodalError::request("unknown_input", message));
+            }
+            if request.inputs[..i]
+                .iter()
+                .any(|other| other.name == input.name)
+            {
+                let message = format!("input `{}` stands twice", input.name);
+                return Err(MultimodalError::request("duplicate_input", message));
+            }
+        }
+        for (i, name) in request.outputs.iter().enumerate() {
+            if !self.outputs.iter().any(|output| output.name == *name) {
+                let message = format!("the model has no output `{name}`");
+                return Err(MultimodalError::request("unknown_output", message));
+            }
+            if request.outputs[..i].contains(name) {
+                let message = format!("output `{name}` is asked for twice");
+                return Err(MultimodalError::request("duplicate_output", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many inputs the request has: the first dimension of every tensor.
+    fn inputs(&self, request: &InferRequest) -> Result<usize, MultimodalError> {
+        let Some(first) = request.inputs.first() else {
+            return Err(MultimodalError::request(
+                "no_inputs",
+                "the request brings no modality",
+            ));
+        };
+        let count = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(0);
+        let inputs = count(&first.tensor);
+        for input in &request.inputs {
+            if count(&input.tensor) != inputs {
+                return Err(MultimodalError::request_hint(
+                    "wrong_shape",
+                    format!(
+                        "`{}` has {inputs} inputs, but `{}` has {}",
+                        first.name,
+                        input.name,
+                        count(&input.tensor)
+                    ),
+                    "the first dimension of every tensor is the number of inputs",
+                ));
+            }
+        }
+        let limit = self.config.limits.inputs_max;
+        match inputs {
+            0 => Err(MultimodalError::request(
+                "no_inputs",
+                format!("`{}` has no inputs", first.name),
+            )),
+            _ if inputs > limit => Err(MultimodalError::TooLarge {
+                what: "inputs of the request".to_owned(),
+                found: inputs as u64,
+                limit: limit as u64,
+            }),
+            _ => Ok(inputs),
+        }
+    }
+
+    /// Position of the strategy that the request names.
+    fn plan(&self, request: &InferRequest) -> Result<Option<usize>, MultimodalError> {
+        let plan = match request.parameters.get("plan") {
+            None => return Ok(None),
+            Some(Parameter::String(plan)) => plan,
+            Some(_) => {
+                return Err(MultimodalError::request(
+                    "unknown_plan",
+                    "parameter `plan` is a string such as `image+text`",
+                ));
+            }
+        };
+        match self.strategies.iter().position(|s| s.name == *plan) {
+            Some(strategy) => Ok(Some(strategy)),
+            None => {
+                let plan: String = plan.chars().take(64).collect();
+                Err(MultimodalError::request_hint(
+                    "unknown_plan",
+                    format!("the model has no plan `{plan}`"),
+                    format!("plans are {}", self.named(0..self.strategies.len())),
+                ))
+            }
+        }
+    }
+
+    /// The strategies for which the modalities that are present suffice.
+    fn available(
+        &self,
+        present: Subset,
+        plan: Option<usize>,
+    ) -> Result<Vec<usize>, MultimodalError> {
+        let suffices = |&strategy: &usize| present.includes(self.ways[strategy].needs());
+        let available: Vec<usize> = (0..self.ways.len()).filter(suffices).collect();
+        let brought = self.config.name(present);
+        match plan {
+            Some(plan) if available.contains(&plan) => Ok(vec![plan]),
+            Some(plan) => Err(MultimodalError::request_hint(
+                "missing_modality",
+                format!(
+                    "plan `{}` reads {}, and the request brings {brought}",
+                    self.strategies[plan].name,
+                    self.config.name(self.ways[plan].needs())
+                ),
+                match available.is_empty() {
+                    true => "bring more modalities".to_owned(),
+                    false => format!("plans for it are {}", self.named(available)),
+                },
+            )),
+            None if available.is_empty() => Err(MultimodalError::request_hint(
+                "missing_modality",
+                format!("no plan of the model reads only {brought}"),
+                format!("plans are {}", self.named(0..self.strategies.len())),
+            )),
+            None => Ok(available),
+        }
+    }
+
+    fn named(&self, strategies: impl IntoIterator<Item = usize>) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for strategy in strategies {
+            if names.len() == NAMED_MAX {
+                names.push("...");
+                break;
+            }
+            names.push(&self.strategies[strategy].name);
+        }
+        names.join(", ")
+    }
+
+    /// The tensors of a modality; none when the request does not bring it.
+    fn modality(
+        &self,
+        modality: &ModalityConfig,
+        preprocess: Option<&Preprocess>,
+        request: &mut InferRequest,
+    ) -> Result<Vec<NamedTensor>, MultimodalError> {
+        let mut ready = Vec::new();
+        for tensor in &modality.tensors {
+            let found = request.inputs.iter().position(|i| i.name == tensor.name);
+            let Some(found) = found else { continue };
+            let input = request.inputs.swap_remove(found);
+            check_tensor(&input.tensor, tensor)?;
+            ready.push(input);
+        }
+        let raw_name = modality.preprocess.as_ref().map(|p| p.input());
+        let raw = raw_name.and_then(|name| request.input(name));
+        match (raw, preprocess) {
+            (Some(_), Some(_)) if !ready.is_empty() => Err(MultimodalError::request_hint(
+                "duplicate_modality",
+                format!(
+                    "modality `{}` comes both raw and as ready tensors",
+                    modality.name
+                ),
+                "send one of them",
+            )),
+            (Some(raw), Some(preprocess)) => match raw.data() {
+                TensorData::Bytes(strings) if raw.shape().len() == 1 => preprocess.run(strings),
+                _ => Err(wrong_tensor(
+                    raw,
+                    raw_name.unwrap_or_default(),
+                    "BYTES [inputs]",
+                )),
+            },
+            _ if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
+            _ => {
+                let is_missing =
+                    |tensor: &&TensorConfig| ready.iter().all(|r| r.name != tensor.name);
+                let missing = modality.tensors.iter().find(is_missing);
+                Err(MultimodalError::request(
+                    "incomplete_modality",
+                    format!(
+                        "modality `{}` comes without its tensor `{}`",
+                        modality.name,
+                        missing.map_or("", |tensor| &tensor.name)
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+/// Checks type and shape, and that numbers are numbers.
+fn check_tensor(tensor: &Tensor, config: &TensorConfig) -> Result<(), MultimodalError> {
+    let fits = tensor
+        .shape()
+        .split_first()
+        .is_some_and(|(_, of_input)| of_input == config.shape);
+    if !fits || tensor.datatype() != config.datatype {
+        let shape: Vec<String> = config.shape.iter().map(ToString::to_string).collect();
+        let wanted = format!("{} [inputs, {}]", config.datatype, shape.join(", "));
+        return Err(wrong_tensor(tensor, &config.name, &wanted));
+    }
+    if let TensorData::Fp32(values) = tensor.data()
+        && let Some(position) = values.iter().position(|v| !v.is_finite())
+    {
+        let input = position / config.elements();
+        return Err(MultimodalError::request(
+            "not_finite",
+            format!(
+                "`{}` has NaN or an infinite number in input {input}",
+                config.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn wrong_tensor(tensor: &Tensor, name: &str, wanted: &str) -> MultimodalError {
+    MultimodalError::request(
+        "wrong_shape",
+        format!(
+            "`{name}` is {} {:?} where {wanted} is needed",
+            tensor.datatype(),
+            tensor.shape()
+        ),
+    )
+}
+
+/// [`Decoder::job`] leaves no job without a strategy.
+pub(super) fn nothing_offered() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "no_strategy",
+        "no strategy is left for the request",
+    )
+}
+
+pub(super) fn no_strategy(strategy: usize) -> MultimodalError {
+    MultimodalError::Execution {
+        code: "no_strategy",
+        message: format!("there is no strategy {strategy}"),
+    }
+}

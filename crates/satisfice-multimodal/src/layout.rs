@@ -1,0 +1,425 @@
+//! How an answer is computed from a subset of the modalities.
+
+use crate::{
+    MultimodalError,
+    batch::Batch,
+    config::{ModelConfig, TensorConfig},
+    network::{Network, NetworkLoader, filled},
+    signature::{Port, wrong},
+    subset::Subset,
+};
+use satisfice_core::{DataType, Tensor, TensorData};
+use std::path::Path;
+
+/// A subset of the modalities, and the variant of the networks that read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Choice {
+    pub(crate) subset: Subset,
+    /// Position in [`ModelConfig::variants`]; 0 is the base.
+    pub(crate) variant: usize,
+}
+
+/// The networks of a model.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    modalities: Vec<Vec<TensorConfig>>,
+    layout: Layout,
+    choices: Vec<Choice>,
+    classes: usize,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Fused {
+        head: Network,
+        mask: Option<String>,
+        encoders: Vec<Encoder>,
+    },
+    PerSubset(Vec<(Choice, Network)>),
+    Joint(Vec<Joint>),
+}
+
+#[derive(Debug)]
+struct Encoder {
+    modality: usize,
+    variant: usize,
+    /// The head's input that it feeds.
+    embedding: String,
+    network: Network,
+}
+
+#[derive(Debug)]
+struct Joint {
+    variant: usize,
+    presence: Option<String>,
+    network: Network,
+}
+
+/// What was computed of a batch, so far.
+#[derive(Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) batch: Batch<'a>,
+    /// Per modality, the encoder that ran and what it gave.
+    embeddings: Vec<Option<(usize, Vec<f32>)>>,
+    /// Per modality, the inputs that it was run for.
+    pub(crate) runs: Vec<usize>,
+}
+
+/// The answers to a batch.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// `[rows, classes]`.
+    pub(crate) values: Vec<f32>,
+    /// For each row, whether a network gave NaN or an infinite number for it.
+    pub(crate) broken: Vec<bool>,
+}
+
+impl Networks {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        loader: &NetworkLoader,
+    ) -> Result<Self, MultimodalError> {
+        let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
+        let offered = config.offered().map_err(sidecar)?;
+        let (layout, choices) = if let Some(fusion) = &config.fusion {
+            let (encoders, head) = load_fused(config, loader)?;
+            let mut choices = Vec::new();
+            for variant in 0..config.variants().len() {
+                let has = |subset: &&Subset| {
+                    variant == 0
+                        || encoders
+                            .iter()
+                            .any(|e| e.variant == variant && subset.contains(e.modality))
+                };
+                let subsets = offered.iter().filter(has);
+                choices.extend(subsets.map(|&subset| Choice { subset, variant }));
+            }
+            let mask = fusion.mask.clone();
+            (
+                Layout::Fused {
+                    head,
+                    mask,
+                    encoders,
+                },
+                choices,
+            )
+        } else if config.joint.is_empty() {
+            let networks = load_subsets(config, loader)?;
+            let choices = networks.iter().map(|(choice, _)| *choice).collect();
+            (Layout::PerSubset(networks), choices)
+        } else {
+            let networks = load_joint(config, loader)?;
+            let mut choices = Vec::new();
+            for variant in networks.iter().map(|joint| joint.variant) {
+                choices.extend(offered.iter().map(|&subset| Choice { subset, variant }));
+            }
+            (Layout::Joint(networks), choices)
+        };
+        let networks = Self {
+            modalities: config
+                .modalities
+                .iter()
+                .map(|m| m.tensors.clone())
+                .collect(),
+            layout,
+            choices,
+            classes: config.output.classes.len(),
+        };
+        networks.check_classes(loader.dir)?;
+        Ok(networks)
+    }
+
+    fn check_classes(&self, dir: &Path) -> Result<(), MultimodalError> {
+        let answering: Vec<&Network> = match &self.layout {
+            Layout::Fused { head, .. } => vec![head],
+            Layout::PerSubset(networks) => networks.iter().map(|(_, network)| network).collect(),
+            Layout::Joint(networks) => networks.iter().map(|joint| &joint.network).collect(),
+        };
+        match answering.iter().find(|n| n.width != self.classes) {
+            None => Ok(()),
+            Some(network) => Err(wrong(
+                &dir.join(network.name()),
+                format!(
+                    "{} values a row where model.toml names {} classes",
+                    network.width, self.classes
+                ),
+            )),
+        }
+    }
+
+    /// Every choice, each once.
+    pub(crate) fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// The networks that `choice` runs.
+    pub(crate) fn used(&self, choice: Choice) -> Vec<&Network> {
+        match &self.layout {
+            Layout::Fused { head, encoders, .. } => choice
+                .subset
+                .iter()
+                .map(|modality| &encoders[encoder(encoders, modality, choice.variant)].network)
+                .chain([head])
+                .collect(),
+            Layout::PerSubset(networks) => {
+                let found = networks.iter().find(|(c, _)| *c == choice);
+                found.map(|(_, network)| network).into_iter().collect()
+            }
+            Layout::Joint(networks) => {
+                let found = networks.iter().find(|j| j.variant == choice.variant);
+                found.map(|joint| &joint.network).into_iter().collect()
+            }
+        }
+    }
+
+    /// Answers the batch of `work` by `choice`; what an encoder gave before is used again.
+    pub(crate) fn run(
+        &self,
+        choice: Choice,
+        work: &mut Work<'_>,
+    ) -> Result<Answers, MultimodalError> {
+        let rows = work.batch.len();
+        let mut broken = vec![false; rows];
+        let network = self.used(choice);
+        let network = network.last().ok_or_else(|| no_network(choice))?;
+        if let Layout::Fused { encoders, .. } = &self.layout {
+            for modality in choice.subset.iter() {
+                let values = self.embed(encoders, modality, choice.variant, work)?;
+                mark_broken(&mut broken, values);
+            }
+        } else {
+            for modality in choice.subset.iter() {
+                work.runs[modality] += rows;
+            }
+        }
+        let values = network.run(rows, |port| self.input(port, choice, work))?;
+        mark_broken(&mut broken, &values);
+        Ok(Answers { values, broken })
+    }
+
+    /// Runs the encoder of a modality unless it has been run.
+    fn embed<'w>(
+        &self,
+        encoders: &[Encoder],
+        modality: usize,
+        variant: usize,
+        work: &'w mut Work<'_>,
+    ) -> Result<&'w [f32], MultimodalError> {
+        let rows = work.batch.len();
+        let wanted = encoder(encoders, modality, variant);
+        let there = work.embeddings[modality].as_ref();
+        if there.is_none_or(|(encoder, _)| *encoder != wanted) {
+            let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
+            let values = encoders[wanted].network.run(rows, gather)?;
+            work.embeddings[modality] = Some((wanted, values));
+            work.runs[modality] += rows;
+        }
+        Ok(work.embeddings[modality]
+            .as_ref()
+            .map_or(&[], |(_, values)| values))
+    }
+
+    /// What the answering network reads at `port`.
+    fn input(
+        &self,
+        port: &Port,
+        choice: Choice,
+        work: &Work<'_>,
+    ) -> Result<Tensor, MultimodalError> {
+        let rows = work.batch.len();
+        let (presence, encoders) = match &self.layout {
+            Layout::Fused { mask, encoders, .. } => (mask.as_ref(), encoders.as_slice()),
+            Layout::PerSubset(_) => (None, &[][..]),
+            Layout::Joint(networks) => {
+                let joint = networks.iter().find(|j| j.variant == choice.variant);
+                (joint.and_then(|j| j.presence.as_ref()), &[][..])
+            }
+        };
+        if presence == Some(&port.name) {
+            return Ok(self.presence(choice.subset, rows));
+        }
+        let shape = || {
+            port.shape
+                .iter()
+                .map(|length| length.unwrap_or(rows))
+                .collect()
+        };
+        if let Some(encoder) = encoders.iter().find(|e| e.embedding == port.name) {
+            return Ok(match &work.embeddings[encoder.modality] {
+                Some((_, values)) if choice.subset.contains(encoder.modality) => {
+                    Tensor::new(shape(), TensorData::Fp32(values.clone()))
+                        .expect("invariant: an embedding is as wide as its input")
+                }
+                _ => filled(shape(), port.datatype, 0.0),
+            });
+        }
+        let absent = self.modalities.iter().enumerate().find_map(|(m, tensors)| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == port.name)?;
+            (!choice.subset.contains(m)).then_some(tensor)
+        });
+        match absent {
+            Some(tensor) => Ok(filled(shape(), port.datatype, tensor.fill)),
+            None => work.batch.gather(&port.name, port.datatype),
+        }
+    }
+
+    /// `[rows, modalities]`: 1 where the modality takes part.
+    fn presence(&self, subset: Subset, rows: usize) -> Tensor {
+        let modalities = self.modalities.len();
+        let row = (0..modalities).map(|m| f32::from(u8::from(subset.contains(m))));
+        let row: Vec<f32> = row.collect();
+        Tensor::new(vec![rows, modalities], TensorData::Fp32(row.repeat(rows)))
+            .expect("invariant: the elements are counted by the shape")
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(batch: Batch<'a>, modalities: usize) -> Self {
+        Self {
+            batch,
+            embeddings: vec![None; modalities],
+            runs: vec![0; modalities],
+        }
+    }
+
+    /// The same work for some of the inputs only, with no runs counted yet.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+        let total = self.batch.len();
+        let of_rows = |(encoder, values): &(usize, Vec<f32>)| {
+            let width = values.len() / total.max(1);
+            let row = |&row: &usize| &values[row * width..(row + 1) * width];
+            let values = rows.iter().flat_map(row).copied().collect();
+            (*encoder, values)
+        };
+        Self {
+            batch: self.batch.select(rows),
+            embeddings: self
+                .embeddings
+                .iter()
+                .map(|there| there.as_ref().map(of_rows))
+                .collect(),
+            runs: vec![0; self.runs.len()],
+        }
+    }
+}
+
+/// Position of a modality's encoder of that variant, or of its base.
+fn encoder(encoders: &[Encoder], modality: usize, variant: usize) -> usize {
+    let of = |variant| {
+        let is = |e: &Encoder| e.modality == modality && e.variant == variant;
+        encoders.iter().position(is)
+    };
+    of(variant)
+        .or_else(|| of(0))
+        .expect("invariant: the sidecar names an encoder of every modality")
+}
+
+fn mark_broken(broken: &mut [bool], values: &[f32]) {
+    let width = values.len() / broken.len().max(1);
+    for (broken, row) in broken.iter_mut().zip(values.chunks_exact(width.max(1))) {
+        *broken |= !row.iter().all(|v| v.is_finite());
+    }
+}
+
+fn no_network(choice: Choice) -> MultimodalError {
+    MultimodalError::Execution {
+        code: "no_network",
+        message: format!("no network answers {choice:?}"),
+    }
+}
+
+fn ports(tensors: &[TensorConfig]) -> impl Iterator<Item = Port> {
+    tensors
+        .iter()
+        .map(|tensor| Port::batch(&tensor.name, tensor.datatype, &tensor.shape))
+}
+
+fn variant_of(config: &ModelConfig, name: Option<&str>) -> usize {
+    let name = name.unwrap_or_default();
+    let variants = config.variants();
+    variants.iter().position(|v| v == name).unwrap_or(0)
+}
+
+fn load_fused(
+    config: &ModelConfig,
+    loader: &NetworkLoader,
+) -> Result<(Vec<Encoder>, Network), MultimodalError> {
+    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
+    let mut encoders = Vec::new();
+    for of in &config.encoders {
+        let modality = config.modality(&of.modality).map_err(sidecar)?;
+        let inputs: Vec<Port> = ports(&config.modalities[modality].tensors).collect();
+        let network = loader.load(&of.file, &inputs, None)?;
+        encoders.push(Encoder {
+            modality,
+            variant: variant_of(config, of.variant.as_deref()),
+            embedding: of
+                .embedding
+                .clone()
+                .unwrap_or_else(|| network.output.clone()),
+            network,
+        });
+    }
+    for encoder in &encoders {
+        let other = encoders.iter().find(|other| {
+            (other.modality == encoder.modality) != (other.embedding == encoder.embedding)
+        });
+        if let Some(other) = other {
+            return Err(sidecar(format!(
+                "{} feeds `{}` of the fusion head and {} `{}`: each modality has one embedding of \
+                 its own",
+                encoder.network.name(),
+                encoder.embedding,
+                other.network.name(),
+                other.embedding
+            )));
+        }
+    }
+    let fusion = config.fusion.as_ref();
+    let fusion = fusion.ok_or_else(|| sidecar("no [fusion]".to_owned()))?;
+    let mask = fusion.mask.iter();
+    let mask = mask.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
+    let mut inputs: Vec<Port> = mask.collect();
+    for encoder in &encoders {
+        let port = Port::batch(&encoder.embedding, DataType::Fp32, &[encoder.network.width]);
+        if !inputs.contains(&port) {
+            inputs.push(port);
+        }
+    }
+    let head = loader.load(&fusion.file, &inputs, Some(&config.output.name))?;
+    Ok((encoders, head))
+}
+
+fn load_subsets(
+    config: &ModelConfig,
+    loader: &NetworkLoader,
+) -> Result<Vec<(Choice, Network)>, MultimodalError> {
+    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
+    let load = |of: &crate::config::SubsetConfig| {
+        let subset = config.subset(&of.modalities).map_err(sidecar)?;
+        let inputs: Vec<Port> = subset
+            .iter()
+            .flat_map(|m| ports(&config.modalities[m].tensors))
+            .collect();
+        let network = loader.load(&of.file, &inputs, Some(&config.output.name))?;
+        let variant = variant_of(config, of.variant.as_deref());
+        Ok((Choice { subset, variant }, network))
+    };
+    config.subsets.iter().map(load).collect()
+}
+
+fn load_joint(config: &ModelConfig, loader: &NetworkLoader) -> Result<Vec<Joint>, MultimodalError> {
+    let load = |of: &crate::config::JointConfig| {
+        let presence = of.presence.iter();
+        let presence =
+            presence.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
+        let tensors = config.modalities.iter().flat_map(|m| ports(&m.tensors));
+        let inputs: Vec<Port> = tensors.chain(presence).collect();
+        Ok(Joint {
+            variant: variant_of(config, of.variant.as_deref()),
+            presence: of.presence.clone(),
+            network: loader.load(&of.file, &inputs, Some(&config.output.name))?,
+        })
+    };
+    config.joint.iter().map(load).collect()
+}

@@ -1,0 +1,35 @@
+//! The multi-modal engine.
+//!
+//! A model with several input modalities answers from any part of them: one ONNX encoder per
+//! modality and a fusion head, one network per subset, or one network with optional inputs. A
+//! strategy says which modalities are run, in which precision; a profile says how right each
+//! strategy is and how long it takes.
+
+mod batch;
+mod bound;
+mod confidence;
+mod config;
+mod dataset;
+mod engine;
+mod error;
+mod layout;
+mod model_dir;
+mod network;
+mod preprocess;
+mod profile;
+mod runtime;
+mod signature;
+mod subset;
+mod timing;
+mod way;
+
+pub use config::{
+    EncoderConfig, FusionConfig, ImageConfig, JointConfig, Limits, ModalityConfig, ModelConfig,
+    OutputConfig, PreprocessConfig, Resize, RuntimeChoice, SubsetConfig, TensorConfig, TextConfig,
+    TooLong, Values,
+};
+pub use dataset::Dataset;
+pub use engine::{MultimodalEngine, OpenOptions};
+pub use error::MultimodalError;
+pub use model_dir::ModelDir;
+pub use profile::{Latency, Profile, ProfiledCascade, ProfiledStrategy, Share};

@@ -1,0 +1,237 @@
+//! ONNX Runtime, from a library that the operator names.
+
+use super::{Executable, Runtime, unreadable};
+use crate::signature::Signature;
+use ort::{
+    environment::Environment,
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{PrimitiveTensorElementType, TensorRef},
+};
+use satisfice_core::{Tensor, TensorData};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+};
+
+/// The library is loaded once in a process.
+static LOADED: OnceLock<Result<(PathBuf, Environment), String>> = OnceLock::new();
+
+#[derive(Debug)]
+pub(crate) struct OnnxRuntime {
+    version: String,
+}
+
+impl OnnxRuntime {
+    /// Loads the library, or takes the one that is loaded.
+    pub(crate) fn open(library: &Path) -> Result<Self, String> {
+        let (loaded, _) = environment(library)?;
+        if loaded != library {
+            return Err(format!(
+                "ONNX Runtime is loaded from {}, not from {}",
+                loaded.display(),
+                library.display()
+            ));
+        }
+        Ok(Self {
+            version: version(library),
+        })
+    }
+}
+
+fn environment(library: &Path) -> Result<&'static (PathBuf, Environment), String> {
+    let loaded = LOADED.get_or_init(|| {
+        let environment = ort::init_from(library).map_err(|e| e.to_string())?;
+        let environment = environment.with_telemetry(false).build();
+        Ok((library.to_owned(), environment.map_err(|e| e.to_string())?))
+    });
+    loaded.as_ref().map_err(|error| {
+        format!(
+            "{} cannot be loaded as ONNX Runtime: {error}",
+            library.display()
+        )
+    })
+}
+
+/// What follows `.so.` in the library's true name.
+fn version(library: &Path) -> String {
+    let library = library
+        .canonicalize()
+        .unwrap_or_else(|_| library.to_owned());
+    let name = library.file_name().unwrap_or_default().to_string_lossy();
+    match name.split_once(".so.") {
+        Some((_, version)) => version.to_owned(),
+        None => "of unknown version".to_owned(),
+    }
+}
+
+impl Runtime for OnnxRuntime {
+    fn name(&self) -> String {
+        format!("ONNX Runtime {}", self.version)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        signature: &Signature,
+        output: usize,
+        rows_max: usize,
+    ) -> Result<Box<dyn Executable>, String> {
+        let session = session(path)?;
+        let names = signature.inputs.iter().map(|input| input.name.clone());
+        Ok(Box::new(Sessions {
+            path: path.to_owned(),
+            inputs: names.collect(),
+            output,
+            rows_max,
+            pool: Mutex::new(Pool {
+                idle: vec![session],
+                made: 1,
+            }),
+            returned: Condvar::new(),
+            made_max: thread::available_parallelism().map_or(1, usize::from),
+        }))
+    }
+}
+
+/// A session of one thread: threads that spin take the cores from other requests.
+fn session(path: &Path) -> Result<Session, String> {
+    let Some(Ok((_, environment))) = LOADED.get() else {
+        return Err("ONNX Runtime is not loaded".to_owned());
+    };
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("ONNX Runtime cannot load this network: {error}");
+    let builder = Session::builder(environment).map_err(|e| wrong(&e))?;
+    builder
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .and_then(|builder| builder.with_intra_threads(1))
+        .and_then(|builder| builder.with_inter_threads(1))
+        .and_then(|builder| builder.with_intra_op_spinning(false))
+        .and_then(|builder| builder.with_inter_op_spinning(false))
+        .map_err(|e| wrong(&e))?
+        .commit_from_file(path)
+        .map_err(|e| wrong(&e))
+}
+
+/// Sessions of one network: a session executes one batch at a time.
+#[derive(Debug)]
+struct Sessions {
+    path: PathBuf,
+    inputs: Vec<String>,
+    output: usize,
+    rows_max: usize,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+    made_max: usize,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: Vec<Session>,
+    made: usize,
+}
+
+impl Sessions {
+    /// Nothing that is done under the lock can panic half-way.
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle session, a new one while there are fewer than cores, or the next that is returned.
+    fn take(&self) -> Result<Taken<'_>, String> {
+        let mut pool = self.pool();
+        loop {
+            if let Some(session) = pool.idle.pop() {
+                return Ok(Taken {
+                    sessions: self,
+                    session: Some(session),
+                });
+            }
+            if pool.made < self.made_max {
+                pool.made += 1;
+                drop(pool);
+                // Returns its place when the session cannot be made.
+                let mut taken = Taken {
+                    sessions: self,
+                    session: None,
+                };
+                taken.session = Some(session(&self.path)?);
+                return Ok(taken);
+            }
+            pool = self
+                .returned
+                .wait(pool)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A session in use; goes back into the pool, also when a panic ends the use.
+struct Taken<'a> {
+    sessions: &'a Sessions,
+    session: Option<Session>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.sessions.pool();
+        match self.session.take() {
+            Some(session) => pool.idle.push(session),
+            None => pool.made -= 1,
+        }
+        drop(pool);
+        self.sessions.returned.notify_one();
+    }
+}
+
+impl Executable for Sessions {
+    fn run(&self, inputs: &[Tensor], rows: usize) -> Result<Vec<f32>, String> {
+        let mut taken = self.take()?;
+        let session = taken
+            .session
+            .as_mut()
+            .expect("invariant: a session is taken until it is dropped");
+        let mut values = Vec::new();
+        for from in (0..rows).step_by(self.rows_max) {
+            let cut = from..rows.min(from + self.rows_max);
+            let inputs: Result<Vec<_>, String> = self
+                .inputs
+                .iter()
+                .zip(inputs)
+                .map(|(name, tensor)| Ok((Cow::from(name), view(tensor, cut.clone())?)))
+                .collect();
+            let outputs = session.run(inputs?).map_err(|e| e.to_string())?;
+            let (_, some) = outputs[self.output]
+                .try_extract_tensor::<f32>()
+                .map_err(|e| e.to_string())?;
+            values.extend_from_slice(some);
+        }
+        Ok(values)
+    }
+}
+
+/// Some rows of a batch, where they are.
+fn view(tensor: &Tensor, rows: Range<usize>) -> Result<SessionInputValue<'_>, String> {
+    fn of<T: PrimitiveTensorElementType + Clone + fmt::Debug + 'static>(
+        shape: Vec<usize>,
+        values: &[T],
+    ) -> Result<SessionInputValue<'_>, String> {
+        let view = TensorRef::from_array_view((shape, values));
+        view.map(Into::into).map_err(|error| error.to_string())
+    }
+    let width: usize = tensor.shape()[1..].iter().product();
+    let mut shape = tensor.shape().to_vec();
+    shape[0] = rows.len();
+    let cut = rows.start * width..rows.end * width;
+    match tensor.data() {
+        TensorData::Fp32(v) => of(shape, &v[cut]),
+        TensorData::Int64(v) => of(shape, &v[cut]),
+        TensorData::Int32(v) => of(shape, &v[cut]),
+        TensorData::Uint8(v) => of(shape, &v[cut]),
+        TensorData::Bool(v) => of(shape, &v[cut]),
+        other => Err(unreadable(other.datatype())),
+    }
+}
