@@ -162,7 +162,7 @@ fn read(reply: &crate::Reply, labels: &[i64]) -> Result<Answered, Unanswered> {
     Ok(Answered {
         correct: classes.iter().zip(labels).filter(|(a, b)| a == b).count(),
         expected: share("expected_accuracy"),
-        lower: share("lower_accuracy"),
+        lower: share("accuracy_lower_bound"),
         strategies,
     })
 }
