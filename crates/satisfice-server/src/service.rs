@@ -3,22 +3,28 @@
 //! Nothing here knows a transport; every transport gives the same [`Call`] and gets the same
 //! answer or [`Error`].
 
+mod contract;
 mod control;
-mod deadline;
-mod lane;
+mod poll;
+mod room;
+mod schedule;
 mod stats;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
-pub use lane::Admission;
+pub use poll::Polling;
+pub use room::Admission;
+pub use schedule::PlanAudit;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
 
 use crate::{Models, clip, protocol::ModelDescription};
+use contract::Contract;
 use control::Control;
-use lane::{Lane, Place};
+use room::Room;
 use satisfice_core::{
     Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
 };
+use schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -28,10 +34,34 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// How a service treats its models.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Executions at once over all models, at least 1 and at most 64; by default the number of cores,
+    /// and at least 2, so that one request that takes long does not hold up every other.
+    pub executors: usize,
+    /// For models that have none of their own.
+    pub admission: Admission,
+    /// By name of the model.
+    pub models: BTreeMap<String, Admission>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            executors: cores.max(2),
+            admission: Admission::default(),
+            models: BTreeMap::new(),
+        }
+    }
+}
+
 /// The models and who may use them when.
 pub struct Service {
     models: RwLock<Registry>,
-    admission: Admission,
+    settings: Settings,
+    scheduler: Arc<Scheduler>,
     control: Option<Arc<Control>>,
     draining: watch::Sender<bool>,
 }
@@ -42,12 +72,26 @@ type Versions = BTreeMap<u64, Arc<ServedModel>>;
 impl Service {
     /// A service of `models`, each version of each model with its own `admission`.
     pub fn new(models: Models, admission: Admission) -> Self {
-        Self {
-            models: RwLock::new(served(models, admission)),
+        let settings = Settings {
             admission,
+            ..Settings::default()
+        };
+        Self::with_settings(models, settings)
+    }
+
+    /// A service of `models`.
+    pub fn with_settings(models: Models, settings: Settings) -> Self {
+        let service = Self {
+            models: RwLock::default(),
+            scheduler: Arc::new(Scheduler::start(settings.executors)),
+            settings,
             control: None,
             draining: watch::Sender::new(false),
+        };
+        for (name, engines) in models.into_inner() {
+            service.replace(&name, engines);
         }
+        service
     }
 
     /// Whether new requests are welcome: models answer as soon as they are in the service, so
@@ -69,6 +113,42 @@ impl Service {
             // An error means that the service is gone, which is an end too.
             let _ = draining.wait_for(|draining| *draining).await;
         }
+    }
+
+    /// Serves `engines`, by version, instead of what was served under `name`; counters go on, and
+    /// requests that run end where they began.
+    fn replace(&self, name: &str, engines: BTreeMap<u64, Arc<dyn Engine>>) {
+        let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
+        let admission = self.settings.models.get(name);
+        let admission = *admission.unwrap_or(&self.settings.admission);
+        let mut new = Versions::new();
+        for (version, engine) in engines {
+            let old = read(&self.models)
+                .get(name)
+                .and_then(|old| old.get(&version).map(Arc::clone));
+            let stats = old.map(|old| Arc::clone(&old.stats)).unwrap_or_default();
+            let label = format!("{name}/{version}");
+            let lane =
+                self.scheduler
+                    .open(&label, Arc::clone(&engine), Arc::clone(&stats), admission);
+            let model = ServedModel {
+                name: name.to_owned(),
+                version: version.to_string(),
+                versions: Arc::clone(&versions),
+                engine,
+                room: Room::new(admission),
+                scheduler: Arc::clone(&self.scheduler),
+                lane,
+                stats,
+            };
+            new.insert(version, Arc::new(model));
+        }
+        let old = match new.is_empty() {
+            true => write(&self.models).remove(name),
+            false => write(&self.models).insert(name.to_owned(), new),
+        };
+        // What is dropped here may take its time, and nobody else's.
+        drop(old);
     }
 
     /// The newest version of every model, by name.
@@ -142,27 +222,6 @@ impl fmt::Debug for Service {
     }
 }
 
-/// The models with their places in a service.
-fn served(models: Models, admission: Admission) -> Registry {
-    let served = |(name, engines): (String, BTreeMap<u64, Arc<dyn Engine>>)| {
-        let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
-        let model = |(version, engine): (u64, _)| {
-            let model = ServedModel {
-                name: name.clone(),
-                version: version.to_string(),
-                versions: Arc::clone(&versions),
-                engine,
-                lane: Lane::new(admission),
-                stats: Arc::default(),
-            };
-            (version, Arc::new(model))
-        };
-        let versions = engines.into_iter().map(model).collect();
-        (name, versions)
-    };
-    models.into_inner().into_iter().map(served).collect()
-}
-
 /// Nothing that is done under the lock can panic half-way.
 fn read(models: &RwLock<Registry>) -> RwLockReadGuard<'_, Registry> {
     models.read().unwrap_or_else(PoisonError::into_inner)
@@ -196,7 +255,9 @@ pub struct ServedModel {
     version: String,
     versions: Arc<[String]>,
     engine: Arc<dyn Engine>,
-    lane: Lane,
+    room: Room,
+    scheduler: Arc<Scheduler>,
+    lane: LaneId,
     stats: Arc<Stats>,
 }
 
@@ -221,9 +282,14 @@ impl ServedModel {
         &self.stats
     }
 
-    /// Requests that wait for the engine.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lane.waiting()
+    /// Requests of which something was not started.
+    pub fn waiting(&self) -> usize {
+        self.scheduler.waiting(self.lane)
+    }
+
+    /// What audits say of this version's plans.
+    pub fn audits(&self) -> Vec<PlanAudit> {
+        self.scheduler.audits(self.lane)
     }
 
     /// Name, all versions, and this version's signature.
@@ -241,69 +307,62 @@ impl ServedModel {
     /// # Errors
     /// As [`infer`](Self::infer).
     pub fn check_room(&self, request_bytes: usize) -> Result<(), Error> {
-        self.lane.enter(request_bytes).map(drop)
+        self.room.enter(request_bytes).map(drop)
     }
 
-    /// Answers a request: waits for a turn, then runs the engine on a blocking thread.
+    /// Answers a request: queues it until an executor has a turn for it.
     ///
-    /// Dropping the future while it waits means that the engine never sees the request. Once the
-    /// engine runs it runs to the end, and keeps its turn until then.
+    /// Dropping the future takes back what was not started. Once the engine runs it runs to the end,
+    /// and keeps its turn until then.
     ///
-    /// Two request parameters are read here and not shown to the engine: `deadline_ms` (a number
-    /// over 0) and `timeout` (whole microseconds, 0 for none), both counted from
-    /// [`Call::received`]. When the earliest of them and [`Call::deadline`] passes before the engine
-    /// starts, it does not start.
+    /// The request's contract is read here and not shown to the engine: `deadline_ms` (a number over
+    /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
+    /// `min_accuracy` or `min_fidelity` (0 to 1); `priority` (1 is the highest, 0 the default).
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidInput`] for names that the model does not have, and what the engine
-    ///   refuses.
+    /// - [`ErrorKind::InvalidInput`] for names that the model does not have, what the engine
+    ///   refuses, and with code `minimum_unmeetable` for a minimum that no plan promises.
     /// - [`ErrorKind::TooLarge`] for a request that would not fit into an empty queue.
-    /// - [`ErrorKind::Unavailable`] with code `queue_full` when there is no place to wait.
-    /// - [`ErrorKind::DeadlineExceeded`] when the deadline passes before the engine starts.
+    /// - [`ErrorKind::Unavailable`] with code `queue_full` when there is no place to wait, and
+    ///   `deadline_unmeetable` when the deadline cannot be met beside the work that waits.
+    /// - [`ErrorKind::DeadlineExceeded`] when the deadline passes before there is an answer, and with
+    ///   code `deadline_too_short` when the cheapest plan takes longer.
     /// - [`ErrorKind::Internal`] with code `engine_panicked`; other requests are not affected.
     pub async fn infer(&self, mut call: Call) -> Result<InferResponse, Error> {
         self.check_names(&call.request)?;
-        let deadline = deadline::take(&mut call.request.parameters, call.received)?;
-        let deadline = deadline.into_iter().chain(call.deadline).min();
-        let place = self.lane.enter(call.request_bytes)?;
-        let entered = Instant::now();
-        let place = place.turn(deadline).await;
-        self.stats.waited(entered.elapsed());
-        let place = place?;
-        self.run(call.request, place).await
+        let parameters = &mut call.request.parameters;
+        let contract = Contract::take(parameters, call.received, call.deadline)?;
+        let ticket = self.room.enter(call.request_bytes)?;
+        let submission = Submission {
+            work: self.prepare(call.request, contract).await?,
+            contract,
+            ticket,
+        };
+        self.scheduler.answer(self.lane, submission).await
     }
 
-    async fn run(&self, request: InferRequest, place: Place) -> Result<InferResponse, Error> {
+    /// What the request asks the scheduler to do. Engines are asked off the async threads.
+    async fn prepare(&self, request: InferRequest, contract: Contract) -> Result<Work, Error> {
         let engine = Arc::clone(&self.engine);
-        let stats = Arc::clone(&self.stats);
-        // The place goes with the work: it is free again when the engine has ended, not when the
-        // client has gone.
-        let work = move || {
-            stats.executing();
-            let start = Instant::now();
-            let answer = engine.infer(&request);
-            stats.executed(start.elapsed(), answer.as_ref().ok());
-            drop(request);
-            drop(place);
-            answer
+        let fronts = match engine.batching() {
+            Some(_) => self.scheduler.fronts(self.lane),
+            None => None,
         };
-        let mut task = AbortOnDrop(tokio::task::spawn_blocking(work));
-        match (&mut task.0).await {
-            Ok(answer) => answer,
-            Err(error) if error.is_panic() => {
-                tracing::error!(model = self.name, version = self.version, "engine panicked");
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    "engine_panicked",
-                    format!("the engine of model `{}` failed on this request", self.name),
-                ))
-            }
-            Err(_) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "shutting_down",
-                "the server is shutting down",
-            )),
+        if fronts.is_none() && !contract.is_demanding() {
+            return Ok(Work::Whole(Whole::plain(request)));
         }
+        let task = tokio::task::spawn_blocking(move || match fronts {
+            Some(fronts) => inputs(&*engine, request, &contract, &fronts),
+            None => {
+                let offers = engine.offers(&request)?;
+                Ok(Work::Whole(Whole { request, offers }))
+            }
+        });
+        task.await.unwrap_or_else(|error| {
+            let model = &self.name;
+            tracing::error!(model, version = self.version, %error, "engine panicked");
+            Err(schedule::panicked(model))
+        })
     }
 
     fn check_names(&self, request: &InferRequest) -> Result<(), Error> {
@@ -346,11 +405,22 @@ impl fmt::Debug for ServedModel {
     }
 }
 
-/// Takes back blocking work that has not begun when nobody waits for it any more.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
+impl Drop for ServedModel {
     fn drop(&mut self) {
-        self.0.abort();
+        self.scheduler.close(self.lane);
     }
+}
+
+/// A request to an engine that batches, checked and cut into inputs.
+fn inputs(
+    engine: &dyn Engine,
+    request: InferRequest,
+    contract: &Contract,
+    fronts: &Fronts,
+) -> Result<Work, Error> {
+    let Some(batching) = engine.batching() else {
+        return Ok(Work::Whole(Whole::plain(request)));
+    };
+    let job = batching.prepare(request)?;
+    Ok(Work::Inputs(Box::new(Inputs::new(job, contract, fronts)?)))
 }
