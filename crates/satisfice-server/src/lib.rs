@@ -32,5 +32,7 @@ pub mod service;
 
 pub use http::{router, serve};
 pub use limits::Limits;
-pub use repository::{LoadedVersions, Loader, Models, ModelsError};
-pub use service::{Admission, Service};
+pub use repository::{
+    LoadedVersions, Loader, Models, ModelsError, VersionPolicy, VersionPolicyError, warm_up, zeros,
+};
+pub use service::{Admission, Service, Settings};

@@ -7,6 +7,7 @@ mod measure;
 mod model_kind;
 mod progress;
 mod report;
+mod repository;
 
 use clap::Parser;
 use std::{

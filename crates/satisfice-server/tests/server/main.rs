@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod auditing;
+mod batching;
 mod client;
 mod compression;
 mod connections;
+mod contracts;
 mod engines;
+mod fake;
 mod grpc;
 mod grpc_streams;
 mod infer;
@@ -14,4 +18,5 @@ mod properties;
 mod refusals;
 mod repository;
 mod routes;
+mod sharing;
 mod statistics;

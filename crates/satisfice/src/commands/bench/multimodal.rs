@@ -168,7 +168,7 @@ fn contenders(
     }
     for &points in &args.floors {
         let named = |name: &str, policy| contender(name.to_owned(), policy, Some(points));
-        for form in Form::ALL.into_iter().take(args.forms) {
+        for form in Form::ALL.into_iter().take(usize::from(args.forms)) {
             let name = match form == full {
                 true => "satisfice".to_owned(),
                 false => format!("satisfice, {}", form.model()),
