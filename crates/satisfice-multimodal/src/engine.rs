@@ -151,6 +151,11 @@ impl MultimodalEngine {
         &self.ways
     }
 
+    /// Checks a request and makes the tensors of its modalities.
+    pub(crate) fn job(&self, request: InferRequest) -> Result<Job, MultimodalError> {
+        self.decoder().job(request)
+    }
+
     fn decoder(&self) -> Decoder<'_> {
         Decoder {
             config: &self.config,
@@ -274,13 +279,13 @@ impl Engine for MultimodalEngine {
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
-        let job = self.decoder().job(request.clone())?;
+        let job = self.job(request.clone())?;
         let strategy = self.best(&job).ok_or_else(request::nothing_offered)?;
         Ok(self.answer(&job, strategy)?)
     }
 
     fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
-        let job = self.decoder().job(request.clone())?;
+        let job = self.job(request.clone())?;
         let offer = |&strategy: &usize| Offer {
             plan: self.strategies[strategy].name.clone(),
             seconds: self.seconds(strategy, job.inputs),
@@ -300,7 +305,7 @@ impl Batching for MultimodalEngine {
     }
 
     fn prepare(&self, request: InferRequest) -> Result<Job, Error> {
-        Ok(self.decoder().job(request)?)
+        Ok(self.job(request)?)
     }
 
     fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error> {

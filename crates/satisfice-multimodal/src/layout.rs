@@ -1,5 +1,7 @@
 //! How an answer is computed from a subset of the modalities.
 
+mod load;
+
 use crate::{
     MultimodalError,
     batch::Batch,
@@ -8,7 +10,7 @@ use crate::{
     signature::{Port, wrong},
     subset::Subset,
 };
-use satisfice_core::{DataType, Tensor, TensorData};
+use satisfice_core::{Tensor, TensorData};
 use std::path::Path;
 
 /// A subset of the modalities, and the variant of the networks that read them.
@@ -82,7 +84,7 @@ impl Networks {
         let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
         let offered = config.offered().map_err(sidecar)?;
         let (layout, choices) = if let Some(fusion) = &config.fusion {
-            let (encoders, head) = load_fused(config, loader)?;
+            let (encoders, head) = load::fused(config, loader)?;
             let mut choices = Vec::new();
             for variant in 0..config.variants().len() {
                 let has = |subset: &&Subset| {
@@ -104,11 +106,11 @@ impl Networks {
                 choices,
             )
         } else if config.joint.is_empty() {
-            let networks = load_subsets(config, loader)?;
+            let networks = load::subsets(config, loader)?;
             let choices = networks.iter().map(|(choice, _)| *choice).collect();
             (Layout::PerSubset(networks), choices)
         } else {
-            let networks = load_joint(config, loader)?;
+            let networks = load::joint(config, loader)?;
             let mut choices = Vec::new();
             for variant in networks.iter().map(|joint| joint.variant) {
                 choices.extend(offered.iter().map(|&subset| Choice { subset, variant }));
@@ -152,7 +154,12 @@ impl Networks {
         &self.choices
     }
 
-    /// The networks that `choice` runs.
+    /// Whether a choice that follows another runs only the encoders that the other did not.
+    pub(crate) fn keeps_embeddings(&self) -> bool {
+        matches!(self.layout, Layout::Fused { .. })
+    }
+
+    /// The networks that `choice` runs, the one that answers last.
     pub(crate) fn used(&self, choice: Choice) -> Vec<&Network> {
         match &self.layout {
             Layout::Fused { head, encoders, .. } => choice
@@ -326,100 +333,4 @@ fn no_network(choice: Choice) -> MultimodalError {
         code: "no_network",
         message: format!("no network answers {choice:?}"),
     }
-}
-
-fn ports(tensors: &[TensorConfig]) -> impl Iterator<Item = Port> {
-    tensors
-        .iter()
-        .map(|tensor| Port::batch(&tensor.name, tensor.datatype, &tensor.shape))
-}
-
-fn variant_of(config: &ModelConfig, name: Option<&str>) -> usize {
-    let name = name.unwrap_or_default();
-    let variants = config.variants();
-    variants.iter().position(|v| v == name).unwrap_or(0)
-}
-
-fn load_fused(
-    config: &ModelConfig,
-    loader: &NetworkLoader,
-) -> Result<(Vec<Encoder>, Network), MultimodalError> {
-    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
-    let mut encoders = Vec::new();
-    for of in &config.encoders {
-        let modality = config.modality(&of.modality).map_err(sidecar)?;
-        let inputs: Vec<Port> = ports(&config.modalities[modality].tensors).collect();
-        let network = loader.load(&of.file, &inputs, None)?;
-        encoders.push(Encoder {
-            modality,
-            variant: variant_of(config, of.variant.as_deref()),
-            embedding: of
-                .embedding
-                .clone()
-                .unwrap_or_else(|| network.output.clone()),
-            network,
-        });
-    }
-    for encoder in &encoders {
-        let other = encoders.iter().find(|other| {
-            (other.modality == encoder.modality) != (other.embedding == encoder.embedding)
-        });
-        if let Some(other) = other {
-            return Err(sidecar(format!(
-                "{} feeds `{}` of the fusion head and {} `{}`: each modality has one embedding of \
-                 its own",
-                encoder.network.name(),
-                encoder.embedding,
-                other.network.name(),
-                other.embedding
-            )));
-        }
-    }
-    let fusion = config.fusion.as_ref();
-    let fusion = fusion.ok_or_else(|| sidecar("no [fusion]".to_owned()))?;
-    let mask = fusion.mask.iter();
-    let mask = mask.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
-    let mut inputs: Vec<Port> = mask.collect();
-    for encoder in &encoders {
-        let port = Port::batch(&encoder.embedding, DataType::Fp32, &[encoder.network.width]);
-        if !inputs.contains(&port) {
-            inputs.push(port);
-        }
-    }
-    let head = loader.load(&fusion.file, &inputs, Some(&config.output.name))?;
-    Ok((encoders, head))
-}
-
-fn load_subsets(
-    config: &ModelConfig,
-    loader: &NetworkLoader,
-) -> Result<Vec<(Choice, Network)>, MultimodalError> {
-    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
-    let load = |of: &crate::config::SubsetConfig| {
-        let subset = config.subset(&of.modalities).map_err(sidecar)?;
-        let inputs: Vec<Port> = subset
-            .iter()
-            .flat_map(|m| ports(&config.modalities[m].tensors))
-            .collect();
-        let network = loader.load(&of.file, &inputs, Some(&config.output.name))?;
-        let variant = variant_of(config, of.variant.as_deref());
-        Ok((Choice { subset, variant }, network))
-    };
-    config.subsets.iter().map(load).collect()
-}
-
-fn load_joint(config: &ModelConfig, loader: &NetworkLoader) -> Result<Vec<Joint>, MultimodalError> {
-    let load = |of: &crate::config::JointConfig| {
-        let presence = of.presence.iter();
-        let presence =
-            presence.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
-        let tensors = config.modalities.iter().flat_map(|m| ports(&m.tensors));
-        let inputs: Vec<Port> = tensors.chain(presence).collect();
-        Ok(Joint {
-            variant: variant_of(config, of.variant.as_deref()),
-            presence: of.presence.clone(),
-            network: loader.load(&of.file, &inputs, Some(&config.output.name))?,
-        })
-    };
-    config.joint.iter().map(load).collect()
 }

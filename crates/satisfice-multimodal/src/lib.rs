@@ -32,4 +32,7 @@ pub use dataset::Dataset;
 pub use engine::{MultimodalEngine, OpenOptions};
 pub use error::MultimodalError;
 pub use model_dir::ModelDir;
-pub use profile::{Latency, Profile, ProfiledCascade, ProfiledStrategy, Share};
+pub use profile::{
+    Evaluation, Latency, Profile, ProfileOptions, ProfiledCascade, ProfiledStrategy, Share,
+    evaluate, profile,
+};

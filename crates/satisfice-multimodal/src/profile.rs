@@ -1,5 +1,12 @@
 //! What was measured of a model: quality and time of every strategy.
 
+mod build;
+mod cascades;
+mod latency;
+mod report;
+
+pub use build::{Evaluation, ProfileOptions, evaluate, profile};
+
 use crate::{
     ModelConfig, ModelDir, MultimodalError, layout::Choice, timing::interpolate, way::Cascade,
 };

@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Precompute(Precompute),
     Evaluate(Evaluate),
+    Profile(Profile),
     Serve(Serve),
     Query(Query),
     Demo(Demo),
@@ -205,6 +206,34 @@ fn batch_size(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("a batch holds one query at least".to_owned()),
         Ok(size) => Ok(size),
     }
+}
+
+/// Measure how right and how fast each way to answer is, on this machine, and keep it with the model.
+///
+/// Of a multi-modal model, every subset of its modalities is measured on calibration inputs, and
+/// cascades that ask more modalities only where fewer are not sure; `serve` then chooses by these
+/// numbers. Without labels in the file, agreement with all modalities is measured instead of accuracy.
+///   satisfice profile models/emoji --data calibration.safetensors --report report
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Profile {
+    /// A model directory (with model.toml).
+    pub model: PathBuf,
+    /// Calibration inputs (`.safetensors`, docs/multimodal-models.md).
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Other inputs, to compare what the profile promises with.
+    #[arg(long)]
+    pub held_out: Option<PathBuf>,
+    /// Version of the model; the highest one when absent.
+    #[arg(long)]
+    pub model_version: Option<u32>,
+    /// Where the table (profile.md) and the picture (profile.svg) go; beside the profile when absent.
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Time fewer repeats and small batches only.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Answer new nodes over HTTP and gRPC (Open Inference Protocol).

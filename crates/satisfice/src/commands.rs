@@ -6,6 +6,7 @@ mod demo;
 mod evaluate;
 mod import;
 mod precompute;
+mod profile;
 mod query;
 mod serve;
 mod verify;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Verify(args) => verify::run(args, output),
         Command::Precompute(args) => precompute::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
+        Command::Profile(args) => profile::run(args, output),
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),

@@ -47,3 +47,33 @@ impl Progress for Bars {
         });
     }
 }
+
+/// A bar on standard error for work whose steps are told as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    bars: Bars,
+    task: Mutex<String>,
+}
+
+impl Steps {
+    /// `done` of `total` steps of `task` are done.
+    pub(crate) fn at(&self, task: &str, done: usize, total: usize) {
+        if let Ok(mut current) = self.task.lock() {
+            if *current != task || done == 0 {
+                self.bars.finish();
+                self.bars.start(task, Some(total as u64));
+                task.clone_into(&mut current);
+            }
+            self.bars.with(|slot| {
+                if let Some(bar) = slot {
+                    bar.set_position(done as u64);
+                }
+            });
+        }
+    }
+
+    /// Clears the bar.
+    pub(crate) fn finish(&self) {
+        self.bars.finish();
+    }
+}

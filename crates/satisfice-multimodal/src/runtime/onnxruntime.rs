@@ -17,8 +17,9 @@ use std::{
     thread,
 };
 
-/// The library is loaded once in a process.
-static LOADED: OnceLock<Result<(PathBuf, Environment), String>> = OnceLock::new();
+/// The library is loaded once in a process; a failed try can be repeated.
+static LOADED: OnceLock<(PathBuf, Environment)> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
 
 #[derive(Debug)]
 pub(crate) struct OnnxRuntime {
@@ -43,17 +44,18 @@ impl OnnxRuntime {
 }
 
 fn environment(library: &Path) -> Result<&'static (PathBuf, Environment), String> {
-    let loaded = LOADED.get_or_init(|| {
-        let environment = ort::init_from(library).map_err(|e| e.to_string())?;
-        let environment = environment.with_telemetry(false).build();
-        Ok((library.to_owned(), environment.map_err(|e| e.to_string())?))
-    });
-    loaded.as_ref().map_err(|error| {
-        format!(
-            "{} cannot be loaded as ONNX Runtime: {error}",
-            library.display()
-        )
-    })
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = LOADED.get() {
+        return Ok(loaded);
+    }
+    let failed = |error: &dyn fmt::Display| {
+        let library = library.display();
+        format!("{library} cannot be loaded as ONNX Runtime: {error}")
+    };
+    let environment = ort::init_from(library).map_err(|e| failed(&e))?;
+    let environment = environment.with_telemetry(false).build();
+    let environment = environment.map_err(|e| failed(&e))?;
+    Ok(LOADED.get_or_init(|| (library.to_owned(), environment)))
 }
 
 /// What follows `.so.` in the library's true name.
@@ -99,7 +101,7 @@ impl Runtime for OnnxRuntime {
 
 /// A session of one thread: threads that spin take the cores from other requests.
 fn session(path: &Path) -> Result<Session, String> {
-    let Some(Ok((_, environment))) = LOADED.get() else {
+    let Some((_, environment)) = LOADED.get() else {
         return Err("ONNX Runtime is not loaded".to_owned());
     };
     let wrong =

@@ -1,0 +1,233 @@
+//! Measuring a model.
+
+use super::{
+    FORMAT, Profile, ProfiledCascade, ProfiledStrategy, Share,
+    cascades::{self, Candidate, Judged},
+    latency,
+};
+use crate::{
+    Dataset, ModelDir, MultimodalEngine, MultimodalError,
+    batch::Batch,
+    bound::lower_bound,
+    confidence::argmax,
+    layout::Choice,
+    way::{Cascade, Way},
+};
+use satisfice_core::Batching;
+use std::fs;
+
+/// Probability with which all bounds of a measure hold at once.
+const CONFIDENCE: f64 = 0.95;
+
+/// How a model is measured.
+pub struct ProfileOptions<'a> {
+    /// Fewer repeats and smaller batches; quality is measured in full.
+    pub quick: bool,
+    /// Called with what is being done, how much of it is done, and how much there is.
+    pub progress: &'a dyn Fn(&str, usize, usize),
+}
+
+/// The answers of one way to every input: positions of classes; nothing where a network broke.
+type Classes = Vec<Option<usize>>;
+
+/// Measures every subset of a model and the cascades worth keeping, on calibration inputs and on
+/// this machine.
+///
+/// Shares have exact (Clopper-Pearson) one-sided bounds that hold for all candidates at once
+/// (Bonferroni), so that they also hold for whichever is chosen by them. Inputs of one group count
+/// as one. Cascades are judged by cross-fitting: temperature and threshold come from other groups
+/// than those they are judged on.
+///
+/// # Errors
+/// [`MultimodalError`] when the model cannot be opened or fails on an input's tensors.
+pub fn profile(
+    model_dir: &ModelDir,
+    engine: &MultimodalEngine,
+    data: &Dataset,
+    options: &ProfileOptions<'_>,
+) -> Result<Profile, MultimodalError> {
+    let choices = engine.networks().choices();
+    let mut judged = Vec::new();
+    for (i, &choice) in choices.iter().enumerate() {
+        (options.progress)("answering calibration inputs", i, choices.len());
+        let (values, classes) = answers(engine, Way::Single(choice), data)?;
+        judged.push(Judged {
+            choice,
+            values,
+            classes,
+        });
+    }
+    let reference = reference(choices);
+    let agreed = judged[reference].classes.clone();
+    let singles = latency::singles(engine, data, options)?;
+    let candidates = cascades::candidates(engine, data, &judged, &singles);
+    let total = choices.len() + candidates.len();
+    let share = |classes: &Classes, truth: &dyn Fn(usize) -> Option<usize>| {
+        let right = |&row: &usize| classes[row].is_some() && classes[row] == truth(row);
+        share(data, (0..data.len()).filter(right).count(), total)
+    };
+    let strategy = |classes: &Classes| {
+        let accuracy = data
+            .labels()
+            .map(|labels| share(classes, &|row| Some(labels[row])));
+        (accuracy, share(classes, &|row| agreed[row]))
+    };
+    let mut strategies = Vec::new();
+    for (i, judged) in judged.iter().enumerate() {
+        let (accuracy, mut fidelity) = strategy(&judged.classes);
+        if i == reference {
+            // It agrees with itself by definition.
+            fidelity.lower = fidelity.expected;
+            fidelity.lower_alone = fidelity.expected;
+        }
+        strategies.push(ProfiledStrategy {
+            name: engine.config().choice_name(judged.choice),
+            cascade: None,
+            accuracy,
+            fidelity,
+            latency: singles[i].clone(),
+        });
+    }
+    let kept = cascades::keep(data, &agreed, &judged, &singles, candidates);
+    let ways: Vec<Way> = kept.iter().map(|c| Way::Cascade(c.cascade)).collect();
+    let times = latency::measure(engine, data, &ways, options)?;
+    for (candidate, latency) in kept.iter().zip(times) {
+        let (accuracy, fidelity) = strategy(&candidate.classes);
+        let described = describe(engine, candidate);
+        strategies.push(ProfiledStrategy {
+            name: described.0,
+            cascade: Some(described.1),
+            accuracy,
+            fidelity,
+            latency,
+        });
+    }
+    Ok(Profile {
+        format: FORMAT,
+        fingerprint: model_dir.fingerprint()?,
+        runtime: engine.runtime().to_owned(),
+        machine: machine(),
+        inputs: data.len(),
+        groups: data.group_count(),
+        candidates: total,
+        confidence: CONFIDENCE,
+        strategies,
+    })
+}
+
+/// The share of `right` inputs with its bounds among `candidates`.
+fn share(data: &Dataset, right: usize, candidates: usize) -> Share {
+    let expected = right as f64 / data.len() as f64;
+    let trials = data.group_count() as u64;
+    // Inputs of one group may be right or wrong together: as many trials as groups.
+    let successes = (expected * trials as f64 + 1e-9).floor() as u64;
+    let risk = 1.0 - CONFIDENCE;
+    Share {
+        expected,
+        lower: lower_bound(successes, trials, risk / candidates as f64),
+        lower_alone: lower_bound(successes, trials, risk),
+    }
+}
+
+/// Name and description of a cascade.
+fn describe(engine: &MultimodalEngine, candidate: &Candidate) -> (String, ProfiledCascade) {
+    let Cascade {
+        first,
+        then,
+        threshold,
+        temperature,
+    } = candidate.cascade;
+    let (first, then) = (
+        engine.config().choice_name(first),
+        engine.config().choice_name(then),
+    );
+    let percent = (100.0 * candidate.share).round();
+    let name = format!("{first}>{then}:{percent}%");
+    let cascade = ProfiledCascade {
+        first,
+        then,
+        threshold,
+        temperature,
+        escalated: candidate.escalated,
+    };
+    (name, cascade)
+}
+
+/// Position of the choice whose answers fidelity is agreement with: the most modalities, in the
+/// base variant.
+fn reference(choices: &[Choice]) -> usize {
+    let base = (0..choices.len()).filter(|&i| choices[i].variant == 0);
+    base.max_by_key(|&i| (choices[i].subset.len(), std::cmp::Reverse(i)))
+        .unwrap_or(0)
+}
+
+/// What a way answers to every input.
+fn answers(
+    engine: &MultimodalEngine,
+    way: Way,
+    data: &Dataset,
+) -> Result<(Vec<f32>, Classes), MultimodalError> {
+    let width = engine.classes().len();
+    let mut values = Vec::with_capacity(data.len() * width);
+    let mut classes = Vec::with_capacity(data.len());
+    for range in engine.batches(data.len()) {
+        let job = engine.job(data.request(range))?;
+        let rows = (0..job.inputs).map(|row| (&job.request, row));
+        let answers = engine.execute(way, Batch::new(rows))?.answers;
+        let rows = answers.values.chunks_exact(width).zip(&answers.broken);
+        classes.extend(rows.map(|(row, &broken)| (!broken).then(|| argmax(row))));
+        values.extend(answers.values);
+    }
+    Ok((values, classes))
+}
+
+/// How right a strategy is on held-out inputs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Evaluation {
+    /// The strategy.
+    pub strategy: String,
+    /// Inputs.
+    pub inputs: usize,
+    /// Share of right answers, where the inputs have labels.
+    pub accuracy: Option<f64>,
+}
+
+/// Answers held-out inputs by every strategy.
+///
+/// # Errors
+/// [`MultimodalError`] when a network fails on the inputs' tensors.
+pub fn evaluate(
+    engine: &MultimodalEngine,
+    data: &Dataset,
+) -> Result<Vec<Evaluation>, MultimodalError> {
+    let mut evaluations = Vec::new();
+    for (way, strategy) in engine.ways().iter().zip(engine.strategies()) {
+        let (_, classes) = answers(engine, *way, data)?;
+        let right = |labels: &[usize]| {
+            let pairs = classes.iter().zip(labels);
+            pairs
+                .filter(|(class, label)| **class == Some(**label))
+                .count() as f64
+        };
+        evaluations.push(Evaluation {
+            strategy: strategy.name.clone(),
+            inputs: data.len(),
+            accuracy: data
+                .labels()
+                .map(|labels| right(labels) / data.len() as f64),
+        });
+    }
+    Ok(evaluations)
+}
+
+/// The processor and its cores.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.and_then(|rest| rest.split_once(':'));
+    let model = model.map_or(std::env::consts::ARCH, |(_, model)| model.trim());
+    format!("{model}, {cores} cores")
+}
