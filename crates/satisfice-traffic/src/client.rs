@@ -6,7 +6,7 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use satisfice_server::protocol::{Encoded, JSON_LENGTH_HEADER};
+use satisfice_server::protocol::{Encoded, JSON_LENGTH_HEADER, client::Format};
 use tokio::sync::Semaphore;
 
 /// Connections at once. Jobs beyond wait here; their time runs all the same.
@@ -19,6 +19,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 26;
 pub struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
     infer: Uri,
+    pub(crate) format: Format,
     connections: Semaphore,
 }
 
@@ -34,11 +35,12 @@ pub struct Reply {
 }
 
 impl Client {
-    /// A client of the model `model` of the server at `url`, such as `http://127.0.0.1:8000`.
+    /// A client of the model `model` of the server at `url`, such as `http://127.0.0.1:8000`, which takes
+    /// tensors in that format.
     ///
     /// # Errors
     /// [`LoadError::Address`].
-    pub fn new(url: &str, model: &str) -> Result<Self, LoadError> {
+    pub fn new(url: &str, model: &str, format: Format) -> Result<Self, LoadError> {
         let infer = format!("{}/v2/models/{model}/infer", url.trim_end_matches('/'));
         let infer: Uri = infer.parse().map_err(|error| LoadError::Address {
             url: url.to_owned(),
@@ -55,6 +57,7 @@ impl Client {
         Ok(Self {
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
             infer,
+            format,
             connections: Semaphore::new(CONNECTIONS_MAX),
         })
     }

@@ -85,7 +85,7 @@ pub async fn run(
     let mut first = 0;
     for job in jobs {
         // Written before its time: the sender's own work is not the server's.
-        let request = encode(inputs, first, job)?;
+        let request = encode(inputs, first, job, client.format)?;
         let labels: Vec<i64> = inputs.labels(first, job.arrival.inputs).collect();
         first += job.arrival.inputs;
         let due = start + job.arrival.at;
@@ -113,7 +113,7 @@ pub async fn run(
     Ok(outcomes)
 }
 
-fn encode(inputs: &Inputs, first: usize, job: &Job) -> Result<Encoded, LoadError> {
+fn encode(inputs: &Inputs, first: usize, job: &Job, format: Format) -> Result<Encoded, LoadError> {
     let mut parameters = Parameters::new();
     if let Some(plan) = &job.plan {
         parameters.insert("plan".to_owned(), plan.as_str().into());
@@ -130,7 +130,7 @@ fn encode(inputs: &Inputs, first: usize, job: &Job) -> Result<Encoded, LoadError
         outputs: vec![CLASS.to_owned()],
         parameters,
     };
-    Ok(encode_request(&request, None, Format::Binary)?)
+    Ok(encode_request(&request, None, format)?)
 }
 
 fn read(reply: &crate::Reply, labels: &[i64]) -> Result<Answered, Unanswered> {

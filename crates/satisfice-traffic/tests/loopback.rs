@@ -10,6 +10,7 @@ use axum::{
     routing::post,
 };
 use satisfice_core::{NamedTensor, Tensor, TensorData};
+use satisfice_server::protocol::client::Format;
 use satisfice_traffic::{Arrival, Client, Contract, Inputs, Job, Summary, run};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Barrier};
@@ -84,7 +85,7 @@ fn job(at_ms: u64, inputs: usize, plan: Option<&str>) -> Job {
 
 #[tokio::test]
 async fn counts_answers_lateness_and_refusals() {
-    let client = Arc::new(Client::new(&server().await, "m").unwrap());
+    let client = Arc::new(Client::new(&server().await, "m", Format::Binary).unwrap());
     // Inputs go round: the jobs' labels are 0 1 | 2 7 0 | 1 2 7 0.
     let jobs = [
         job(0, 2, Some("slow")),
@@ -103,7 +104,7 @@ async fn counts_answers_lateness_and_refusals() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_fails_every_job() {
-    let client = Arc::new(Client::new("http://127.0.0.1:1", "m").unwrap());
+    let client = Arc::new(Client::new("http://127.0.0.1:1", "m", Format::Binary).unwrap());
     let outcomes = run(&client, &inputs(), &[job(0, 1, None), job(1, 1, None)])
         .await
         .unwrap();
@@ -115,7 +116,7 @@ async fn a_server_that_is_not_there_fails_every_job() {
 #[test]
 fn addresses_are_checked() {
     for url in ["localhost:8000", "https://127.0.0.1:1", "http://", "%"] {
-        assert!(Client::new(url, "m").is_err(), "{url}");
+        assert!(Client::new(url, "m", Format::Binary).is_err(), "{url}");
     }
 }
 

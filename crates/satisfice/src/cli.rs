@@ -339,25 +339,41 @@ fn rows(text: &str) -> Result<Range<usize>, String> {
     }
 }
 
-/// Serve two trained models on a real graph, send held-out nodes, and show cost and closeness.
+/// Serve trained models on real data, ask them, and show what each way to answer costs and is worth.
 ///
-/// The graph is Debian's: packages, their dependencies, and the section that a package belongs to.
+/// Two graph models on Debian's packages and their dependencies: which section does a package belong
+/// to? And a model of three modalities, pictures, speech and text, on emoji: what kind is it?
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The bundle; when absent, `examples/debian` here or beside the binary's workspace.
+    /// Show one part only.
+    #[arg(long, value_enum)]
+    pub part: Option<DemoPart>,
+    /// The graph bundle; when absent, `examples/debian` here or beside the binary's workspace.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
+    /// The multi-modal bundle; when absent, `examples/emoji` likewise.
+    #[arg(long)]
+    pub multimodal_bundle: Option<PathBuf>,
     /// Where stores and embeddings are made.
     #[arg(long, default_value = "satisfice-demo")]
     pub dir: PathBuf,
     /// Address to listen on; another port is taken when it is in use.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
-    /// Stop after the table instead of serving on.
+    /// Stop after the tables instead of serving on.
     #[arg(long)]
     pub once: bool,
     #[command(flatten)]
     pub grid: Grid,
+}
+
+/// A part of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoPart {
+    /// New nodes of a large graph.
+    Graph,
+    /// Pictures, speech and text.
+    Multimodal,
 }
 
 /// Measure what the project claims, on this machine.
@@ -452,8 +468,10 @@ pub(crate) struct BenchPlanner {
 /// Measured are: all modalities for every input; Satisfice with minima some points below what all
 /// modalities promise; and a client that picks plans itself, once for all or once for each job.
 ///   satisfice bench multimodal --quick
-/// Other servers with the same networks take part as they are, with all modalities:
-///   satisfice bench multimodal --against litserve=http://127.0.0.1:8080
+/// Other servers with the same networks take part as they are, with all modalities; `json+` is for
+/// those that take no binary tensors:
+///   satisfice bench multimodal --against litserve=http://127.0.0.1:8090 \
+///     --against mlserver=json+http://127.0.0.1:8190
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct BenchMultimodal {
@@ -482,7 +500,7 @@ pub(crate) struct BenchMultimodal {
     /// Draws the traffic.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Another server, as `NAME=URL`; may be repeated.
+    /// Another server, as `NAME=[json+]URL`; may be repeated.
     #[arg(long)]
     pub against: Vec<Peer>,
     /// Name of the model in the other servers.
@@ -498,6 +516,8 @@ pub(crate) struct BenchMultimodal {
 pub(crate) struct Peer {
     pub name: String,
     pub url: String,
+    /// Whether it takes JSON alone.
+    pub json: bool,
 }
 
 impl std::str::FromStr for Peer {
@@ -507,9 +527,10 @@ impl std::str::FromStr for Peer {
         match text.split_once('=') {
             Some((name, url)) if !name.is_empty() => Ok(Self {
                 name: name.to_owned(),
-                url: url.to_owned(),
+                url: url.strip_prefix("json+").unwrap_or(url).to_owned(),
+                json: url.starts_with("json+"),
             }),
-            _ => Err(format!("`{text}` is not NAME=URL")),
+            _ => Err(format!("`{text}` is not NAME=[json+]URL")),
         }
     }
 }

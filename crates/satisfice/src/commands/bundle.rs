@@ -1,8 +1,8 @@
 //! The examples that commands work with unless they are told others.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -25,4 +25,19 @@ pub(crate) fn find_bundle(given: Option<&Path>, place: &str, file: &str) -> Resu
             "the bundle {place} is neither here nor beside the binary: say where it is with `--bundle`"
         ),
     }
+}
+
+/// Copies a model directory: files, and version directories with theirs.
+pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("{}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_model(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("{}", target.display()))?;
+        }
+    }
+    Ok(())
 }

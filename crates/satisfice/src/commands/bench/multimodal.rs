@@ -14,10 +14,11 @@ use anyhow::{Context, Result, bail};
 use contender::{Contender, Knowledge, Policy};
 use report::{Document, Row};
 use repository::{Form, Repository};
-use satisfice_core::{Batching, InferRequest};
+use satisfice_core::Batching;
 use satisfice_multimodal::{
     Dataset, ModelConfig, MultimodalEngine, OpenOptions, Profile, ProfileOptions,
 };
+use satisfice_server::protocol::client::Format;
 use satisfice_traffic::{
     Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
 };
@@ -84,9 +85,7 @@ fn ready_inputs(repository: &Repository, path: &std::path::Path) -> Result<Input
     let labels = labels.with_context(|| format!("{}: no labels", path.display()))?;
     let engine = MultimodalEngine::open(&repository.model, &OpenOptions::default())?;
     let count = data.len().min(config.limits.inputs_max);
-    let job = engine.prepare(InferRequest {
-        ..data.request(0..count)
-    })?;
+    let job = engine.prepare(data.request(0..count))?;
     let labels = labels[..count].iter().map(|&label| label as i64).collect();
     Ok(Inputs::new(job.request.inputs, labels)?)
 }
@@ -151,20 +150,33 @@ fn contenders(
         name,
         policy,
         url: url.to_owned(),
+        format: Format::Binary,
         floor,
         // The promise, not the expectation, is what a minimum is held against.
         min_accuracy: floor.map(|points| whole.lower - points / 100.0),
     };
-    let mut contenders = vec![contender("all modalities".to_owned(), Policy::Agnostic, None)];
-    for Peer { name, url } in &args.against {
+    let mut contenders = vec![contender(
+        "all modalities".to_owned(),
+        Policy::Agnostic,
+        None,
+    )];
+    for Peer { name, url, json } in &args.against {
         contenders.push(Contender {
             url: url.clone(),
+            format: match json {
+                true => Format::Json,
+                false => Format::Binary,
+            },
             model: args.peer_model.clone(),
             ..contender(name.clone(), Policy::Peer, None)
         });
     }
     if !args.only_satisfice {
-        contenders.push(contender("always the cheapest".to_owned(), Policy::Cheapest, None));
+        contenders.push(contender(
+            "always the cheapest".to_owned(),
+            Policy::Cheapest,
+            None,
+        ));
     }
     for &points in &args.floors {
         let named = |name: &str, policy| contender(name.to_owned(), policy, Some(points));
@@ -198,7 +210,11 @@ impl Bench<'_> {
         let mut start = 0.5 * self.knowledge.workers as f64 / seconds;
         let mut burst_rate = start;
         for contender in &self.contenders {
-            let client = Arc::new(Client::new(&contender.url, &contender.model)?);
+            let client = Arc::new(Client::new(
+                &contender.url,
+                &contender.model,
+                contender.format,
+            )?);
             // Once beforehand: connections and caches are as later jobs find them.
             self.run(&client, contender, start.min(5.0), Pattern::Poisson, 0.3)
                 .await?;
@@ -283,7 +299,10 @@ mod tests {
         let seconds = by_batch(&[(1, 1.0), (2, 1.5), (4, 2.5)]);
         let expected = [1.0, 1.5, 2.0, 2.5];
         assert!(
-            seconds.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9),
+            seconds
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-9),
             "{seconds:?}"
         );
         assert!(by_batch(&[]).is_empty());

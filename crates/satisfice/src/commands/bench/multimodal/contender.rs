@@ -1,6 +1,7 @@
 //! Who is measured: Satisfice under a contract, and what one would do without it.
 
 use super::repository::Form;
+use satisfice_server::protocol::client::Format;
 use satisfice_traffic::{Arrival, Contract, Job, KnownPlan, at_arrival, cheapest};
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,8 @@ pub(super) struct Contender {
     pub policy: Policy,
     pub url: String,
     pub model: String,
+    /// How its tensors travel.
+    pub format: Format,
     /// Points below what all modalities promise, where a minimum is asked for.
     pub floor: Option<f64>,
     /// The minimum.
@@ -116,10 +119,12 @@ impl Contender {
             Policy::Agnostic | Policy::Peer => same(&knowledge.all),
             Policy::Cheapest => same(&cheapest(&knowledge.plans, &anything).name),
             Policy::Fixed => same(&cheapest(&knowledge.plans, contract).name),
-            Policy::AtArrival => at_arrival(arrivals, &knowledge.plans, contract, knowledge.workers)
-                .into_iter()
-                .map(|plan| Some(knowledge.plans[plan].name.clone()))
-                .collect(),
+            Policy::AtArrival => {
+                at_arrival(arrivals, &knowledge.plans, contract, knowledge.workers)
+                    .into_iter()
+                    .map(|plan| Some(knowledge.plans[plan].name.clone()))
+                    .collect()
+            }
             Policy::Satisfice(_) => vec![None; arrivals.len()],
         }
     }

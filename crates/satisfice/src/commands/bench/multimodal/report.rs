@@ -103,7 +103,11 @@ impl Document {
                 number(row.inputs_per_second, 0),
                 number(self.times(row, |row| row.inputs_per_second), 2),
                 percent(at.map(|at| at.accuracy)),
-                if row.kept() == Some(false) { " (below)" } else { "" },
+                if row.kept() == Some(false) {
+                    " (below)"
+                } else {
+                    ""
+                },
                 percent(at.and_then(|at| at.lower)),
                 burst.p50_ms,
                 burst.p99_ms,
@@ -128,7 +132,11 @@ impl Document {
         vec![
             (
                 "throughput.svg",
-                self.chart("Throughput with 99 % of jobs in time", "inputs/s", throughput),
+                self.chart(
+                    "Throughput with 99 % of jobs in time",
+                    "inputs/s",
+                    throughput,
+                ),
             ),
             (
                 "completion.svg",

@@ -1,5 +1,6 @@
 //! One model in several forms: with and without cascades, with and without 8-bit variants.
 
+use crate::commands::bundle::copy_model;
 use anyhow::{Context, Result};
 use satisfice_multimodal::{
     Dataset, ModelDir, MultimodalEngine, OpenOptions, Profile, ProfileOptions, profile,
@@ -65,7 +66,7 @@ impl Repository {
         options: &ProfileOptions<'_>,
     ) -> Result<Self> {
         let full = dir.join(Form::ALL[0].model());
-        copy(from, &full)?;
+        copy_model(from, &full)?;
         let model = ModelDir::open(&full, None)?;
         let profile = match Profile::read(&model) {
             Ok(Some(profile)) => profile,
@@ -98,7 +99,7 @@ fn measure(model: &ModelDir, calibration: &Path, options: &ProfileOptions<'_>) -
 
 /// A form with fewer strategies: the same networks, and of the profile what is left.
 fn derive(full: &ModelDir, from: &Path, form: Form, to: &Path) -> Result<()> {
-    copy(from, to)?;
+    copy_model(from, to)?;
     if !form.variants {
         let path = to.join("model.toml");
         fs::write(&path, without_variants(&fs::read_to_string(&path)?)?)?;
@@ -109,33 +110,24 @@ fn derive(full: &ModelDir, from: &Path, form: Form, to: &Path) -> Result<()> {
     if let Some(strategies) = profile["strategies"].as_array_mut() {
         strategies.retain(|strategy| strategy["name"].as_str().is_some_and(|name| form.has(name)));
     }
-    Ok(fs::write(model.profile_path(), serde_json::to_vec(&profile)?)?)
+    Ok(fs::write(
+        model.profile_path(),
+        serde_json::to_vec(&profile)?,
+    )?)
 }
 
 /// The sidecar without networks of a precision of their own.
 fn without_variants(sidecar: &str) -> Result<String> {
     let mut sidecar: toml::Table = toml::from_str(sidecar)?;
     for networks in ["encoders", "subsets", "joint"] {
-        if let Some(networks) = sidecar.get_mut(networks).and_then(toml::Value::as_array_mut) {
+        if let Some(networks) = sidecar
+            .get_mut(networks)
+            .and_then(toml::Value::as_array_mut)
+        {
             networks.retain(|network| network.get("variant").is_none());
         }
     }
     Ok(toml::to_string(&sidecar)?)
-}
-
-/// Copies a model directory: files, and version directories with theirs.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("{}", to.display()))?;
-    for entry in fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("{}", target.display()))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

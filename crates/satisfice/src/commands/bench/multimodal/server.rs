@@ -36,7 +36,10 @@ impl Server {
             child,
             url: String::new(),
         };
-        for line in stdout.into_iter().flat_map(|out| BufReader::new(out).lines()) {
+        for line in stdout
+            .into_iter()
+            .flat_map(|out| BufReader::new(out).lines())
+        {
             if let Some(url) = line?.strip_prefix(ADDRESS) {
                 url.clone_into(&mut server.url);
                 return Ok(server);
