@@ -74,6 +74,9 @@ pub struct Reply {
 ///
 /// # Errors
 /// When the server cannot be reached at all.
+///
+/// # Panics
+/// Where the runtime ends meanwhile.
 pub async fn http(
     address: SocketAddr,
     request: &HttpRequest,
@@ -231,7 +234,6 @@ fn not_http(head: &[u8]) -> LoadError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
