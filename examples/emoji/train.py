@@ -15,7 +15,7 @@ import dataset
 import models
 
 HELD_SHARE = 1 / 6
-"""Of the training emoji: unseen by the encoders, so that the head learns what each is worth on unseen emoji."""
+"""Of the training emoji: unseen by the encoders, so that the head learns what they are worth."""
 VARIANTS_SHARE = 0.3
 """Of the drawings in other skin tones, in each epoch."""
 SMOOTHING = 0.05
@@ -70,7 +70,10 @@ class Inputs:
 
     def vary_audio(self, x: Tensor) -> Tensor:
         x = torch.roll(x, int(self.random.integers(-12, 13)), 3)
-        band, moment = self.random.integers(0, dataset.MELS - 8), self.random.integers(0, dataset.FRAMES - 16)
+        band, moment = (
+            self.random.integers(0, dataset.MELS - 8),
+            self.random.integers(0, dataset.FRAMES - 16),
+        )
         x[:, :, band : band + 8] = 0
         x[:, :, :, moment : moment + 16] = 0
         return x + 0.2 * torch.randn_like(x)
@@ -98,17 +101,24 @@ def held_out(samples: dataset.Samples) -> np.ndarray:
     """Which training samples the encoders do not see: all drawings of some emoji."""
     names = np.array(samples.name)
     of_training = np.unique(names[samples.split == dataset.TRAIN])
-    held = np.random.default_rng(9).choice(of_training, int(HELD_SHARE * len(of_training)), replace=False)
+    held = np.random.default_rng(9).choice(
+        of_training, int(HELD_SHARE * len(of_training)), replace=False
+    )
     return np.isin(names, held)
 
 
-def train_encoder(modality: str, encoder: nn.Module, inputs: Inputs, report: Callable[[str], None]) -> nn.Linear:
+def train_encoder(
+    modality: str, encoder: nn.Module, inputs: Inputs, report: Callable[[str], None]
+) -> nn.Linear:
     """Trains an encoder in place, and returns its opinion of the classes."""
     torch.manual_seed(0)
     schedule, samples = SCHEDULES[modality], inputs.samples
     label = torch.from_numpy(samples.label)
     seen = ~held_out(samples)
-    rows, variants = (np.flatnonzero(seen & (samples.split == split)) for split in (dataset.TRAIN, dataset.VARIANT))
+    rows, variants = (
+        np.flatnonzero(seen & (samples.split == split))
+        for split in (dataset.TRAIN, dataset.VARIANT)
+    )
     if modality != "image":
         variants = variants[:0]
     if modality == "text":
@@ -124,7 +134,10 @@ def train_encoder(modality: str, encoder: nn.Module, inputs: Inputs, report: Cal
     variants_each = int(VARIANTS_SHARE * len(variants))
     steps = schedule.epochs * ((len(rows) + variants_each) // schedule.batch)
     rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / (WARM_UP_SHARE * steps)) * max(RATE_FLOOR, 1 - step / steps)
+        optimizer,
+        lambda step: (
+            min(1, (step + 1) / (WARM_UP_SHARE * steps)) * max(RATE_FLOOR, 1 - step / steps)
+        ),
     )
     start = time.monotonic()
     for epoch in range(schedule.epochs):
@@ -139,7 +152,9 @@ def train_encoder(modality: str, encoder: nn.Module, inputs: Inputs, report: Cal
             loss.backward()
             optimizer.step()
             rate.step()
-        report(f"{modality}: epoch {epoch + 1} of {schedule.epochs}, loss {loss.item():.3f}, {time.monotonic() - start:.0f} s")
+        seconds = time.monotonic() - start
+        at = f"{modality}: epoch {epoch + 1} of {schedule.epochs}"
+        report(f"{at}, loss {loss.item():.3f}, {seconds:.0f} s")
     encoder.eval()
     return opinion
 
@@ -149,4 +164,6 @@ def embed(modality: str, encoder: nn.Module, inputs: Inputs) -> Tensor:
     """[S, width]: every sample's embedding."""
     assert not encoder.training
     rows = np.arange(len(inputs.samples.label))
-    return torch.cat([encoder(inputs.read(modality, rows[at : at + 128])) for at in range(0, len(rows), 128)])
+    return torch.cat(
+        [encoder(inputs.read(modality, rows[at : at + 128])) for at in range(0, len(rows), 128)]
+    )

@@ -1,4 +1,4 @@
-"""What each subset of the modalities answers and costs, measured with ONNX Runtime on one thread."""
+"""What each subset of the modalities answers and costs, with ONNX Runtime on one thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Bundle:
         """Every modality's embeddings."""
         return {
             modality: np.concatenate(
-                [run(encoder, inputs[modality][at : at + 64]) for at in range(0, len(inputs[modality]), 64)]
+                [
+                    run(encoder, inputs[modality][at : at + 64])
+                    for at in range(0, len(inputs[modality]), 64)
+                ]
             )
             for modality, encoder in self.encoders.items()
         }
@@ -44,7 +47,9 @@ class Bundle:
         count = len(next(iter(embeddings.values())))
         mask = np.array([[name in subset for name in names]], np.float32).repeat(count, 0)
         feeds = {
-            f"{name}_embedding": embeddings[name] if name in subset else np.zeros_like(embeddings[name])
+            f"{name}_embedding": embeddings[name]
+            if name in subset
+            else np.zeros_like(embeddings[name])
             for name in names
         }
         return self.fusion.run(None, {"mask": mask, **feeds})[0]
@@ -58,7 +63,9 @@ class Bundle:
         """Median time of a batch, encoders and head."""
         names = list(self.encoders)
         few = {name: inputs[name][:batch] for name in names}
-        blank = {name: np.zeros_like(run(encoder, few[name])) for name, encoder in self.encoders.items()}
+        blank = {
+            name: np.zeros_like(run(encoder, few[name])) for name, encoder in self.encoders.items()
+        }
         times = []
         for _ in range(REPEATS):
             start = time.perf_counter()
@@ -86,6 +93,8 @@ def table(bundle: Bundle, inputs: dict[str, np.ndarray], label: np.ndarray) -> s
     lines.append("|---" * (2 + len(BATCHES)) + "|")
     for subset in bundle.subsets():
         accuracy = float((bundle.answer(subset, embeddings).argmax(1) == label).mean())
-        times = " | ".join(f"{1e3 * bundle.seconds(subset, inputs, batch):.2f}" for batch in BATCHES)
+        times = " | ".join(
+            f"{1e3 * bundle.seconds(subset, inputs, batch):.2f}" for batch in BATCHES
+        )
         lines.append(f"| {'+'.join(subset)} | {100 * accuracy:.1f} | {times} |")
     return "\n".join(lines)

@@ -11,10 +11,11 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-from bundle_table import Bundle
 from PIL import Image
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
+
+from bundle_table import Bundle
 
 TOLERANCE = 1e-3
 """Of logits of ONNX Runtime with the same files."""
@@ -71,8 +72,12 @@ def read(modality: dict, data: dict[str, np.ndarray], count: int, version: Path)
         return np.array([text.ids for text in encoded], np.int64)
     scale = how.get("scale", 1 / 255)
     mean, std = np.array(how.get("mean", [0.0])), np.array(how.get("std", [1.0]))
-    pixels = [np.atleast_3d(np.asarray(Image.open(io.BytesIO(item)))).transpose(2, 0, 1) for item in items]
-    return ((np.stack(pixels) * scale - mean[:, None, None]) / std[:, None, None]).astype(np.float32)
+    pixels = [
+        np.atleast_3d(np.asarray(Image.open(io.BytesIO(item)))).transpose(2, 0, 1) for item in items
+    ]
+    return ((np.stack(pixels) * scale - mean[:, None, None]) / std[:, None, None]).astype(
+        np.float32
+    )
 
 
 if __name__ == "__main__":

@@ -33,4 +33,6 @@ def write(
     tensors = {**tensors, "labels": label.astype(np.int64)}
     if group is not None:
         tensors["groups"] = group.astype(np.int64)
-    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, {"format": FORMAT})
+    save_file(
+        {name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, {"format": FORMAT}
+    )

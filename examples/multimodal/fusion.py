@@ -15,8 +15,8 @@ RATE = 0.02
 class Fusion(nn.Module):
     """Presence mask F32 [B, M] and M embeddings -> logits [B, classes].
 
-    Each modality has its own opinion of the classes. How much an opinion counts depends on which others
-    are there; what is absent counts nothing, whatever its embedding holds.
+    Each modality has its own opinion of the classes. How much an opinion counts depends on which
+    others are there; what is absent counts nothing, whatever its embedding holds.
     """
 
     def __init__(self, opinions: list[nn.Linear]):

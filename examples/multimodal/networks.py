@@ -56,7 +56,9 @@ def keep_weights_in_8_bits(model: ModelProto) -> None:
         integers = np.clip(np.round(weight / scale), -127, 127).astype(np.int8)
         kept.append(numpy_helper.from_array(integers, name + SUFFIX))
         kept.append(numpy_helper.from_array(scale.astype(np.float32), name + "_scale"))
-        added.append(helper.make_node("Cast", [name + SUFFIX], [name + "_cast"], to=TensorProto.FLOAT))
+        added.append(
+            helper.make_node("Cast", [name + SUFFIX], [name + "_cast"], to=TensorProto.FLOAT)
+        )
         added.append(helper.make_node("Mul", [name + "_cast", name + "_scale"], [name]))
     replace(graph, kept, added + list(graph.node))
 
@@ -83,8 +85,14 @@ def compute_in_8_bits(path: Path, out: Path) -> None:
     model = onnx.load(path)
     graph = model.graph
     nodes, quantised = [], set()
-    weights = {tensor.name.removesuffix(SUFFIX) for tensor in graph.initializer if tensor.name.endswith(SUFFIX)}
-    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    weights = {
+        tensor.name.removesuffix(SUFFIX)
+        for tensor in graph.initializer
+        if tensor.name.endswith(SUFFIX)
+    }
+    products = [
+        node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights
+    ]
     replaced = {name for node in products for name in (node.input[1], node.input[1] + "_cast")}
     for node in graph.node:
         if node.output[0] in replaced:
@@ -138,7 +146,9 @@ def point_to(tensor: TensorProto, file: str, offset: int, length: int) -> None:
         entry.key, entry.value = key, str(value)
 
 
-def replace(graph: onnx.GraphProto, initializers: list[TensorProto], nodes: list[NodeProto]) -> None:
+def replace(
+    graph: onnx.GraphProto, initializers: list[TensorProto], nodes: list[NodeProto]
+) -> None:
     initializers, nodes = [copied(item) for item in initializers], [copied(item) for item in nodes]
     del graph.initializer[:], graph.node[:], graph.value_info[:]
     graph.initializer.extend(initializers)

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import litserve
 import numpy as np
-import whole_model
 from fastapi import Body
+
+import whole_model
 
 BATCH_MAX = 8
 BATCH_SECONDS = 0.002
@@ -23,7 +24,9 @@ class WholeModel(litserve.LitAPI):
     def setup(self, device):  # noqa: ANN001, ANN201, ARG002, D102
         self.network = whole_model.session(whole_model.load())
 
-    def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]):  # noqa: ANN201, D102
+    def decode_request(
+        self, request: Annotated[bytes, Body(media_type="application/octet-stream")]
+    ):  # noqa: ANN201, D102
         # The JSON's length is in a header that does not reach this far; it ends where it is whole.
         document, at = json.JSONDecoder().raw_decode(request[:8192].decode("latin-1"))
         inputs = {}
@@ -53,6 +56,12 @@ class WholeModel(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    api = WholeModel(max_batch_size=BATCH_MAX, batch_timeout=BATCH_SECONDS, api_path="/v2/models/emoji/infer")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=os.cpu_count(), timeout=600)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
+    api = WholeModel(
+        max_batch_size=BATCH_MAX, batch_timeout=BATCH_SECONDS, api_path="/v2/models/emoji/infer"
+    )
+    server = litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=os.cpu_count(), timeout=600
+    )
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning"
+    )

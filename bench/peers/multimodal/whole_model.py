@@ -24,13 +24,19 @@ def load(directory: Path = MODEL_DIR) -> onnx.ModelProto:
         if "variant" in encoder:
             continue
         part = compose.add_prefix(
-            onnx.load(version / encoder["file"]), f"{encoder['modality']}.", rename_inputs=False, rename_outputs=False
+            onnx.load(version / encoder["file"]),
+            f"{encoder['modality']}.",
+            rename_inputs=False,
+            rename_outputs=False,
         )
         whole = part if whole is None else compose.merge_models(whole, part, io_map=[])
     head = onnx.load(version / config["fusion"]["file"])
     names = [output.name for output in whole.graph.output]
-    whole = compose.merge_models(whole, compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False),
-                                 io_map=[(name, name) for name in names])
+    whole = compose.merge_models(
+        whole,
+        compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False),
+        io_map=[(name, name) for name in names],
+    )
     everything = np.ones((1, len(config["modalities"])), np.float32)
     first = config["modalities"][0]["tensors"][0]["name"]
     put_mask(whole.graph, everything, first)
@@ -64,7 +70,9 @@ def session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.InferenceSe
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def classes(network: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:

@@ -28,8 +28,10 @@ pub struct Contract {
 pub struct Job {
     /// When it arrives, and how many inputs it has.
     pub arrival: Arrival,
-    /// What it asks for, in its request; its results are counted against its deadline.
+    /// What its request asks for.
     pub contract: Contract,
+    /// What its answer is counted against, from its arrival; the server need not know.
+    pub deadline: Option<Duration>,
     /// The plan that it names, if it leaves that not to the server.
     pub plan: Option<String>,
     /// The tensors that it brings; all of them when absent.
@@ -91,7 +93,7 @@ pub async fn run(
         let due = start + job.arrival.at;
         sleep_until(due.into()).await;
         let client = Arc::clone(client);
-        let deadline = job.contract.deadline;
+        let deadline = job.deadline;
         tasks.push(tokio::spawn(async move {
             let result = match client.infer(request).await {
                 Ok(reply) => Ok(reply),

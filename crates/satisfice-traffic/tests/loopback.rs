@@ -78,6 +78,7 @@ fn job(at_ms: u64, inputs: usize, plan: Option<&str>) -> Job {
             deadline: Some(Duration::from_millis(200)),
             min_accuracy: Some(0.5),
         },
+        deadline: Some(Duration::from_millis(200)),
         plan: plan.map(str::to_owned),
         tensors: None,
     }

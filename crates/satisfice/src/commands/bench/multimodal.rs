@@ -5,9 +5,9 @@ mod report;
 mod repository;
 mod server;
 
-use super::super::{Output, bundle::find_bundle, serve::runtime};
 use crate::{
     cli::{BenchMultimodal, Peer},
+    commands::{Output, bundle::find_bundle, serve::runtime},
     progress::Steps,
 };
 use anyhow::{Context, Result, bail};
@@ -23,7 +23,13 @@ use satisfice_traffic::{
     Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
 };
 use server::Server;
-use std::{fs, sync::Arc, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 /// Inputs of a job, and how often jobs have that many.
 const SIZES: [(usize, f64); 4] = [(1, 0.5), (4, 0.25), (8, 0.15), (16, 0.1)];
@@ -66,7 +72,7 @@ pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
 }
 
 /// The only model directory of the bundle.
-fn model_of(models: &std::path::Path) -> Result<std::path::PathBuf> {
+fn model_of(models: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(models).with_context(|| format!("{}", models.display()))?;
     for entry in entries {
         let path = entry?.path();
@@ -78,7 +84,7 @@ fn model_of(models: &std::path::Path) -> Result<std::path::PathBuf> {
 }
 
 /// The test inputs as the networks read them: no server under test decodes pictures.
-fn ready_inputs(repository: &Repository, path: &std::path::Path) -> Result<Inputs> {
+fn ready_inputs(repository: &Repository, path: &Path) -> Result<Inputs> {
     let config = repository.model.config();
     let data = Dataset::open(path, config)?;
     let labels = data.labels();

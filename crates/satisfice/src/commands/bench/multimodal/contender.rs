@@ -74,8 +74,8 @@ impl Knowledge {
 }
 
 impl Contender {
-    /// The jobs that it sends. Without a deadline the servers that cannot choose are not asked to
-    /// refuse what comes late.
+    /// The jobs that it sends. Who names a plan, or cannot choose, asks for nothing else: such jobs are
+    /// answered however late, where Satisfice would refuse them.
     pub(super) fn jobs(
         &self,
         arrivals: &[Arrival],
@@ -87,23 +87,17 @@ impl Contender {
             min_accuracy: self.min_accuracy,
         };
         let plans = self.plans(arrivals, &contract, knowledge);
-        arrivals
-            .iter()
-            .zip(plans)
-            .map(|(&arrival, plan)| Job {
-                arrival,
-                contract: Contract {
-                    // Who names a plan has decided what it is worth.
-                    min_accuracy: plan.is_none().then_some(contract.min_accuracy).flatten(),
-                    ..contract
-                },
-                tensors: plan.as_deref().map(|plan| knowledge.tensors_of(plan)),
-                plan: match self.policy {
-                    Policy::Peer => None,
-                    _ => plan,
-                },
-            })
-            .collect()
+        let job = |(&arrival, plan): (&Arrival, Option<String>)| Job {
+            arrival,
+            deadline: Some(deadline),
+            contract: match plan {
+                Some(_) => Contract::default(),
+                None => contract,
+            },
+            tensors: plan.as_deref().map(|plan| knowledge.tensors_of(plan)),
+            plan: plan.filter(|_| self.policy != Policy::Peer),
+        };
+        arrivals.iter().zip(plans).map(job).collect()
     }
 
     /// The plan that each job names.

@@ -158,7 +158,9 @@ impl Document {
         // A row without a minimum is the same at every one.
         let at = |name: &str, floor: f64| {
             let mut rows = self.rows.iter();
-            let row = rows.find(|row| row.name == name && row.floor.is_none_or(|f| f == floor));
+            let row = rows.find(|row| {
+                row.name == name && row.floor.is_none_or(|f| f.total_cmp(&floor).is_eq())
+            });
             row.and_then(&of)
         };
         let series = names.into_iter().map(|name| Series {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, bail};
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 /// What the server prints before its address.
@@ -14,6 +14,8 @@ const ADDRESS: &str = "serving on ";
 /// A server that ends with this value.
 pub(super) struct Server {
     child: Child,
+    /// Kept open: a server that cannot print stops.
+    _printed: Lines<BufReader<ChildStdout>>,
     /// `http://HOST:PORT`.
     pub url: String,
 }
@@ -31,22 +33,21 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("{}", program.display()))?;
-        let stdout = child.stdout.take();
-        let mut server = Self {
-            child,
-            url: String::new(),
+        let stdout = child.stdout.take().expect("invariant: it is piped");
+        let mut printed = BufReader::new(stdout).lines();
+        let address = printed.find_map(|line| {
+            let line = line.ok()?;
+            line.strip_prefix(ADDRESS).map(str::to_owned)
+        });
+        let Some(url) = address else {
+            let status = child.wait()?;
+            bail!("the server stopped before it answered: {status}")
         };
-        for line in stdout
-            .into_iter()
-            .flat_map(|out| BufReader::new(out).lines())
-        {
-            if let Some(url) = line?.strip_prefix(ADDRESS) {
-                url.clone_into(&mut server.url);
-                return Ok(server);
-            }
-        }
-        let status = server.child.wait()?;
-        bail!("the server stopped before it answered: {status}")
+        Ok(Self {
+            child,
+            _printed: printed,
+            url,
+        })
     }
 }
 
