@@ -231,7 +231,7 @@ impl MultimodalEngine {
                 .for_each(|(sum, more)| *sum += more);
         }
         Ok(InferResponse {
-            outputs: answer::outputs(&self.config, &job.request.outputs, values),
+            outputs: answer::outputs(&self.config, &job.request.outputs, &values),
             parameters: answer::parameters(&self.config, &self.strategies[strategy], job, &runs),
         })
     }

@@ -191,7 +191,7 @@ impl Networks {
         let network = network.last().ok_or_else(|| no_network(choice))?;
         if let Layout::Fused { encoders, .. } = &self.layout {
             for modality in choice.subset.iter() {
-                let values = self.embed(encoders, modality, choice.variant, work)?;
+                let values = embed(encoders, modality, choice.variant, work)?;
                 mark_broken(&mut broken, values);
             }
         } else {
@@ -202,28 +202,6 @@ impl Networks {
         let values = network.run(rows, |port| self.input(port, choice, work))?;
         mark_broken(&mut broken, &values);
         Ok(Answers { values, broken })
-    }
-
-    /// Runs the encoder of a modality unless it has been run.
-    fn embed<'w>(
-        &self,
-        encoders: &[Encoder],
-        modality: usize,
-        variant: usize,
-        work: &'w mut Work<'_>,
-    ) -> Result<&'w [f32], MultimodalError> {
-        let rows = work.batch.len();
-        let wanted = encoder(encoders, modality, variant);
-        let there = work.embeddings[modality].as_ref();
-        if there.is_none_or(|(encoder, _)| *encoder != wanted) {
-            let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
-            let values = encoders[wanted].network.run(rows, gather)?;
-            work.embeddings[modality] = Some((wanted, values));
-            work.runs[modality] += rows;
-        }
-        Ok(work.embeddings[modality]
-            .as_ref()
-            .map_or(&[], |(_, values)| values))
     }
 
     /// What the answering network reads at `port`.
@@ -308,6 +286,27 @@ impl<'a> Work<'a> {
             runs: vec![0; self.runs.len()],
         }
     }
+}
+
+/// Runs the encoder of a modality unless it has been run.
+fn embed<'w>(
+    encoders: &[Encoder],
+    modality: usize,
+    variant: usize,
+    work: &'w mut Work<'_>,
+) -> Result<&'w [f32], MultimodalError> {
+    let rows = work.batch.len();
+    let wanted = encoder(encoders, modality, variant);
+    let there = work.embeddings[modality].as_ref();
+    if there.is_none_or(|(encoder, _)| *encoder != wanted) {
+        let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
+        let values = encoders[wanted].network.run(rows, gather)?;
+        work.embeddings[modality] = Some((wanted, values));
+        work.runs[modality] += rows;
+    }
+    Ok(work.embeddings[modality]
+        .as_ref()
+        .map_or(&[], |(_, values)| values))
 }
 
 /// Position of a modality's encoder of that variant, or of its base.

@@ -14,7 +14,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub(crate) enum Preprocess {
     Image(image::Pictures),
-    Text(text::Texts),
+    Text(Box<text::Texts>),
 }
 
 impl Preprocess {
@@ -29,11 +29,10 @@ impl Preprocess {
                 let tensor = &modality.tensors[0];
                 Some(Self::Image(image::Pictures::new(config, tensor)))
             }
-            Some(PreprocessConfig::Text(config)) => Some(Self::Text(text::Texts::load(
-                config,
-                &modality.tensors,
-                dir,
-            )?)),
+            Some(PreprocessConfig::Text(config)) => {
+                let texts = text::Texts::load(config, &modality.tensors, dir)?;
+                Some(Self::Text(Box::new(texts)))
+            }
         })
     }
 

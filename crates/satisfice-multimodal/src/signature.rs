@@ -171,9 +171,9 @@ pub(crate) fn wrong(path: &Path, message: String) -> MultimodalError {
 }
 
 fn port(info: &pb::ValueInfoProto) -> Result<Port, String> {
-    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => tensor,
-        None => return Err(format!("`{}` has no type", info.name)),
+    let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let Some(type_proto::Value::TensorType(tensor)) = value else {
+        return Err(format!("`{}` has no type", info.name));
     };
     let shape = tensor
         .shape

@@ -14,211 +14,213 @@ fn refusal(dir: &Path) -> String {
     }
 }
 
+/// A model, a piece of its sidecar, what stands there instead, and what the refusal says.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    ("fused", "format = 1", "format = 2", "format 2"),
+    (
+        "fused",
+        r#"kind = "multimodal""#,
+        r#"kind = "gnn""#,
+        "kind is `gnn`",
+    ),
+    (
+        "fused",
+        "[output]",
+        "smell = 1\n[output]",
+        "unknown field `smell`",
+    ),
+    (
+        "fused",
+        "[output]",
+        "runtime = \"fast\"\n[output]",
+        "unknown variant `fast`",
+    ),
+    (
+        "fused",
+        r#"["red", "green", "blue"]"#,
+        r#"["red"]"#,
+        "fewer than 2 classes",
+    ),
+    (
+        "fused",
+        r#"["red", "green", "blue"]"#,
+        r#"["red", "blue"]"#,
+        "3 values a row",
+    ),
+    (
+        "fused",
+        r#"name = "logits""#,
+        r#"name = "class""#,
+        "cannot be named `class`",
+    ),
+    (
+        "fused",
+        r#"name = "logits""#,
+        r#"name = "scores""#,
+        "output `scores` is needed",
+    ),
+    (
+        "fused",
+        "batch_max = 16",
+        "batch_max = 0",
+        "batch_max is 1 to",
+    ),
+    (
+        "fused",
+        "batch_max = 16",
+        "batch_max = 100000",
+        "batch_max is 1 to",
+    ),
+    (
+        "fused",
+        r#"datatype = "FP32", shape = [3, 8, 8]"#,
+        r#"datatype = "FP16", shape = [3, 8, 8]"#,
+        "`FP16` is not one of",
+    ),
+    (
+        "fused",
+        "shape = [3, 8, 8]",
+        "shape = [3, 8, 9]",
+        "input `image` FP32 [any, 3, 8, 8]",
+    ),
+    (
+        "fused",
+        "shape = [3, 8, 8]",
+        "shape = [4, 8, 8]",
+        "[3 or 1, height, width]",
+    ),
+    ("fused", "shape = [4]", "shape = [0]", "1 to"),
+    (
+        "fused",
+        "shape = [4]",
+        "shape = [99999999999, 99999999999]",
+        "1 to",
+    ),
+    (
+        "fused",
+        r#"name = "text""#,
+        r#"name = "image""#,
+        "`image` stands twice",
+    ),
+    (
+        "fused",
+        r#"name = "text""#,
+        r#"name = "te xt""#,
+        "a name is letters",
+    ),
+    (
+        "fused",
+        r#"input = "caption""#,
+        r#"input = "ids""#,
+        "`ids` stands twice",
+    ),
+    (
+        "fused",
+        r#"mask = "ids_mask""#,
+        r#"mask = "mask""#,
+        "each of the tensors once",
+    ),
+    (
+        "fused",
+        r#"type = "text""#,
+        r#"type = "video""#,
+        "unknown variant `video`",
+    ),
+    (
+        "fused",
+        r#"file = "image.onnx""#,
+        r#"file = "../image.onnx""#,
+        "leaves the version's directory",
+    ),
+    (
+        "fused",
+        r#"file = "image.onnx""#,
+        r#"file = "/etc/passwd""#,
+        "leaves the version's directory",
+    ),
+    (
+        "fused",
+        r#"file = "image.onnx""#,
+        r#"file = "nothing.onnx""#,
+        "nothing.onnx: No such file",
+    ),
+    (
+        "fused",
+        r#"file = "image.onnx""#,
+        r#"file = "tokenizer.json""#,
+        "not an ONNX file",
+    ),
+    (
+        "fused",
+        r#"file = "image.onnx""#,
+        r#"file = "sensor.onnx""#,
+        "no input `image`",
+    ),
+    (
+        "fused",
+        r#"mask = "present""#,
+        r#"mask = "absent""#,
+        "no input `absent`",
+    ),
+    (
+        "fused",
+        "modality = \"sensor\"",
+        "modality = \"smell\"",
+        "`smell` is none of",
+    ),
+    (
+        "fused",
+        "modality = \"sensor\"",
+        "variant = \"int4\"\nmodality = \"sensor\"",
+        "encoder of `sensor`: no network without `variant`",
+    ),
+    (
+        "fused",
+        "variant = \"int8\"\n",
+        "",
+        "two networks of the same variant",
+    ),
+    (
+        "fused",
+        "[fusion]",
+        "[[joint]]\nfile = \"fusion.onnx\"\n[fusion]",
+        "exactly one of",
+    ),
+    (
+        "per_subset",
+        "[output]",
+        "combinations = [[\"image\"]]\n[output]",
+        "those of [[subsets]]",
+    ),
+    (
+        "per_subset",
+        r#"["image", "text"]"#,
+        r#"["image", "image"]"#,
+        "is not a set",
+    ),
+    (
+        "per_subset",
+        r#"["image", "text"]"#,
+        r#"["image", "sensor"]"#,
+        "no input `sensor`",
+    ),
+    (
+        "joint",
+        "[output]",
+        "combinations = []\n[output]",
+        "offers nothing",
+    ),
+    (
+        "joint",
+        "presence = \"present\"\n",
+        "",
+        "`present` FP32 [any, 3] that model.toml does not name",
+    ),
+];
+
 #[test]
 fn wrong_sidecars() {
-    let cases = [
-        ("fused", "format = 1", "format = 2", "format 2"),
-        (
-            "fused",
-            r#"kind = "multimodal""#,
-            r#"kind = "gnn""#,
-            "kind is `gnn`",
-        ),
-        (
-            "fused",
-            "[output]",
-            "smell = 1\n[output]",
-            "unknown field `smell`",
-        ),
-        (
-            "fused",
-            "[output]",
-            "runtime = \"fast\"\n[output]",
-            "unknown variant `fast`",
-        ),
-        (
-            "fused",
-            r#"["red", "green", "blue"]"#,
-            r#"["red"]"#,
-            "fewer than 2 classes",
-        ),
-        (
-            "fused",
-            r#"["red", "green", "blue"]"#,
-            r#"["red", "blue"]"#,
-            "3 values a row",
-        ),
-        (
-            "fused",
-            r#"name = "logits""#,
-            r#"name = "class""#,
-            "cannot be named `class`",
-        ),
-        (
-            "fused",
-            r#"name = "logits""#,
-            r#"name = "scores""#,
-            "output `scores` is needed",
-        ),
-        (
-            "fused",
-            "batch_max = 16",
-            "batch_max = 0",
-            "batch_max is 1 to",
-        ),
-        (
-            "fused",
-            "batch_max = 16",
-            "batch_max = 100000",
-            "batch_max is 1 to",
-        ),
-        (
-            "fused",
-            r#"datatype = "FP32", shape = [3, 8, 8]"#,
-            r#"datatype = "FP16", shape = [3, 8, 8]"#,
-            "`FP16` is not one of",
-        ),
-        (
-            "fused",
-            "shape = [3, 8, 8]",
-            "shape = [3, 8, 9]",
-            "input `image` FP32 [any, 3, 8, 8]",
-        ),
-        (
-            "fused",
-            "shape = [3, 8, 8]",
-            "shape = [4, 8, 8]",
-            "[3 or 1, height, width]",
-        ),
-        ("fused", "shape = [4]", "shape = [0]", "1 to"),
-        (
-            "fused",
-            "shape = [4]",
-            "shape = [99999999999, 99999999999]",
-            "1 to",
-        ),
-        (
-            "fused",
-            r#"name = "text""#,
-            r#"name = "image""#,
-            "`image` stands twice",
-        ),
-        (
-            "fused",
-            r#"name = "text""#,
-            r#"name = "te xt""#,
-            "a name is letters",
-        ),
-        (
-            "fused",
-            r#"input = "caption""#,
-            r#"input = "ids""#,
-            "`ids` stands twice",
-        ),
-        (
-            "fused",
-            r#"mask = "ids_mask""#,
-            r#"mask = "mask""#,
-            "each of the tensors once",
-        ),
-        (
-            "fused",
-            r#"type = "text""#,
-            r#"type = "video""#,
-            "unknown variant `video`",
-        ),
-        (
-            "fused",
-            r#"file = "image.onnx""#,
-            r#"file = "../image.onnx""#,
-            "leaves the version's directory",
-        ),
-        (
-            "fused",
-            r#"file = "image.onnx""#,
-            r#"file = "/etc/passwd""#,
-            "leaves the version's directory",
-        ),
-        (
-            "fused",
-            r#"file = "image.onnx""#,
-            r#"file = "nothing.onnx""#,
-            "nothing.onnx: No such file",
-        ),
-        (
-            "fused",
-            r#"file = "image.onnx""#,
-            r#"file = "tokenizer.json""#,
-            "not an ONNX file",
-        ),
-        (
-            "fused",
-            r#"file = "image.onnx""#,
-            r#"file = "sensor.onnx""#,
-            "no input `image`",
-        ),
-        (
-            "fused",
-            r#"mask = "present""#,
-            r#"mask = "absent""#,
-            "no input `absent`",
-        ),
-        (
-            "fused",
-            "modality = \"sensor\"",
-            "modality = \"smell\"",
-            "`smell` is none of",
-        ),
-        (
-            "fused",
-            "modality = \"sensor\"",
-            "variant = \"int4\"\nmodality = \"sensor\"",
-            "encoder of `sensor`: no network without `variant`",
-        ),
-        (
-            "fused",
-            "variant = \"int8\"\n",
-            "",
-            "two networks of the same variant",
-        ),
-        (
-            "fused",
-            "[fusion]",
-            "[[joint]]\nfile = \"fusion.onnx\"\n[fusion]",
-            "exactly one of",
-        ),
-        (
-            "per_subset",
-            "[output]",
-            "combinations = [[\"image\"]]\n[output]",
-            "those of [[subsets]]",
-        ),
-        (
-            "per_subset",
-            r#"["image", "text"]"#,
-            r#"["image", "image"]"#,
-            "is not a set",
-        ),
-        (
-            "per_subset",
-            r#"["image", "text"]"#,
-            r#"["image", "sensor"]"#,
-            "no input `sensor`",
-        ),
-        (
-            "joint",
-            "[output]",
-            "combinations = []\n[output]",
-            "offers nothing",
-        ),
-        (
-            "joint",
-            "presence = \"present\"\n",
-            "",
-            "`present` FP32 [any, 3] that model.toml does not name",
-        ),
-    ];
-    for (model, from, to, message) in cases {
+    for (model, from, to, message) in WRONG {
         let dir = copy(model);
         edit(dir.path(), from, to);
         let refusal = refusal(dir.path());

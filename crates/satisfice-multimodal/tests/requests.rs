@@ -165,49 +165,49 @@ fn wrong_requests_are_refused() {
     let spoils: [(&str, Spoil); 17] = [
         ("no_inputs", |r| r.inputs.clear()),
         ("no_inputs", |r| {
-            r.inputs = vec![named("sensor", floats_of(&[0, 4], 0.0))]
+            r.inputs = vec![named("sensor", floats_of(&[0, 4], 0.0))];
         }),
         ("no_inputs", |r| {
-            r.inputs = vec![named("sensor", floats_of(&[], 0.0))]
+            r.inputs = vec![named("sensor", floats_of(&[], 0.0))];
         }),
         ("too_large", |r| {
-            r.inputs = vec![named("sensor", floats_of(&[65, 4], 0.0))]
+            r.inputs = vec![named("sensor", floats_of(&[65, 4], 0.0))];
         }),
         ("unknown_input", |r| {
-            r.inputs.push(named("smell", floats_of(&[2, 4], 0.0)))
+            r.inputs.push(named("smell", floats_of(&[2, 4], 0.0)));
         }),
         ("duplicate_input", |r| r.inputs.push(r.inputs[0].clone())),
         ("wrong_shape", |r| {
-            r.inputs.push(named("sensor", floats_of(&[3, 4], 0.0)))
+            r.inputs.push(named("sensor", floats_of(&[3, 4], 0.0)));
         }),
         ("wrong_shape", |r| {
-            r.inputs.push(named("sensor", floats_of(&[2, 5], 0.0)))
+            r.inputs.push(named("sensor", floats_of(&[2, 5], 0.0)));
         }),
         ("wrong_shape", |r| {
-            r.inputs.push(named("sensor", floats_of(&[2, 4, 1], 0.0)))
+            r.inputs.push(named("sensor", floats_of(&[2, 4, 1], 0.0)));
         }),
         ("wrong_shape", |r| {
-            r.inputs.push(named("sensor", bytes(["a", "b"])))
+            r.inputs.push(named("sensor", bytes(["a", "b"])));
         }),
         ("wrong_shape", |r| {
-            r.inputs = vec![named("picture", floats_of(&[2], 0.0))]
+            r.inputs = vec![named("picture", floats_of(&[2], 0.0))];
         }),
         ("not_finite", |r| {
-            r.inputs.push(named("sensor", floats_of(&[2, 4], f32::NAN)))
+            r.inputs.push(named("sensor", floats_of(&[2, 4], f32::NAN)));
         }),
         ("not_finite", |r| {
             r.inputs
-                .push(named("sensor", floats_of(&[2, 4], f32::INFINITY)))
+                .push(named("sensor", floats_of(&[2, 4], f32::INFINITY)));
         }),
         ("duplicate_modality", |r| {
-            r.inputs.push(named("picture", bytes(["a", "b"])))
+            r.inputs.push(named("picture", bytes(["a", "b"])));
         }),
         ("incomplete_modality", |r| r.inputs.truncate(2)),
         ("unknown_output", |r| {
-            r.outputs = vec!["embedding".to_owned()]
+            r.outputs = vec!["embedding".to_owned()];
         }),
         ("duplicate_output", |r| {
-            r.outputs = vec!["class".to_owned(), "class".to_owned()]
+            r.outputs = vec!["class".to_owned(), "class".to_owned()];
         }),
     ];
     let case = Case::open();

@@ -12,11 +12,7 @@ use satisfice_core::{
 use std::slice;
 
 /// The outputs that a request names, or the model's own; `values` are `[inputs, classes]`.
-pub(super) fn outputs(
-    config: &ModelConfig,
-    names: &[String],
-    values: Vec<f32>,
-) -> Vec<NamedTensor> {
+pub(super) fn outputs(config: &ModelConfig, names: &[String], values: &[f32]) -> Vec<NamedTensor> {
     let width = config.output.classes.len();
     let inputs = values.len() / width;
     let names = match names {
@@ -36,7 +32,7 @@ pub(super) fn outputs(
                 TensorData::Bytes(names.collect::<ByteStrings>()),
             )
         } else {
-            (vec![inputs, width], TensorData::Fp32(values.clone()))
+            (vec![inputs, width], TensorData::Fp32(values.to_vec()))
         };
         NamedTensor {
             name: name.clone(),
@@ -60,16 +56,12 @@ pub(super) fn parts(
         .map(|part| {
             let rows = from..from + part.inputs.len();
             from = rows.end;
-            match answers.broken[rows.clone()]
-                .iter()
-                .position(|&broken| broken)
-            {
-                Some(row) => Err(broken(part.inputs.start + row, strategy).into()),
-                None => {
-                    let values = &answers.values[rows.start * width..rows.end * width];
-                    Ok(outputs(config, &part.job.request.outputs, values.to_vec()))
-                }
+            let is_broken = |&broken: &bool| broken;
+            if let Some(row) = answers.broken[rows.clone()].iter().position(is_broken) {
+                return Err(broken(part.inputs.start + row, strategy).into());
             }
+            let values = &answers.values[rows.start * width..rows.end * width];
+            Ok(outputs(config, &part.job.request.outputs, values))
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     MultimodalError,
-    config::{ModalityConfig, ModelConfig, TensorConfig},
+    config::{ModalityConfig, ModelConfig, PreprocessConfig, TensorConfig},
     preprocess::Preprocess,
     subset::Subset,
     way::Way,
@@ -33,7 +33,7 @@ impl Decoder<'_> {
         let mut tensors = Vec::new();
         let mut present = Vec::new();
         for (position, modality) in self.config.modalities.iter().enumerate() {
-            let made = self.modality(modality, self.preprocess[position].as_ref(), &mut request)?;
+            let made = tensors_of(modality, self.preprocess[position].as_ref(), &mut request)?;
             if !made.is_empty() {
                 present.push(position);
             }
@@ -133,17 +133,15 @@ impl Decoder<'_> {
                 ));
             }
         };
-        match self.strategies.iter().position(|s| s.name == *plan) {
-            Some(strategy) => Ok(Some(strategy)),
-            None => {
-                let plan: String = plan.chars().take(64).collect();
-                Err(MultimodalError::request_hint(
-                    "unknown_plan",
-                    format!("the model has no plan `{plan}`"),
-                    format!("plans are {}", self.named(0..self.strategies.len())),
-                ))
-            }
+        if let Some(strategy) = self.strategies.iter().position(|s| s.name == *plan) {
+            return Ok(Some(strategy));
         }
+        let plan: String = plan.chars().take(64).collect();
+        Err(MultimodalError::request_hint(
+            "unknown_plan",
+            format!("the model has no plan `{plan}`"),
+            format!("plans are {}", self.named(0..self.strategies.len())),
+        ))
     }
 
     /// The strategies for which the modalities that are present suffice.
@@ -189,55 +187,53 @@ impl Decoder<'_> {
         }
         names.join(", ")
     }
+}
 
-    /// The tensors of a modality; none when the request does not bring it.
-    fn modality(
-        &self,
-        modality: &ModalityConfig,
-        preprocess: Option<&Preprocess>,
-        request: &mut InferRequest,
-    ) -> Result<Vec<NamedTensor>, MultimodalError> {
-        let mut ready = Vec::new();
-        for tensor in &modality.tensors {
-            let found = request.inputs.iter().position(|i| i.name == tensor.name);
-            let Some(found) = found else { continue };
-            let input = request.inputs.swap_remove(found);
-            check_tensor(&input.tensor, tensor)?;
-            ready.push(input);
-        }
-        let raw_name = modality.preprocess.as_ref().map(|p| p.input());
-        let raw = raw_name.and_then(|name| request.input(name));
-        match (raw, preprocess) {
-            (Some(_), Some(_)) if !ready.is_empty() => Err(MultimodalError::request_hint(
-                "duplicate_modality",
-                format!(
-                    "modality `{}` comes both raw and as ready tensors",
-                    modality.name
-                ),
-                "send one of them",
+/// The tensors of a modality; none when the request does not bring it.
+fn tensors_of(
+    modality: &ModalityConfig,
+    preprocess: Option<&Preprocess>,
+    request: &mut InferRequest,
+) -> Result<Vec<NamedTensor>, MultimodalError> {
+    let mut ready = Vec::new();
+    for tensor in &modality.tensors {
+        let found = request.inputs.iter().position(|i| i.name == tensor.name);
+        let Some(found) = found else { continue };
+        let input = request.inputs.swap_remove(found);
+        check_tensor(&input.tensor, tensor)?;
+        ready.push(input);
+    }
+    let raw_name = modality.preprocess.as_ref().map(PreprocessConfig::input);
+    let raw = raw_name.and_then(|name| request.input(name));
+    match (raw, preprocess) {
+        (Some(_), Some(_)) if !ready.is_empty() => Err(MultimodalError::request_hint(
+            "duplicate_modality",
+            format!(
+                "modality `{}` comes both raw and as ready tensors",
+                modality.name
+            ),
+            "send one of them",
+        )),
+        (Some(raw), Some(preprocess)) => match raw.data() {
+            TensorData::Bytes(strings) if raw.shape().len() == 1 => preprocess.run(strings),
+            _ => Err(wrong_tensor(
+                raw,
+                raw_name.unwrap_or_default(),
+                "BYTES [inputs]",
             )),
-            (Some(raw), Some(preprocess)) => match raw.data() {
-                TensorData::Bytes(strings) if raw.shape().len() == 1 => preprocess.run(strings),
-                _ => Err(wrong_tensor(
-                    raw,
-                    raw_name.unwrap_or_default(),
-                    "BYTES [inputs]",
-                )),
-            },
-            _ if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
-            _ => {
-                let is_missing =
-                    |tensor: &&TensorConfig| ready.iter().all(|r| r.name != tensor.name);
-                let missing = modality.tensors.iter().find(is_missing);
-                Err(MultimodalError::request(
-                    "incomplete_modality",
-                    format!(
-                        "modality `{}` comes without its tensor `{}`",
-                        modality.name,
-                        missing.map_or("", |tensor| &tensor.name)
-                    ),
-                ))
-            }
+        },
+        _ if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
+        _ => {
+            let is_missing = |tensor: &&TensorConfig| ready.iter().all(|r| r.name != tensor.name);
+            let missing = modality.tensors.iter().find(is_missing);
+            Err(MultimodalError::request(
+                "incomplete_modality",
+                format!(
+                    "modality `{}` comes without its tensor `{}`",
+                    modality.name,
+                    missing.map_or("", |tensor| &tensor.name)
+                ),
+            ))
         }
     }
 }

@@ -59,8 +59,13 @@ pub fn profile(
     }
     let reference = reference(choices);
     let agreed = judged[reference].classes.clone();
-    let singles = latency::singles(engine, data, options)?;
-    let candidates = cascades::candidates(engine, data, &judged, &singles);
+    let mut ways: Vec<Way> = choices.iter().copied().map(Way::Single).collect();
+    let rough = ProfileOptions {
+        quick: true,
+        ..*options
+    };
+    let rough = latency::measure(engine, data, &ways, &rough)?;
+    let candidates = cascades::candidates(engine, data, &judged, &rough);
     let total = choices.len() + candidates.len();
     let share = |classes: &Classes, truth: &dyn Fn(usize) -> Option<usize>| {
         let right = |&row: &usize| classes[row].is_some() && classes[row] == truth(row);
@@ -72,6 +77,10 @@ pub fn profile(
             .map(|labels| share(classes, &|row| Some(labels[row])));
         (accuracy, share(classes, &|row| agreed[row]))
     };
+    let kept = cascades::keep(data, &agreed, &judged, &rough, candidates);
+    ways.extend(kept.iter().map(|candidate| Way::Cascade(candidate.cascade)));
+    // All that is compared is timed together.
+    let mut times = latency::measure(engine, data, &ways, options)?.into_iter();
     let mut strategies = Vec::new();
     for (i, judged) in judged.iter().enumerate() {
         let (accuracy, mut fidelity) = strategy(&judged.classes);
@@ -85,21 +94,18 @@ pub fn profile(
             cascade: None,
             accuracy,
             fidelity,
-            latency: singles[i].clone(),
+            latency: times.next().unwrap_or_default(),
         });
     }
-    let kept = cascades::keep(data, &agreed, &judged, &singles, candidates);
-    let ways: Vec<Way> = kept.iter().map(|c| Way::Cascade(c.cascade)).collect();
-    let times = latency::measure(engine, data, &ways, options)?;
-    for (candidate, latency) in kept.iter().zip(times) {
+    for candidate in &kept {
         let (accuracy, fidelity) = strategy(&candidate.classes);
-        let described = describe(engine, candidate);
+        let (name, cascade) = describe(engine, candidate);
         strategies.push(ProfiledStrategy {
-            name: described.0,
-            cascade: Some(described.1),
+            name,
+            cascade: Some(cascade),
             accuracy,
             fidelity,
-            latency,
+            latency: times.next().unwrap_or_default(),
         });
     }
     Ok(Profile {

@@ -15,17 +15,6 @@ const BUDGET_QUICK: Duration = Duration::from_secs(1);
 const REPEATS_MIN: usize = 3;
 const BATCH_MAX_QUICK: usize = 8;
 
-/// Times of every choice alone.
-pub(super) fn singles(
-    engine: &MultimodalEngine,
-    data: &Dataset,
-    options: &ProfileOptions<'_>,
-) -> Result<Vec<Vec<Latency>>, MultimodalError> {
-    let choices = engine.networks().choices();
-    let ways: Vec<Way> = choices.iter().copied().map(Way::Single).collect();
-    measure(engine, data, &ways, options)
-}
-
 /// Times of each of `ways`, by batch size: powers of two and the largest. Ways take turns, so that
 /// whatever else the machine does meets all of them alike.
 pub(super) fn measure(

@@ -106,16 +106,19 @@ fn session(path: &Path) -> Result<Session, String> {
     };
     let wrong =
         |error: &dyn std::fmt::Display| format!("ONNX Runtime cannot load this network: {error}");
-    let builder = Session::builder(environment).map_err(|e| wrong(&e))?;
-    builder
+    let mut builder = Session::builder(environment).map_err(|e| wrong(&e))?;
+    builder = builder
         .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|builder| builder.with_intra_threads(1))
-        .and_then(|builder| builder.with_inter_threads(1))
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .and_then(|builder| builder.with_inter_op_spinning(false))
-        .map_err(|e| wrong(&e))?
-        .commit_from_file(path)
-        .map_err(|e| wrong(&e))
+        .map_err(|e| wrong(&e))?;
+    builder = builder.with_intra_threads(1).map_err(|e| wrong(&e))?;
+    builder = builder.with_inter_threads(1).map_err(|e| wrong(&e))?;
+    builder = builder
+        .with_intra_op_spinning(false)
+        .map_err(|e| wrong(&e))?;
+    builder = builder
+        .with_inter_op_spinning(false)
+        .map_err(|e| wrong(&e))?;
+    builder.commit_from_file(path).map_err(|e| wrong(&e))
 }
 
 /// Sessions of one network: a session executes one batch at a time.

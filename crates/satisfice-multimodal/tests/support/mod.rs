@@ -1,8 +1,10 @@
 //! The models of `fixtures/`, which `bench/parity/multimodal` makes.
 #![allow(
-    clippy::unwrap_used,
     dead_code,
-    reason = "support of tests, each of which uses a part"
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses a part of it; a test may panic"
 )]
 
 use safetensors::{Dtype, SafeTensors};
