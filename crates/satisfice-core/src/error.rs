@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Whose fault a failure is, and what the caller can do about it.
 ///
@@ -32,6 +32,7 @@ pub struct Error {
     code: &'static str,
     message: String,
     hint: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
@@ -43,6 +44,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            retry_after: None,
         }
     }
 
@@ -50,6 +52,13 @@ impl Error {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with the time after which the same request is predicted to succeed.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 
@@ -71,6 +80,11 @@ impl Error {
     /// What to do, if there is advice.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// After what time the same request is predicted to succeed, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

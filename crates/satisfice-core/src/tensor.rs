@@ -187,6 +187,28 @@ impl TensorData {
         self.len() == 0
     }
 
+    /// Appends elements of the same type; false, and nothing is done, where the type is another.
+    pub fn append(&mut self, more: &Self) -> bool {
+        match (self, more) {
+            (Self::Bool(a), Self::Bool(b)) => a.extend_from_slice(b),
+            (Self::Uint8(a), Self::Uint8(b)) => a.extend_from_slice(b),
+            (Self::Uint16(a), Self::Uint16(b)) => a.extend_from_slice(b),
+            (Self::Uint32(a), Self::Uint32(b)) => a.extend_from_slice(b),
+            (Self::Uint64(a), Self::Uint64(b)) => a.extend_from_slice(b),
+            (Self::Int8(a), Self::Int8(b)) => a.extend_from_slice(b),
+            (Self::Int16(a), Self::Int16(b)) => a.extend_from_slice(b),
+            (Self::Int32(a), Self::Int32(b)) => a.extend_from_slice(b),
+            (Self::Int64(a), Self::Int64(b)) => a.extend_from_slice(b),
+            (Self::Fp16(a), Self::Fp16(b)) => a.extend_from_slice(b),
+            (Self::Bf16(a), Self::Bf16(b)) => a.extend_from_slice(b),
+            (Self::Fp32(a), Self::Fp32(b)) => a.extend_from_slice(b),
+            (Self::Fp64(a), Self::Fp64(b)) => a.extend_from_slice(b),
+            (Self::Bytes(a), Self::Bytes(b)) => b.iter().for_each(|string| a.push(string)),
+            _ => return false,
+        }
+        true
+    }
+
     /// Element type.
     pub fn datatype(&self) -> DataType {
         match self {
@@ -287,6 +309,18 @@ mod tests {
         assert!(Tensor::new(vec![0, 7], TensorData::Int64(vec![])).is_ok());
         assert!(Tensor::new(vec![2, 2], TensorData::Int64(vec![1; 3])).is_err());
         assert!(Tensor::new(vec![usize::MAX, 2], TensorData::Int64(vec![])).is_err());
+    }
+
+    #[test]
+    fn elements_of_one_type_are_appended() {
+        let mut data = TensorData::Fp32(vec![1.0]);
+        assert!(data.append(&TensorData::Fp32(vec![2.0])));
+        assert!(!data.append(&TensorData::Fp64(vec![2.0])));
+        assert_eq!(data, TensorData::Fp32(vec![1.0, 2.0]));
+        let strings = |strings: &[&str]| TensorData::Bytes(strings.iter().collect());
+        let mut data = strings(&["a"]);
+        assert!(data.append(&strings(&["", "b"])));
+        assert_eq!(data, strings(&["a", "", "b"]));
     }
 
     #[test]

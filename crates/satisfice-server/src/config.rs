@@ -3,15 +3,15 @@
 //! [`Config`] is what is in force; [`Layers`] puts it together and remembers where each value came
 //! from. `docs/satisfice.example.toml` in the repository explains every key and states its default.
 
+mod durations;
 mod error;
 mod layers;
-mod milliseconds;
 
+pub(crate) use durations::{microseconds, milliseconds};
 pub use error::ConfigError;
 pub use layers::{Layers, Loaded, Source};
-pub(crate) use milliseconds::serde as milliseconds_serde;
 
-use crate::{Admission, Limits, repository::is_valid_name};
+use crate::{Admission, Limits, VersionPolicy, repository::is_valid_name};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where models are.
     pub repository: Repository,
+    /// What is executed at once.
+    pub schedule: Schedule,
     /// Settings of every model.
     pub model_defaults: ModelSettings,
     /// Settings of single models by name; what is absent is as in `model_defaults`.
@@ -115,7 +117,7 @@ pub struct AuthFile {
 }
 
 /// The model repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Repository {
     /// A directory of model directories.
@@ -125,6 +127,32 @@ pub struct Repository {
     pub control: ModelControl,
     /// Start without recomputing the checksums of files.
     pub skip_checksums: bool,
+    /// Seconds between two looks at the directory when it is polled; at least 1.
+    pub poll_interval_s: u64,
+    /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of
+    /// a request, always answers that.
+    pub warm_up: bool,
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        Self {
+            path: None,
+            control: ModelControl::default(),
+            skip_checksums: false,
+            poll_interval_s: 15,
+            warm_up: false,
+        }
+    }
+}
+
+/// What is executed at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Schedule {
+    /// Requests or batches over all models, 1 to 64; the number of cores when absent, and at least 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executors: Option<usize>,
 }
 
 /// Who says which models are served.
@@ -136,14 +164,20 @@ pub enum ModelControl {
     None,
     /// What is in the repository at the start is served until a client says otherwise.
     Explicit,
+    /// The repository is looked at again and again: what is new or has changed is loaded, what has
+    /// gone is unloaded. A model that cannot be loaded is served as it was.
+    Poll,
 }
 
 /// How one model is served.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSettings {
     /// What each of its versions takes on at once.
     pub admission: Admission,
+    /// Which of its versions are served: `latest`, `latest:N`, `all`, or numbers separated by commas.
+    /// Requests that name no version get the highest.
+    pub versions: VersionPolicy,
 }
 
 /// What is logged, on standard error.
@@ -272,6 +306,7 @@ impl Config {
         self.check_tls()?;
         self.check_listeners()?;
         self.check_limits()?;
+        self.check_models()?;
         self.check_trace()?;
         match self.models.keys().find(|name| !is_valid_name(name)) {
             None => Ok(()),
@@ -364,6 +399,27 @@ impl Config {
             let message = format!("less than {} cannot be kept", Limits::HEADER_BYTES_MIN);
             let hint = "leave it out for the default";
             return Err(ConfigError::value("limits.header_bytes_max", message, hint));
+        }
+        Ok(())
+    }
+
+    fn check_models(&self) -> Result<(), ConfigError> {
+        let named = self.models.iter();
+        let named = named.map(|(name, settings)| (format!("models.{name}"), settings));
+        let defaults = ("model_defaults".to_owned(), &self.model_defaults);
+        for (key, settings) in std::iter::once(defaults).chain(named) {
+            let Admission {
+                share, audit_share, ..
+            } = settings.admission;
+            let hint = "leave it out for the default";
+            if !(share > 0.0 && share.is_finite()) {
+                let key = format!("{key}.admission.share");
+                return Err(ConfigError::value(key, "a share is above 0", hint));
+            }
+            if !(0.0..=1.0).contains(&audit_share) {
+                let key = format!("{key}.admission.audit_share");
+                return Err(ConfigError::value(key, "this share is from 0 to 1", hint));
+            }
         }
         Ok(())
     }

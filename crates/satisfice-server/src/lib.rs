@@ -41,7 +41,9 @@ pub use front::{Front, Listener};
 pub use http::{router, serve};
 pub use limits::Limits;
 pub use observe::{Observer, Record, Stage, TraceError};
-pub use repository::{LoadedVersions, Loader, Models, ModelsError};
+pub use repository::{
+    LoadedVersions, Loader, Models, ModelsError, VersionPolicy, VersionPolicyError, warm_up, zeros,
+};
 pub use server::{Bound, Server, SetupError};
-pub use service::{Admission, Service};
+pub use service::{Admission, Service, Settings};
 pub use tls::{Tls, TlsError};

@@ -1,6 +1,6 @@
 //! What clients may use of the server.
 
-use crate::{config::milliseconds_serde as milliseconds, protocol::TensorLimits};
+use crate::{config::milliseconds, protocol::TensorLimits};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;

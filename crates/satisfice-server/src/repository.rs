@@ -1,5 +1,11 @@
 //! The models that a server serves.
 
+mod versions;
+mod warm_up;
+
+pub use versions::{VersionPolicy, VersionPolicyError};
+pub use warm_up::{warm_up, zeros};
+
 use crate::clip::clip;
 use satisfice_core::{Engine, Error};
 use std::{
@@ -26,6 +32,16 @@ pub trait Loader: Send + Sync {
     /// # Errors
     /// Why the model cannot be loaded.
     fn load(&self, name: &str) -> Result<LoadedVersions, Error>;
+
+    /// A number that is another one when the model's files may have changed since; what
+    /// [`Service::poll`](crate::Service::poll) goes by. By default they never do.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    fn fingerprint(&self, name: &str) -> Result<u64, Error> {
+        let _ = name;
+        Ok(0)
+    }
 }
 
 /// Engines by model name and version.
@@ -95,6 +111,11 @@ impl Models {
         }
         versions.insert(version, engine);
         Ok(())
+    }
+
+    /// Whether there is no model.
+    pub fn is_empty(&self) -> bool {
+        self.engines.is_empty()
     }
 
     pub(crate) fn into_inner(self) -> BTreeMap<String, BTreeMap<u64, Arc<dyn Engine>>> {

@@ -220,6 +220,7 @@ impl Server {
             metrics: config.metrics,
             limits: config.limits,
             repository: config.repository.clone(),
+            schedule: config.schedule,
             ..new
         };
         Ok(restart)
@@ -248,6 +249,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("metrics", old.metrics != new.metrics),
         ("limits", old.limits != new.limits),
         ("repository", old.repository != new.repository),
+        ("schedule", old.schedule != new.schedule),
         ("log.format", old.log.format != new.log.format),
         ("trace", traces(old) != traces(new)),
     ];

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use satisfice_cluster::Method;
 use satisfice_graph::{Plan, Policy};
+use satisfice_server::VersionPolicy;
 use std::{net::SocketAddr, ops::Range, path::PathBuf};
 
 /// Serve a trained graph neural network on new nodes of a large graph, at the least cost that meets
@@ -425,6 +426,30 @@ pub(crate) struct Serve {
     /// [`repository.control`].
     #[arg(long, value_enum)]
     pub model_control: Option<ModelControl>,
+    /// Seconds between two looks at the repository with `--model-control poll`
+    /// [`repository.poll_interval_s`].
+    #[arg(long)]
+    pub poll_interval: Option<u64>,
+    /// Versions of each model that are served: `latest`, `latest:N`, `all`, or numbers separated by
+    /// commas. Requests that name no version get the highest [`model_defaults.versions`].
+    #[arg(long)]
+    pub versions: Option<VersionPolicy>,
+    /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of a
+    /// request, always answers that [`repository.warm_up`].
+    #[arg(long)]
+    pub warm_up: bool,
+    /// Requests or batches that are executed at once, over all models; the number of cores when set
+    /// nowhere, and at least 2 [`schedule.executors`].
+    #[arg(long)]
+    pub executors: Option<usize>,
+    /// Microseconds that an input waits at most for others to fill its batch, while nothing else waits
+    /// [`model_defaults.admission.batch_delay_us`].
+    #[arg(long)]
+    pub batch_delay_us: Option<u64>,
+    /// Share of the answers by a cheaper plan that are made again by the dearest in idle time, to see
+    /// whether promises hold [`model_defaults.admission.audit_share`].
+    #[arg(long, value_parser = share)]
+    pub audit_share: Option<f64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -483,6 +508,9 @@ pub(crate) enum ModelControl {
     None,
     /// What is in the repository at the start is served until a client says otherwise.
     Explicit,
+    /// The repository is looked at again and again: what is new or has changed is loaded, what has
+    /// gone is unloaded. A model that cannot be loaded is served as it was.
+    Poll,
 }
 
 /// Send held-out queries to a running server and print its answers.
@@ -516,28 +544,44 @@ fn rows(text: &str) -> Result<Range<usize>, String> {
     }
 }
 
-/// Serve two trained models on a real graph, send held-out nodes, and show cost and closeness.
+/// Serve trained models on real data, ask them, and show what each way to answer costs and is worth.
 ///
-/// The graph is Debian's: packages, their dependencies, and the section that a package belongs to.
+/// Two graph models on Debian's packages and their dependencies: which section does a package belong
+/// to? And a model of three modalities, pictures, speech and text, on emoji: what kind is it?
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The bundle; when absent, `examples/debian` here or beside the binary's workspace.
+    /// Show one part only.
+    #[arg(long, value_enum)]
+    pub part: Option<DemoPart>,
+    /// The graph bundle; when absent, `examples/debian` here or beside the binary's workspace.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
+    /// The multi-modal bundle; when absent, `examples/emoji` likewise.
+    #[arg(long)]
+    pub multimodal_bundle: Option<PathBuf>,
     /// Where stores and embeddings are made.
     #[arg(long, default_value = "satisfice-demo")]
     pub dir: PathBuf,
     /// Address to listen on; another port is taken when it is in use.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
-    /// Stop after the table instead of serving on.
+    /// Stop after the tables instead of serving on.
     #[arg(long)]
     pub once: bool,
     #[command(flatten)]
     pub grid: Grid,
 }
 
-/// Measure parts of Satisfice on this machine.
+/// A part of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoPart {
+    /// New nodes of a large graph.
+    Graph,
+    /// Pictures, speech and text.
+    Multimodal,
+}
+
+/// Measure what the project claims, on this machine.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -548,6 +592,67 @@ pub(crate) struct Bench {
 pub(crate) enum BenchCommand {
     Planner(BenchPlanner),
     Cluster(BenchCluster),
+    Server(BenchServer),
+    Overload(BenchOverload),
+    Soak(BenchSoak),
+    Multimodal(BenchMultimodal),
+    /// Serve a model that answers with its input, on free ports that are printed.
+    #[command(hide = true)]
+    ServeIdentity(ServeIdentity),
+    /// Answer every POST with its body, on a free port that is printed.
+    #[command(hide = true)]
+    ServeEcho,
+}
+
+/// What the server itself costs: requests a second and latency with a model that does nothing.
+///
+/// Over JSON, binary tensors and gRPC, with tensors of 4 bytes and of 1 MiB, at 1 to 256 connections.
+/// The limit is a server on the same libraries that answers with the body; a peer is another
+/// inference server with the same model:
+///   satisfice bench server --against bench/peers/server
+/// Clients, limit and servers run on this machine together, each in a process of its own.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BenchServer {
+    /// Directory with a program `run`, which serves a model `identity` and prints its HTTP address,
+    /// then its gRPC address.
+    #[arg(long)]
+    pub against: Option<PathBuf>,
+    /// Seconds for every figure; 2 when absent, or half a second with `--quick`.
+    #[arg(long)]
+    pub seconds: Option<f64>,
+    /// The same at fewer connections, in less time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// What is left of the server's work when more is asked of it than it can do.
+///
+/// A model that takes 5 ms, requests that are due within 100 ms, and up to 512 clients that send
+/// again as soon as they are refused.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOverload {
+    /// The same in less time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Whether the server stays what it is: good clients and bad ones for a long time.
+///
+/// Bad ones leave before the answer, send garbage or half a request, read a few bytes at a time,
+/// and come in bursts. Every request is accounted for, and the growth of memory measured.
+#[derive(Debug, Args)]
+pub(crate) struct BenchSoak {
+    /// How long.
+    #[arg(long, default_value_t = 20.0)]
+    pub minutes: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeIdentity {
+    /// Executions at once.
+    #[arg(long)]
+    pub executors: Option<usize>,
 }
 
 /// How fast and how well plans are chosen (docs/planning.md).
@@ -560,4 +665,92 @@ pub(crate) struct BenchPlanner {
     /// The same with fewer repetitions.
     #[arg(long)]
     pub quick: bool,
+}
+
+/// Choosing modalities against serving that ignores them: throughput under deadlines, and times in bursts.
+///
+/// Jobs of 1 to 16 inputs arrive whether or not earlier ones are answered (Poisson, and in bursts of four
+/// times the mean), with a deadline and a minimum of accuracy; answers are compared with labels.
+/// Measured are: all modalities for every input; Satisfice with minima some points below what all
+/// modalities promise; and a client that picks plans itself, once for all or once for each job.
+///   satisfice bench multimodal --quick
+/// Other servers with the same networks take part as they are, with all modalities; `json+` is for
+/// those that take no binary tensors:
+///   satisfice bench multimodal --against litserve=http://127.0.0.1:8090 \
+///     --against mlserver=json+http://127.0.0.1:8190
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BenchMultimodal {
+    /// Directory with `models`, `calibration.safetensors` and `test.safetensors`; when absent,
+    /// `examples/emoji` here or beside the binary's workspace.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Where the profiled model and the charts go.
+    #[arg(long, default_value = "satisfice-bench/multimodal")]
+    pub out: PathBuf,
+    /// Points of accuracy that a job may lose, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "0,0.5,1,2,5,10,20", value_parser = points)]
+    pub floors: Vec<f64>,
+    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub forms: u8,
+    /// Leave out the clients that pick plans themselves.
+    #[arg(long)]
+    pub only_satisfice: bool,
+    /// By when a job's answer is needed.
+    #[arg(long, default_value_t = 250)]
+    pub deadline_ms: u64,
+    /// Length of one run; 5 when absent, 1.5 with `--quick`.
+    #[arg(long, value_parser = run_seconds)]
+    pub seconds: Option<f64>,
+    /// Draws the traffic.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Another server, as `NAME=[json+]URL`; may be repeated.
+    #[arg(long)]
+    pub against: Vec<Peer>,
+    /// Name of the model in the other servers.
+    #[arg(long, default_value = "emoji")]
+    pub peer_model: String,
+    /// The same in less time: shorter runs, a coarser search.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// A server to compare with.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub name: String,
+    pub url: String,
+    /// Whether it takes JSON alone.
+    pub json: bool,
+}
+
+impl std::str::FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, url)) if !name.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                url: url.strip_prefix("json+").unwrap_or(url).to_owned(),
+                json: url.starts_with("json+"),
+            }),
+            _ => Err(format!("`{text}` is not NAME=[json+]URL")),
+        }
+    }
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
+        _ => Err("points are between 0 and 100".to_owned()),
+    }
+}
+
+fn run_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a run takes between 0.1 and 60 seconds".to_owned()),
+    }
 }

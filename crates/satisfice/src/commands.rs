@@ -1,6 +1,7 @@
 //! What the commands do.
 
 mod bench;
+mod bundle;
 mod cluster;
 mod config;
 mod demo;

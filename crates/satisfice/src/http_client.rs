@@ -1,4 +1,4 @@
-//! A client of a server's graph models, over HTTP.
+//! A client of a server's models, over HTTP.
 
 use anyhow::{Context, Result, anyhow, bail};
 use satisfice_core::{
@@ -83,7 +83,8 @@ impl HttpClient {
         }
     }
 
-    fn infer(&self, model: &str, request: &InferRequest) -> Result<InferResponse> {
+    /// Sends a request with binary tensors.
+    pub(crate) fn infer(&self, model: &str, request: &InferRequest) -> Result<InferResponse> {
         let url = format!("{}/v2/models/{model}/infer", self.url);
         let encoded = encode_request(request, None, Format::Binary)?;
         let mut post = self.agent.post(&url);

@@ -8,6 +8,7 @@ mod measure;
 mod model_kind;
 mod progress;
 mod report;
+mod repository;
 
 use clap::Parser;
 use std::{io, process::ExitCode};
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     // A server logs as it is configured.
     if !matches!(cli.command, cli::Command::Serve(_)) {
-        logging::init("warn");
+        logging::init("warn,satisfice_cluster=info");
     }
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -205,6 +205,8 @@ fn the_demo_prints_one_json_document_with_every_plan() {
     let bundle = support::workspace().join("examples/debian");
     let printed = run_ok(&[
         "demo",
+        "--part",
+        "graph",
         "--once",
         "--json",
         "--dir",

@@ -189,7 +189,7 @@ fn models_inherit() {
     )
     .unwrap();
     for (name, waiting_max) in [("a", 6), ("b", 5), ("c", 5)] {
-        let admission = crate::service::Settings::from(&config).of(name).admission;
+        let admission = crate::service::Settings::from(&config).of(name);
         assert_eq!(
             (admission.waiting_max, admission.executing_max),
             (waiting_max, 1),

@@ -1,13 +1,14 @@
 //! Errors as gRPC statuses.
 
 use satisfice_core::{Error, ErrorKind};
+use std::time::Duration;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
 
-/// Milliseconds after which a refused client may try again.
-const RETRY_PUSHBACK_MS: &str = "1000";
+/// After what time a refused client may try again, where nothing is predicted.
+const RETRY_PUSHBACK: Duration = Duration::from_secs(1);
 
 /// The one table from a kind of error to a code.
 pub(super) fn code(kind: ErrorKind) -> Code {
@@ -37,7 +38,8 @@ pub(super) fn status(error: Error) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("error-code", MetadataValue::from_static(error.code()));
     if kind == ErrorKind::Unavailable {
-        let pushback = MetadataValue::from_static(RETRY_PUSHBACK_MS);
+        let wait = error.retry_after().unwrap_or(RETRY_PUSHBACK);
+        let pushback = MetadataValue::from(wait.as_millis().max(1) as u64);
         metadata.insert("grpc-retry-pushback-ms", pushback);
     }
     Status::with_metadata(code(kind), error.to_string(), metadata)

@@ -8,8 +8,8 @@ use axum::{
 use satisfice_core::{Error, ErrorKind};
 use serde::Serialize;
 
-/// Seconds after which a refused client may try again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Least number of seconds after which a refused client may try again.
+const RETRY_AFTER_SECONDS_MIN: u64 = 1;
 
 /// An error with its status.
 #[derive(Debug)]
@@ -98,9 +98,11 @@ impl IntoResponse for HttpError {
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let wait = self.error.retry_after().unwrap_or_default();
+            let seconds = (wait.as_secs_f64().ceil() as u64).max(RETRY_AFTER_SECONDS_MIN);
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

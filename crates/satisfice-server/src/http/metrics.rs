@@ -1,12 +1,15 @@
 //! Counters in Prometheus' text format, under the names that dashboards for Triton read.
 
 use super::{App, process};
-use crate::service::{Reason, ServedModel, Stats};
+use crate::service::{PlanAudit, Reason, ServedModel, Stats};
 use axum::{
     extract::State,
     http::{HeaderName, header},
 };
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::{Display, Write},
+    sync::Arc,
+};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -118,6 +121,7 @@ pub(super) async fn metrics(
         "code",
         Stats::refusals,
     );
+    audits(&mut text, &models);
     engine_metrics(&mut text, &models);
     process::write(&mut text, app.front.observer());
     ([(header::CONTENT_TYPE, TEXT)], text)
@@ -165,6 +169,56 @@ fn labelled<K: AsRef<str>>(
     }
 }
 
+/// One metric that has a value per model and audited plan.
+type AuditMetric = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&PlanAudit) -> f64,
+);
+
+const AUDITS: [AuditMetric; 4] = [
+    (
+        "satisfice_promised_agreement",
+        "Share of inputs on which a plan has to agree with the dearest one for its promises to hold",
+        "gauge",
+        |audit| audit.promised,
+    ),
+    (
+        "satisfice_audited_agreement",
+        "Share of audited inputs on which it did",
+        "gauge",
+        |audit| audit.observed,
+    ),
+    (
+        "satisfice_audited_inputs_total",
+        "Inputs answered again by the dearest plan",
+        "counter",
+        |audit| audit.inputs as f64,
+    ),
+    (
+        "satisfice_broken_promises_total",
+        "Promises that audits found broken, and lowered",
+        "counter",
+        |audit| audit.alarms as f64,
+    ),
+];
+
+fn audits(text: &mut String, models: &[Arc<ServedModel>]) {
+    let audits: Vec<(&ServedModel, Vec<PlanAudit>)> = models
+        .iter()
+        .map(|model| (&**model, model.audits()))
+        .collect();
+    for (name, help, kind, value) in AUDITS {
+        head(text, name, help, kind);
+        for (model, audits) in &audits {
+            for audit in audits {
+                sample(text, name, model, Some(("plan", &audit.plan)), value(audit));
+            }
+        }
+    }
+}
+
 pub(super) fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     put(
         text,
@@ -177,7 +231,7 @@ fn sample(
     name: &str,
     model: &ServedModel,
     label: Option<(&str, &str)>,
-    value: u64,
+    value: impl Display,
 ) {
     let (model, version) = (model.name(), model.version());
     put(

@@ -1,6 +1,6 @@
 //! Loading and unloading models while the server runs.
 
-use super::{Service, Settings, Versions, not_found, read, served, write};
+use super::{Service, not_found, read, write};
 use crate::{
     clip,
     repository::{Loader, Models, is_valid_name},
@@ -8,16 +8,16 @@ use crate::{
 use satisfice_core::{Error, ErrorKind};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::OwnedMutexGuard;
 
 /// Parameters that change nothing here.
 const PARAMETERS_IGNORED: &[&str] = &["unload_dependents"];
 
 /// What makes models while the server runs.
 pub(super) struct Control {
-    loader: Arc<dyn Loader>,
-    settings: Arc<RwLock<Settings>>,
+    pub(super) loader: Arc<dyn Loader>,
     /// One model is loaded at a time: loading takes the memory of a model.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Models that are being loaded or could not be; only such that the loader lists.
@@ -66,10 +66,9 @@ pub struct IndexEntry {
 }
 
 impl Control {
-    pub(super) fn new(loader: Arc<dyn Loader>, settings: Arc<RwLock<Settings>>) -> Self {
+    pub(super) fn new(loader: Arc<dyn Loader>) -> Self {
         Self {
             loader,
-            settings,
             turn: Arc::default(),
             trouble: Mutex::default(),
         }
@@ -134,12 +133,11 @@ impl Service {
     /// The same service with model control: models may be loaded and unloaded by name.
     #[must_use]
     pub fn with_loader(mut self, loader: Arc<dyn Loader>) -> Self {
-        let settings = Arc::clone(&self.settings);
-        self.control = Some(Arc::new(Control::new(loader, settings)));
+        self.control = Some(Arc::new(Control::new(loader)));
         self
     }
 
-    fn control(&self) -> Result<&Arc<Control>, Error> {
+    pub(super) fn control(&self) -> Result<&Arc<Control>, Error> {
         self.control.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidInput,
@@ -167,12 +165,28 @@ impl Service {
             Error::new(ErrorKind::Unavailable, "load_running", text)
                 .with_hint("send the request again later")
         })?;
+        self.load_in_turn(control, turn, name).await
+    }
+
+    /// As [`load`](Self::load), but waits while another load runs.
+    pub(super) async fn load_when_possible(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        let control = Arc::clone(self.control()?);
+        check_name(name)?;
+        let turn = Arc::clone(&control.turn).lock_owned().await;
+        self.load_in_turn(control, turn, name).await
+    }
+
+    async fn load_in_turn(
+        self: &Arc<Self>,
+        control: Arc<Control>,
+        turn: OwnedMutexGuard<()>,
+        name: &str,
+    ) -> Result<(), Error> {
         let (service, name) = (Arc::clone(self), name.to_owned());
         let task = tokio::task::spawn_blocking(move || {
             let models = control.load(&name)?;
-            let settings = control.settings.read();
-            let settings = settings.unwrap_or_else(PoisonError::into_inner).clone();
-            service.replace(&name, models, &settings);
+            let engines = models.into_inner().remove(&name);
+            service.replace(&name, engines.unwrap_or_default());
             drop(turn);
             tracing::info!(model = name, "loaded");
             Ok(())
@@ -182,23 +196,6 @@ impl Service {
             let text = "the model could not be loaded";
             Err(Error::new(ErrorKind::Internal, "load_failed", text))
         })
-    }
-
-    /// Serves `models` instead of what was served under `name`; counters go on.
-    fn replace(&self, name: &str, models: Models, settings: &Settings) {
-        let mut new = served(models, settings);
-        let mut registry = write(&self.models);
-        let old = registry.remove(name).unwrap_or_default();
-        if let Some(versions) = new.remove(name) {
-            let continued = |(version, mut model): (u64, Arc<super::ServedModel>)| {
-                if let (Some(old), Some(model)) = (old.get(&version), Arc::get_mut(&mut model)) {
-                    model.stats = Arc::clone(&old.stats);
-                }
-                (version, model)
-            };
-            let versions: Versions = versions.into_iter().map(continued).collect();
-            registry.insert(name.to_owned(), versions);
-        }
     }
 
     /// Stops serving a model; requests that run end.
@@ -257,11 +254,9 @@ impl Service {
                 reason: reason.to_owned(),
             };
             match registry.get(&name) {
-                Some(versions) => entries.extend(
-                    versions
-                        .values()
-                        .map(|model| entry(Some(model.version.clone()), ModelState::Ready, reason)),
-                ),
+                Some(versions) => entries.extend(versions.values().map(|model| {
+                    entry(Some(model.version().to_owned()), ModelState::Ready, reason)
+                })),
                 None => entries.push(match trouble {
                     Some(Trouble::Loading) => entry(None, ModelState::Loading, ""),
                     Some(Trouble::Failed(_)) => entry(None, ModelState::Unavailable, reason),

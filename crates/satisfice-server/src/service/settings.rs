@@ -1,37 +1,56 @@
-//! How each model is served.
-
 use super::Admission;
-use crate::config::{Config, ModelSettings};
+use crate::config::Config;
 use std::collections::BTreeMap;
 
-/// How each model is served: by its own settings, or those for all.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// How a service treats its models.
+#[derive(Debug, Clone)]
 pub struct Settings {
-    all: ModelSettings,
-    models: BTreeMap<String, ModelSettings>,
+    /// Executions at once over all models, at least 1 and at most 64; by default the number of cores,
+    /// and at least 2, so that one request that takes long does not hold up every other.
+    pub executors: usize,
+    /// For models that have none of their own.
+    pub admission: Admission,
+    /// By name of the model.
+    pub models: BTreeMap<String, Admission>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            executors: cores.max(2),
+            admission: Admission::default(),
+            models: BTreeMap::new(),
+        }
+    }
 }
 
 impl From<Admission> for Settings {
     fn from(admission: Admission) -> Self {
         Self {
-            all: ModelSettings { admission },
-            models: BTreeMap::new(),
+            admission,
+            ..Self::default()
         }
     }
 }
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
+        let default = Self::default();
+        let models = config.models.iter();
         Self {
-            all: config.model_defaults,
-            models: config.models.clone(),
+            executors: config.schedule.executors.unwrap_or(default.executors),
+            admission: config.model_defaults.admission,
+            models: models
+                .map(|(name, settings)| (name.clone(), settings.admission))
+                .collect(),
         }
     }
 }
 
 impl Settings {
     /// Those of a model.
-    pub fn of(&self, name: &str) -> ModelSettings {
-        self.models.get(name).copied().unwrap_or(self.all)
+    pub fn of(&self, name: &str) -> Admission {
+        self.models.get(name).copied().unwrap_or(self.admission)
     }
 }

@@ -141,10 +141,13 @@ impl Stats {
         self.last_inference_ms.store(ms, Ordering::Relaxed);
     }
 
-    pub(super) fn executed(&self, duration: Duration, response: Option<&InferResponse>) {
+    pub(super) fn executed(&self, duration: Duration) {
         self.compute_infer.add(duration);
-        let parameter = response.and_then(|response| response.parameters.get("plan"));
-        let Some(Parameter::String(plan)) = parameter else {
+    }
+
+    /// Counts the plan that the answer says it was made with.
+    pub(super) fn answered_by(&self, response: &InferResponse) {
+        let Some(Parameter::String(plan)) = response.parameters.get("plan") else {
             return;
         };
         let mut plans = lock(&self.plans);
@@ -216,7 +219,7 @@ mod tests {
             let mut response = InferResponse::default();
             let plan = Parameter::String(plan.to_string());
             response.parameters.insert("plan".to_owned(), plan);
-            stats.executed(Duration::ZERO, Some(&response));
+            stats.answered_by(&response);
         }
         let plans = stats.plans();
         assert_eq!((plans.len(), plans["other"]), (PLANS_MAX + 1, 36));

@@ -12,6 +12,7 @@ fn server(waiting_max: usize, bytes_max: usize) -> Server {
         executing_max: 1,
         waiting_max,
         bytes_max,
+        ..Admission::default()
     };
     Server::with(admission, Limits::default())
 }

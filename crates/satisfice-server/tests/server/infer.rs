@@ -122,8 +122,12 @@ fn parameters_reach_the_engine_and_come_back() {
     sent.parameters
         .insert("timeout".to_owned(), Parameter::Int(60_000_000));
     for format in [Format::Json, Format::Binary] {
-        let answer = ask(&server, &sent, format);
-        assert_eq!(answer.response.parameters, request.parameters);
+        let mut parameters = ask(&server, &sent, format).response.parameters;
+        let Some(Parameter::Float(left)) = parameters.remove("deadline_left_ms") else {
+            panic!("{parameters:?}");
+        };
+        assert!((1.0..60_000.0).contains(&left), "{left}");
+        assert_eq!(parameters, request.parameters);
     }
 }
 

@@ -4,10 +4,14 @@
 
 mod access;
 mod admission;
+mod auditing;
+mod batching;
 mod client;
 mod compression;
 mod connections;
+mod contracts;
 mod engines;
+mod fake;
 mod grpc;
 mod grpc_streams;
 mod infer;
@@ -17,6 +21,7 @@ mod refusals;
 mod repository;
 mod routes;
 mod settings;
+mod sharing;
 mod statistics;
 mod tls;
 mod traces;

@@ -3,17 +3,21 @@
 use crate::client::{Answer, Server};
 use crate::engines::{Echo, Failing, eventually};
 use crate::grpc::client;
-use satisfice_core::{Error, ErrorKind};
+use satisfice_core::{Engine, Error, ErrorKind};
 use satisfice_server::{
-    Admission, Limits, LoadedVersions, Loader,
+    Admission, Limits, LoadedVersions, Loader, Models, Service,
     grpc::proto::{
         RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
     },
+    service::Polling,
 };
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Condvar, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tonic::Code;
 
@@ -26,7 +30,7 @@ struct Shelf {
 
 impl Loader for Shelf {
     fn list(&self) -> Result<BTreeSet<String>, Error> {
-        let names = ["broken", "gate", "new", "panics", "slow"];
+        let names = ["broken", "echo", "gate", "new", "panics", "slow"];
         Ok(names.map(str::to_owned).into())
     }
 
@@ -190,4 +194,106 @@ async fn the_same_over_grpc() {
         .unwrap();
     let refusal = client.repository_model_unload(unload).await.unwrap_err();
     assert_eq!(refusal.code(), Code::NotFound);
+}
+
+/// Models by name, each with a fingerprint and its versions; no versions is a broken model.
+#[derive(Default)]
+struct Changing(Mutex<BTreeMap<String, (u64, Vec<u64>)>>);
+
+impl Changing {
+    fn put(&self, name: &str, fingerprint: u64, versions: &[u64]) {
+        let entry = (fingerprint, versions.to_vec());
+        self.0.lock().unwrap().insert(name.to_owned(), entry);
+    }
+}
+
+impl Loader for Changing {
+    fn list(&self) -> Result<BTreeSet<String>, Error> {
+        Ok(self.0.lock().unwrap().keys().cloned().collect())
+    }
+
+    fn load(&self, name: &str) -> Result<LoadedVersions, Error> {
+        let (_, versions) = self.0.lock().unwrap()[name].clone();
+        if versions.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "load_failed",
+                "half written",
+            ));
+        }
+        let version = |version| -> (u64, Arc<dyn Engine>) { (version, Echo::new()) };
+        Ok(versions.into_iter().map(version).collect())
+    }
+
+    fn fingerprint(&self, name: &str) -> Result<u64, Error> {
+        Ok(self.0.lock().unwrap()[name].0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_changes_is_followed() {
+    let repository = Arc::new(Changing::default());
+    let service = Service::new(Models::new(), Admission::default());
+    let service = Arc::new(service.with_loader(repository.clone()));
+    let mut polling = Polling::default();
+    let served = async |polling: &mut Polling| {
+        service.poll_once(polling).await.unwrap();
+        let versions = service.versions();
+        let versions = versions
+            .iter()
+            .map(|m| format!("{}/{}", m.name(), m.version()));
+        versions.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(served(&mut polling).await, "");
+    repository.put("a", 1, &[1]);
+    repository.put("b", 1, &[]);
+    assert_eq!(served(&mut polling).await, "a/1");
+    // A broken new version leaves the old one, until it is whole.
+    repository.put("a", 2, &[]);
+    repository.put("b", 2, &[4]);
+    assert_eq!(served(&mut polling).await, "a/1 b/4");
+    let entry = service.index().await.unwrap().remove(0);
+    assert_eq!(
+        (entry.state.name(), &*entry.reason),
+        ("READY", "half written")
+    );
+    repository.put("a", 3, &[2, 3]);
+    assert_eq!(served(&mut polling).await, "a/2 a/3 b/4");
+    // What a client unloads stays so until its files change.
+    service.unload("b").unwrap();
+    assert_eq!(served(&mut polling).await, "a/2 a/3");
+    repository.0.lock().unwrap().remove("a");
+    repository.put("b", 5, &[5]);
+    assert_eq!(served(&mut polling).await, "b/5");
+}
+
+#[test]
+fn a_hundred_swaps_under_load_fail_no_request() {
+    let (_, server) = server();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answered = 0;
+                    while !done.load(Ordering::SeqCst) {
+                        let answer = server.infer("echo", r#"{"inputs":[]}"#);
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        for _ in 0..100 {
+            assert_eq!(control(&server, "echo", "load").status, 200);
+        }
+        done.store(true, Ordering::SeqCst);
+        let answered: u32 = clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum();
+        assert!(answered > 0);
+    });
+    assert_eq!(server.service.find("echo", None).unwrap().version(), "3");
 }

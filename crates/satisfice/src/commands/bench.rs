@@ -1,7 +1,12 @@
 //! Measurements: one command a claim.
 
+mod child;
 mod cluster;
+mod multimodal;
+mod overload;
 mod planner;
+mod server;
+mod soak;
 
 use super::Output;
 use crate::cli::{Bench, BenchCommand};
@@ -10,6 +15,12 @@ use anyhow::Result;
 pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
     match &args.command {
         BenchCommand::Planner(args) => planner::run(args, output),
+        BenchCommand::Server(args) => server::run(args, output),
+        BenchCommand::Overload(args) => overload::run(args, output),
+        BenchCommand::Soak(args) => soak::run(args, output),
+        BenchCommand::Multimodal(args) => multimodal::execute(args, output),
         BenchCommand::Cluster(args) => cluster::run(args, output),
+        BenchCommand::ServeIdentity(args) => child::serve_identity(args),
+        BenchCommand::ServeEcho => child::serve_echo(),
     }
 }

@@ -1,21 +1,18 @@
 use super::settings;
-use crate::{cli::Serve, logging};
-use anyhow::{Context, Result, bail};
+use crate::{
+    cli::Serve,
+    logging,
+    repository::{LoadOptions, Repository},
+};
+use anyhow::{Context, Result, anyhow};
 use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_panics};
-use satisfice_core::{Engine, Error, ErrorKind};
-use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_server::{
-    Bound, LoadedVersions, Loader, Models, Server, Service,
-    config::{self, Config, ModelControl},
+    Bound, Models, Server, Service,
+    config::{Config, ModelControl},
+    service::Polling,
 };
-use satisfice_store::{Check, GraphStore};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use satisfice_store::Check;
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For the threads of engines that did not end in time.
@@ -24,9 +21,19 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Serve) -> Result<()> {
     let config = settings::load(args)?.config;
     let set_level = logging::init_server(config.log);
-    let service = Arc::new(service(&config)?);
+    let service = match (&args.cluster, args.node) {
+        (Some(cluster), Some(node)) => {
+            let models = cluster_model(cluster, node, args.model_name.as_deref(), check(&config))?;
+            Service::new(models, &config)
+        }
+        _ => repository_service(&config)?,
+    };
+    let service = Arc::new(service);
     let runtime = runtime()?;
     let server = runtime.block_on(async {
+        if config.repository.control == ModelControl::Poll {
+            poll(&service, &config).await?;
+        }
         let bound = Bound::bind(&config).await?;
         let tls = config.tls.certificate.is_some();
         let server = Server::new(config, service, set_level)?;
@@ -49,27 +56,63 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
     Ok(())
 }
 
-fn service(config: &Config) -> Result<Service> {
-    let config::Repository {
-        path,
-        control,
-        skip_checksums,
-    } = &config.repository;
-    let path = path.as_deref().context(
-        "no model repository: name one with `--models` or `path` in `[repository]` of the configuration",
-    )?;
-    let check = match skip_checksums {
+fn check(config: &Config) -> Check {
+    match config.repository.skip_checksums {
         true => Check::Structure,
         false => Check::Checksums,
+    }
+}
+
+fn repository_service(config: &Config) -> Result<Service> {
+    let path = config.repository.path.as_deref().context(
+        "no model repository: name one with `--models` or `path` in `[repository]` of the configuration",
+    )?;
+    let versions = |(name, settings): (&String, &satisfice_server::config::ModelSettings)| {
+        (name.clone(), settings.versions.clone())
     };
-    let service = Service::new(load_models(path, check)?, config);
+    let options = LoadOptions {
+        versions: config.model_defaults.versions.clone(),
+        model_versions: config.models.iter().map(versions).collect(),
+        warm_up: config.repository.warm_up,
+        ..LoadOptions::new(check(config))
+    };
+    let repository = Repository::new(path, options);
+    let control = config.repository.control;
+    let models = match control {
+        ModelControl::Poll => Models::new(), // the first look loads them
+        ModelControl::None | ModelControl::Explicit => repository.models()?,
+    };
+    if control == ModelControl::None && models.is_empty() {
+        return Err(no_model(path));
+    }
+    let service = Service::new(models, config);
     Ok(match control {
         ModelControl::None => service,
-        ModelControl::Explicit => service.with_loader(Arc::new(Repository {
-            dir: path.to_owned(),
-            check,
-        })),
+        ModelControl::Explicit | ModelControl::Poll => service.with_loader(Arc::new(repository)),
     })
+}
+
+/// Loads what is there, and goes on looking.
+async fn poll(service: &Arc<Service>, config: &Config) -> Result<()> {
+    let mut polling = Polling::default();
+    service.poll_once(&mut polling).await?;
+    let interval = Duration::from_secs(config.repository.poll_interval_s.max(1));
+    let service = Arc::clone(service);
+    tokio::spawn(async move { service.poll(polling, interval).await });
+    Ok(())
+}
+
+/// The model of a cluster, as one of its nodes serves it.
+fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> Result<Models> {
+    quiet_engine_panics();
+    let config = ClusterConfig::read(path)?;
+    let name = name.unwrap_or(&config.group).to_owned();
+    let node = Arc::new(ClusterNode::start(config, node, check)?);
+    node.check_tables()?;
+    let version = u64::from(node.part().model_dir().version());
+    let mut models = Models::new();
+    models.insert(&name, version, Arc::new(ClusterEngine::new(node)?))?;
+    Ok(models)
 }
 
 /// Prints where the server is, for people and for programs that wait for it.
@@ -101,6 +144,22 @@ fn reconfigure(server: &Server, args: &Serve) {
     }
 }
 
+fn no_model(dir: &Path) -> anyhow::Error {
+    anyhow!(
+        "{}: no model: a model repository holds directories with a model.toml each",
+        dir.display()
+    )
+}
+
+/// The models of a repository that has some.
+pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
+    let models = Repository::new(dir, LoadOptions::new(check)).models()?;
+    match models.is_empty() {
+        true => Err(no_model(dir)),
+        false => Ok(models),
+    }
+}
+
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -117,124 +176,4 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
             _ = interrupt.recv() => {}
         }
     })
-}
-
-/// Loads the highest version of every model directory in `dir`.
-pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
-    let mut stores = Stores::default();
-    let mut models = Models::new();
-    let mut names = Vec::new();
-    for path in model_dirs(dir)? {
-        let model = open_model(&path, &mut stores, check)?;
-        models.insert(&model.name, model.version, model.engine)?;
-        names.push(model.name);
-    }
-    if names.is_empty() {
-        bail!(
-            "{}: no model: a model repository holds directories with a model.toml each",
-            dir.display()
-        );
-    }
-    Ok(models)
-}
-
-/// The highest version of a model.
-struct OpenModel {
-    name: String,
-    version: u64,
-    engine: Arc<dyn Engine>,
-}
-
-/// Opens the model in `dir`, whatever its kind.
-fn open_model(dir: &Path, stores: &mut Stores, check: Check) -> Result<OpenModel> {
-    match ModelKind::of(dir)? {
-        ModelKind::Graph => {
-            let model_dir = ModelDir::open(dir, None)?;
-            let store = stores.open(&model_dir.store_path(), check)?;
-            let engine = GraphEngine::open(&model_dir, store, check)
-                .with_context(|| format!("model `{}`", model_dir.name()))?;
-            if let Some(problem) = engine.profile_problem() {
-                warn!("model `{}`: its profile is not used: {problem}", model_dir.name());
-            }
-            Ok(OpenModel {
-                name: model_dir.name(),
-                version: u64::from(model_dir.version()),
-                engine: Arc::new(engine),
-            })
-        }
-        ModelKind::Multimodal => {
-            let model_dir = satisfice_multimodal::ModelDir::open(dir, None)?;
-            let engine = MultimodalEngine::open(&model_dir, &OpenOptions::default())
-                .with_context(|| format!("model `{}`", model_dir.name()))?;
-            Ok(OpenModel {
-                name: model_dir.name(),
-                version: u64::from(model_dir.version()),
-                engine: Arc::new(engine),
-            })
-        }
-    }
-}
-
-/// The model repository, for clients that load models.
-struct Repository {
-    dir: PathBuf,
-    check: Check,
-}
-
-impl Repository {
-    /// A model's highest version, with a store of its own: the graph may be another than the one
-    /// that is served.
-    fn open(&self, name: &str) -> Result<(u64, Arc<dyn Engine>)> {
-        let model = open_model(&self.dir.join(name), &mut Stores::default(), self.check)?;
-        Ok((model.version, model.engine))
-    }
-}
-
-impl Loader for Repository {
-    fn list(&self) -> Result<BTreeSet<String>, Error> {
-        let dirs =
-            model_dirs(&self.dir).map_err(|error| failed("repository_unreadable", &error))?;
-        let names = dirs.iter().filter_map(|dir| dir.file_name()?.to_str());
-        Ok(names.map(str::to_owned).collect())
-    }
-
-    fn load(&self, name: &str) -> Result<LoadedVersions, Error> {
-        let model = self.open(name);
-        Ok(vec![model.map_err(|error| failed("load_failed", &error))?])
-    }
-}
-
-fn failed(code: &'static str, error: &anyhow::Error) -> Error {
-    Error::new(ErrorKind::Internal, code, format!("{error:#}"))
-}
-
-fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
-    let mut dirs = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.join("model.toml").is_file() {
-            dirs.push(path);
-        }
-    }
-    dirs.sort();
-    Ok(dirs)
-}
-
-/// Graph stores by place: models of one graph share it.
-#[derive(Default)]
-struct Stores(BTreeMap<PathBuf, Arc<GraphStore>>);
-
-impl Stores {
-    fn open(&mut self, path: &Path, check: Check) -> Result<Arc<GraphStore>> {
-        let path = fs::canonicalize(path).with_context(|| {
-            format!("{}: no graph store; run `satisfice import`", path.display())
-        })?;
-        if let Some(store) = self.0.get(&path) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(GraphStore::open(&path, check)?);
-        self.0.insert(path, store.clone());
-        Ok(store)
-    }
 }

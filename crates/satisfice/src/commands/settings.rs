@@ -47,11 +47,37 @@ pub(crate) fn load(args: &Serve) -> Result<Loaded> {
         let control = match control {
             ModelControl::None => "none",
             ModelControl::Explicit => "explicit",
+            ModelControl::Poll => "poll",
         };
         layers.flag("--model-control", "repository.control", control)?;
     }
     if args.skip_checksums {
         layers.flag("--skip-checksums", "repository.skip_checksums", true)?;
+    }
+    if args.warm_up {
+        layers.flag("--warm-up", "repository.warm_up", true)?;
+    }
+    if let Some(versions) = &args.versions {
+        layers.flag("--versions", "model_defaults.versions", versions.to_string())?;
+    }
+    if let Some(share) = args.audit_share {
+        let key = "model_defaults.admission.audit_share";
+        layers.flag("--audit-share", key, share)?;
+    }
+    let counts = [
+        ("--poll-interval", "repository.poll_interval_s", args.poll_interval),
+        ("--executors", "schedule.executors", args.executors.map(|n| n as u64)),
+        (
+            "--batch-delay-us",
+            "model_defaults.admission.batch_delay_us",
+            args.batch_delay_us,
+        ),
+    ];
+    for (flag, key, count) in counts {
+        if let Some(count) = count {
+            let count = i64::try_from(count).with_context(|| format!("`{flag}` is too large"))?;
+            layers.flag(flag, key, count)?;
+        }
     }
     let mut loaded = layers.finish()?;
     // Who asks for any port of HTTP does not want a certain one of gRPC.

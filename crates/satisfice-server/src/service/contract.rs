@@ -1,0 +1,205 @@
+//! What a request asks for besides an answer: by when, how good, before whom.
+
+use satisfice_core::{Error, ErrorKind, Measure, Parameter, Parameters};
+use std::time::{Duration, Instant};
+
+/// Level of requests that name none: levels below it go first, levels above it last.
+const PRIORITY_DEFAULT: i32 = 100;
+
+/// The least quality that is good enough.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Minimum {
+    pub measure: Measure,
+    /// 0 to 1.
+    pub share: f64,
+}
+
+/// The contract of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Contract {
+    /// When an answer is of no more use.
+    pub deadline: Option<Instant>,
+    pub minimum: Option<Minimum>,
+    /// Higher goes first; 0 is the default.
+    pub priority: i32,
+}
+
+impl Contract {
+    /// Takes the contract out of the parameters: `deadline_ms`, `timeout`, `min_accuracy`,
+    /// `min_fidelity`, `priority`. The earliest deadline counts, that of the transport included.
+    pub(super) fn take(
+        parameters: &mut Parameters,
+        received: Instant,
+        of_transport: Option<Instant>,
+    ) -> Result<Self, Error> {
+        let deadline = deadline(parameters, received)?;
+        Ok(Self {
+            deadline: deadline.into_iter().chain(of_transport).min(),
+            minimum: minimum(parameters)?,
+            priority: priority(parameters)?,
+        })
+    }
+
+    /// Whether there is anything to choose a plan for.
+    pub(super) fn is_demanding(&self) -> bool {
+        self.deadline.is_some() || self.minimum.is_some()
+    }
+}
+
+fn deadline(parameters: &mut Parameters, received: Instant) -> Result<Option<Instant>, Error> {
+    let deadline = match parameters.remove("deadline_ms") {
+        None => None,
+        Some(value) => Some(milliseconds(&value).ok_or_else(|| {
+            wrong("parameter `deadline_ms` is not a number of milliseconds over 0")
+        })?),
+    };
+    let timeout = match parameters.remove("timeout") {
+        None | Some(Parameter::Int(0)) => None,
+        Some(value) => Some(microseconds(&value).ok_or_else(|| {
+            wrong("parameter `timeout` is not a whole number of microseconds, 0 or more")
+        })?),
+    };
+    // What is beyond the clock's range is no deadline.
+    let earliest = deadline.into_iter().chain(timeout).min();
+    Ok(earliest.and_then(|after| received.checked_add(after)))
+}
+
+fn minimum(parameters: &mut Parameters) -> Result<Option<Minimum>, Error> {
+    let mut stated = None;
+    for (name, measure) in [
+        ("min_accuracy", Measure::Accuracy),
+        ("min_fidelity", Measure::Fidelity),
+    ] {
+        let Some(value) = parameters.remove(name) else {
+            continue;
+        };
+        let share = share(&value)
+            .ok_or_else(|| wrong(format!("parameter `{name}` is not a number from 0 to 1")))?;
+        if stated.replace(Minimum { measure, share }).is_some() {
+            return Err(
+                wrong("parameters `min_accuracy` and `min_fidelity` exclude each other")
+                    .with_hint("send one of them"),
+            );
+        }
+    }
+    Ok(stated)
+}
+
+/// Triton's numbers: 1 is the highest, 0 the default.
+fn priority(parameters: &mut Parameters) -> Result<i32, Error> {
+    let level = match parameters.remove("priority") {
+        None | Some(Parameter::Int(0)) => PRIORITY_DEFAULT,
+        Some(Parameter::Int(level)) if level > 0 => i32::try_from(level).unwrap_or(i32::MAX),
+        Some(_) => {
+            return Err(wrong(
+                "parameter `priority` is not a whole number, 0 or more",
+            ));
+        }
+    };
+    Ok(PRIORITY_DEFAULT - level)
+}
+
+fn number(value: &Parameter) -> Option<f64> {
+    match *value {
+        Parameter::Int(value) => Some(value as f64),
+        Parameter::Float(value) => Some(value),
+        Parameter::Bool(_) | Parameter::String(_) => None,
+    }
+}
+
+fn share(value: &Parameter) -> Option<f64> {
+    number(value).filter(|share| (0.0..=1.0).contains(share))
+}
+
+fn milliseconds(value: &Parameter) -> Option<Duration> {
+    let milliseconds = number(value).filter(|&milliseconds| milliseconds > 0.0)?;
+    Duration::try_from_secs_f64(milliseconds / 1e3).ok()
+}
+
+fn microseconds(value: &Parameter) -> Option<Duration> {
+    match *value {
+        Parameter::Int(value) => u64::try_from(value).ok().map(Duration::from_micros),
+        _ => None,
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, "wrong_parameter", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(parameters: &[(&str, Parameter)], received: Instant) -> Result<Contract, Error> {
+        let mut parameters = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        let contract = Contract::take(&mut parameters, received, None)?;
+        assert!(parameters.is_empty());
+        Ok(contract)
+    }
+
+    fn after(parameters: &[(&str, Parameter)]) -> Result<Option<Duration>, Error> {
+        let received = Instant::now();
+        let contract = taken(parameters, received)?;
+        Ok(contract.deadline.map(|deadline| deadline - received))
+    }
+
+    #[test]
+    fn the_earlier_one_counts() {
+        let ms = |value: f64| ("deadline_ms", Parameter::Float(value));
+        let us = |value: i64| ("timeout", Parameter::Int(value));
+        assert_eq!(after(&[]), Ok(None));
+        assert_eq!(after(&[ms(2.5)]), Ok(Some(Duration::from_micros(2500))));
+        assert_eq!(after(&[ms(2.5), us(7)]), Ok(Some(Duration::from_micros(7))));
+        assert_eq!(
+            after(&[ms(2.5), us(0)]),
+            Ok(Some(Duration::from_micros(2500)))
+        );
+        assert_eq!(after(&[us(0)]), Ok(None));
+    }
+
+    #[test]
+    fn minima_and_priorities_are_read() {
+        let now = Instant::now();
+        let contract = taken(
+            &[
+                ("min_fidelity", 0.9.into()),
+                ("priority", Parameter::Int(1)),
+            ],
+            now,
+        );
+        let contract = contract.unwrap();
+        let minimum = Minimum {
+            measure: Measure::Fidelity,
+            share: 0.9,
+        };
+        assert_eq!(contract.minimum, Some(minimum));
+        assert!(contract.is_demanding());
+        let priority = |level: i64| taken(&[("priority", level.into())], now).unwrap().priority;
+        assert!(priority(1) > priority(2));
+        assert!(priority(2) > priority(0));
+        assert!(priority(0) > priority(101));
+        assert!(priority(i64::MAX) < priority(0));
+        assert_eq!(priority(0), Contract::default().priority);
+    }
+
+    #[test]
+    fn other_values_are_refused() {
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert!(after(&[("deadline_ms", value.into())]).is_err(), "{value}");
+        }
+        for value in [Parameter::Int(-1), 1.5.into(), true.into(), "5".into()] {
+            assert!(after(&[("timeout", value.clone())]).is_err());
+            assert!(after(&[("priority", value.clone())]).is_err());
+            assert!(after(&[("min_accuracy", value)]).is_err());
+        }
+        for value in [f64::NAN, -0.1, 1.1, f64::INFINITY] {
+            assert!(after(&[("min_fidelity", value.into())]).is_err(), "{value}");
+        }
+        let both = [("min_accuracy", 0.5.into()), ("min_fidelity", 0.5.into())];
+        assert!(after(&both).is_err());
+    }
+}

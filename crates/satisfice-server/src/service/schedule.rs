@@ -1,0 +1,266 @@
+//! When requests are executed, in which batches and by which plans.
+//!
+//! Executors are threads; each asks the [`State`] under its lock what is next, and executes it off the
+//! lock. A request waits in the queue of its model until it is answered, refused, late, or nobody waits
+//! for it any more.
+
+mod audit;
+mod forming;
+mod fronts;
+mod inputs;
+mod job;
+mod lane;
+mod outcome;
+mod record;
+mod refusal;
+mod state;
+mod task;
+mod whole;
+
+pub(super) use fronts::Fronts;
+pub(super) use inputs::Inputs;
+pub(super) use job::{Submission, Work};
+pub use record::PlanAudit;
+pub(super) use task::{LaneId, panicked};
+pub(super) use whole::Whole;
+
+use super::{Admission, Stats};
+use job::{Key, Reply};
+use outcome::After;
+use record::Records;
+use refusal::{shutting_down, too_late};
+use satisfice_core::{Engine, Error, InferResponse};
+use state::{Next, State};
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use task::{Model, Task};
+use tokio::sync::oneshot;
+
+/// Executors of a server at most.
+const EXECUTORS_MAX: usize = 64;
+
+/// The executors with their queues. When it is dropped they end after what they execute.
+pub(super) struct Scheduler {
+    shared: Arc<Shared>,
+    executors: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Scheduler {
+    /// Starts the executors, at least one.
+    pub(super) fn start(executors: usize) -> Self {
+        let executors = executors.clamp(1, EXECUTORS_MAX);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(executors, Instant::now())),
+            wake: Condvar::new(),
+        });
+        for at in 0..executors {
+            let shared = Arc::clone(&shared);
+            let name = format!("executor-{at}");
+            let spawned = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || shared.execute(executors));
+            spawned.expect("invariant: the system has threads for the executors");
+        }
+        Self { shared, executors }
+    }
+
+    /// Opens the queue of a model.
+    pub(super) fn open(
+        &self,
+        name: &str,
+        engine: Arc<dyn Engine>,
+        stats: Arc<Stats>,
+        admission: Admission,
+    ) -> LaneId {
+        let fronts = engine.batching().and_then(|batching| {
+            let delay = admission.batch_delay;
+            let strategies = batching.strategies();
+            let fronts = Fronts::new(strategies, &Records::default(), delay, self.executors);
+            let built = fronts.and_then(|fronts| {
+                let every: Vec<usize> = (0..strategies.len()).collect();
+                fronts.table(None, &every)?;
+                Ok(Arc::new(fronts))
+            });
+            let warn = |error: &_| {
+                tracing::warn!(model = name, %error, "the model's strategies cannot be planned with, requests are not batched");
+            };
+            built.inspect_err(warn).ok()
+        });
+        let model = Model {
+            name: name.into(),
+            engine,
+            stats,
+        };
+        let admission = Admission {
+            share: match admission.share.is_finite() && admission.share > 0.0 {
+                true => admission.share,
+                false => 1.0,
+            },
+            ..admission
+        };
+        let mut state = self.shared.lock();
+        let id = state.open(model, admission);
+        if let Some(lane) = state.lane_mut(id) {
+            lane.fronts = fronts;
+        }
+        id
+    }
+
+    /// Closes the queue of a model that nobody asks any more.
+    pub(super) fn close(&self, lane: LaneId) {
+        self.shared.lock().close(lane);
+    }
+
+    /// The strategies of an engine that batches, as they are now known.
+    pub(super) fn fronts(&self, lane: LaneId) -> Option<Arc<Fronts>> {
+        self.shared.lock().lane(lane)?.fronts.clone()
+    }
+
+    /// Requests of which something was not started.
+    pub(super) fn waiting(&self, lane: LaneId) -> usize {
+        self.shared.lock().lane(lane).map_or(0, lane::Lane::waiting)
+    }
+
+    /// What audits say of the model's plans.
+    pub(super) fn audits(&self, lane: LaneId) -> Vec<PlanAudit> {
+        let state = self.shared.lock();
+        state
+            .lane(lane)
+            .map_or_else(Vec::new, |lane| lane.records.audits())
+    }
+
+    /// Waits for the answer. Dropping the future takes back what was not started.
+    pub(super) async fn answer(
+        &self,
+        lane: LaneId,
+        submission: Submission,
+    ) -> Result<InferResponse, Error> {
+        let Submission {
+            work,
+            contract,
+            ticket,
+            record,
+        } = submission;
+        let (sender, answer) = oneshot::channel();
+        let deadline = contract.deadline;
+        let reply = Reply {
+            sender,
+            ticket,
+            deadline,
+            record,
+        };
+        let key = self
+            .shared
+            .lock()
+            .admit(lane, work, contract, reply, Instant::now())?;
+        self.shared.wake.notify_one();
+        let mut waiting = Waiting {
+            shared: &self.shared,
+            lane,
+            key,
+            answered: false,
+        };
+        let answer = match deadline {
+            None => answer.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
+                .await
+                .map_err(|_| too_late())?,
+        };
+        waiting.answered = true;
+        answer.unwrap_or_else(|_| Err(shutting_down()))
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.shared.lock().stop();
+        self.shared.wake.notify_all();
+    }
+}
+
+/// A request that waits; dropping it takes back what was not started.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    lane: LaneId,
+    key: Key,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered
+            && let Some(lane) = self.shared.lock().lane_mut(self.lane)
+        {
+            lane.cancel(self.key);
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing that is done under the lock can panic half-way.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of an executor.
+    fn execute(&self, executors: usize) {
+        let mut state = self.lock();
+        loop {
+            match state.next(Instant::now()) {
+                Next::Stop => return,
+                Next::Run(task) => {
+                    drop(state);
+                    state = self.run(*task, executors);
+                }
+                Next::Sleep(None) => {
+                    state = self
+                        .wake
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                Next::Sleep(Some(until)) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    let woken = self.wake.wait_timeout(state, left);
+                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+
+    fn run(&self, task: Task, executors: usize) -> MutexGuard<'_, State> {
+        let (id, model) = (task.lane, task.model.clone());
+        let done = task.run();
+        let mut state = self.lock();
+        let After {
+            ready,
+            sample,
+            refront,
+        } = state.finish(done);
+        let delay = state.lane(id).map(|lane| lane.admission.batch_delay);
+        if ready.is_empty() && refront.is_none() {
+            if let Some(sample) = sample {
+                state.keep(id, sample);
+            }
+            return state;
+        }
+        drop(state);
+        let samples = ready.into_iter().filter_map(outcome::Ready::send);
+        let samples: Vec<_> = samples.chain(sample).collect();
+        let new = refront.and_then(|refront| refront.build(&model, delay?, executors));
+        let mut state = self.lock();
+        samples
+            .into_iter()
+            .for_each(|sample| state.keep(id, sample));
+        if let Some(new) = new {
+            state.refronted(id, new);
+        }
+        state
+    }
+}

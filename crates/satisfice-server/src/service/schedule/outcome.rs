@@ -1,0 +1,326 @@
+//! What comes of a lane's tasks.
+
+use super::{
+    audit::{Finding, InputsSample, Sample},
+    fronts::Fronts,
+    inputs::Inputs,
+    job::{Job, Key, Pending, Reply},
+    lane::{Lane, Started, alternatives},
+    record::{Records, agreement},
+    task::{Model, Outcome},
+};
+use satisfice_core::{Error, Measure, PartOutputs, Strategy};
+use satisfice_planner::FrontTable;
+use std::{ops::Range, sync::Arc};
+
+/// Weight of the newest execution in the usual time.
+const NEWEST: f64 = 0.2;
+
+/// What is to be done about an outcome, off the lock.
+#[derive(Default)]
+pub(super) struct After {
+    /// Answers to put together and send.
+    pub ready: Vec<Ready>,
+    /// Something to learn from.
+    pub sample: Option<Sample>,
+    /// More is known of the strategies.
+    pub refront: Option<Refront>,
+}
+
+/// A job of which every input was answered.
+pub(super) struct Ready {
+    inputs: Box<Inputs>,
+    reply: Reply,
+    model: Model,
+    fronts: Arc<Fronts>,
+    sampled: bool,
+}
+
+/// New fronts to be built, with the tables that queued jobs need.
+pub(super) struct Refront {
+    records: Records,
+    tables: Vec<(Option<Measure>, Vec<usize>)>,
+}
+
+/// New fronts.
+pub(super) struct Refronted {
+    pub fronts: Arc<Fronts>,
+    tables: Vec<(Option<Measure>, Vec<usize>, Arc<FrontTable>)>,
+}
+
+impl Lane {
+    /// Takes in what came of a task that took `seconds`.
+    pub(super) fn take_in(&mut self, outcome: Outcome, seconds: f64) -> After {
+        match outcome {
+            Outcome::Whole {
+                plan,
+                answered,
+                sample,
+            } => {
+                if answered {
+                    self.timed(plan, seconds);
+                }
+                After {
+                    sample,
+                    ..After::default()
+                }
+            }
+            Outcome::Batch {
+                strategy,
+                plan,
+                parts,
+            } => self.take_in_batch(strategy, &plan, parts, seconds),
+            Outcome::Audit(None) => After::default(),
+            Outcome::Audit(Some(finding)) => self.take_in_finding(finding),
+        }
+    }
+
+    fn timed(&mut self, plan: Option<(String, f64)>, seconds: f64) {
+        match plan {
+            None => {
+                let usual = self.usual_seconds.get_or_insert(seconds);
+                *usual += NEWEST * (seconds - *usual);
+            }
+            Some((plan, profiled)) => {
+                let record = self.records.of(&plan);
+                if record.is_some_and(|record| record.timed(profiled, seconds)) {
+                    self.renew_options();
+                }
+            }
+        }
+    }
+
+    fn take_in_finding(&mut self, finding: Finding) -> After {
+        let mut broken = false;
+        for (plan, promised, agreed) in finding {
+            let record = self.records.of(&plan);
+            if record.is_some_and(|record| record.audited(promised, &agreed)) {
+                tracing::warn!(
+                    model = &*self.model.name,
+                    plan,
+                    "audits find less than was promised, less is promised from now on"
+                );
+                broken = true;
+            }
+        }
+        match broken {
+            true => self.renew(),
+            false => After::default(),
+        }
+    }
+
+    /// Has queued jobs planned by what is now known.
+    fn renew(&mut self) -> After {
+        if self.fronts.is_none() {
+            self.renew_options();
+            return After::default();
+        }
+        let mut tables: Vec<(Option<Measure>, Vec<usize>)> = Vec::new();
+        for job in self.queue.values() {
+            if let Pending::Inputs(inputs) = &job.task {
+                let (measure, available) = inputs.table_key();
+                if !tables
+                    .iter()
+                    .any(|known| known.0 == measure && known.1 == available)
+                {
+                    tables.push((measure, available.to_vec()));
+                }
+            }
+        }
+        After {
+            refront: Some(Refront {
+                records: self.records.clone(),
+                tables,
+            }),
+            ..After::default()
+        }
+    }
+
+    fn renew_options(&mut self) {
+        for key in self.queue.keys().copied().collect::<Vec<Key>>() {
+            let Some(mut job) = self.leave(key) else {
+                continue;
+            };
+            match self.renewed(&mut job) {
+                Ok(()) => self.enqueue(job),
+                Err(error) => job.reply.send(Err(error)),
+            }
+        }
+    }
+
+    fn renewed(&self, job: &mut Job) -> Result<(), Error> {
+        let Pending::Whole { whole, options } = &mut job.task else {
+            return Ok(());
+        };
+        if whole.offers.is_empty() {
+            return Ok(());
+        }
+        *options = whole.options(&job.contract, &self.records)?;
+        let alternatives = options.alternatives(&job.contract, self.usual());
+        job.replan(1, &alternatives);
+        Ok(())
+    }
+
+    /// Plans by new fronts from now on.
+    pub(super) fn refronted(&mut self, new: Refronted) {
+        let Refronted { fronts, tables } = new;
+        for key in self.queue.keys().copied().collect::<Vec<Key>>() {
+            let Some(mut job) = self.leave(key) else {
+                continue;
+            };
+            if let Pending::Inputs(inputs) = &mut job.task {
+                let key = inputs.table_key();
+                if let Some((_, _, table)) = tables.iter().find(|(m, a, _)| (*m, &**a) == key) {
+                    let table = Arc::clone(table);
+                    inputs.use_table(table);
+                }
+                inputs.replan(&fronts);
+                let (waiting, alternatives) = (inputs.waiting(), alternatives(inputs));
+                job.replan(waiting, &alternatives);
+            }
+            self.enqueue(job);
+        }
+        self.fronts = Some(fronts);
+    }
+
+    fn take_in_batch(
+        &mut self,
+        strategy: usize,
+        plan: &str,
+        parts: Vec<(Key, Range<usize>, PartOutputs)>,
+        seconds: f64,
+    ) -> After {
+        let inputs: usize = parts.iter().map(|(_, range, _)| range.len()).sum();
+        let mut ready = Vec::new();
+        let mut all_answered = true;
+        for (key, range, outputs) in parts {
+            all_answered &= outputs.is_ok();
+            ready.extend(self.take_in_part(key, strategy, range, outputs));
+        }
+        let profiled = self
+            .profiled_seconds(strategy, inputs)
+            .filter(|_| all_answered);
+        let drifted = profiled.is_some_and(|profiled| {
+            let record = self.records.of(plan);
+            record.is_some_and(|record| record.timed(profiled, seconds))
+        });
+        let after = match drifted {
+            true => self.renew(),
+            false => After::default(),
+        };
+        After { ready, ..after }
+    }
+
+    /// The engine's own time for a batch.
+    fn profiled_seconds(&self, strategy: usize, inputs: usize) -> Option<f64> {
+        let strategy = self.model.engine.batching()?.strategies().get(strategy)?;
+        strategy.seconds.get(inputs.checked_sub(1)?).copied()
+    }
+
+    /// Takes in what a batch did for one job. The job is gone if nobody waits for it any more, or
+    /// another part of it failed.
+    fn take_in_part(
+        &mut self,
+        key: Key,
+        strategy: usize,
+        range: Range<usize>,
+        outputs: PartOutputs,
+    ) -> Option<Ready> {
+        let inputs = match self.started.get_mut(&key) {
+            Some(started) => &mut started.inputs,
+            None => match &mut self.queue.get_mut(&key)?.task {
+                Pending::Inputs(inputs) => inputs,
+                Pending::Whole { .. } => return None,
+            },
+        };
+        let taken = outputs.and_then(|outputs| inputs.finish(strategy, range, outputs));
+        let finished = inputs.is_finished();
+        if let Err(error) = taken {
+            let queued = self.leave(key).map(|job| job.reply);
+            let started = self.started.remove(&key).map(|started| started.reply);
+            if let Some(reply) = queued.or(started) {
+                reply.send(Err(error));
+            }
+            return None;
+        }
+        if !finished {
+            return None;
+        }
+        let Started { inputs, reply } = self.started.remove(&key)?;
+        Some(Ready {
+            inputs,
+            reply,
+            model: self.model.clone(),
+            fronts: Arc::clone(self.fronts.as_ref()?),
+            sampled: self.is_sampled(key.1),
+        })
+    }
+}
+
+impl Ready {
+    /// Puts the answer together and sends it.
+    pub(super) fn send(mut self) -> Option<Sample> {
+        let answer = self.inputs.answer(&self.fronts);
+        let mut sample = None;
+        if let Ok(response) = &answer {
+            self.model.stats.answered_by(response);
+            if self.sampled {
+                let bytes = self.reply.ticket.bytes();
+                sample = self
+                    .sample()
+                    .map(|sample| Sample::inputs(sample, response, bytes));
+            }
+        }
+        self.reply.send(answer);
+        sample
+    }
+
+    fn sample(&self) -> Option<InputsSample> {
+        let job = self.inputs.job();
+        let strategies = self.model.engine.batching()?.strategies();
+        let single = |at: usize| strategies[at].seconds.first().copied().unwrap_or(0.0);
+        let by_time = |a: &&usize, b: &&usize| single(**a).total_cmp(&single(**b));
+        let dearest = *job.strategies.iter().max_by(by_time)?;
+        let promised =
+            |strategy: &Strategy| agreement(&strategy.quality, &strategies[dearest].quality);
+        let answered: Vec<(String, f64, Range<usize>)> = self
+            .inputs
+            .answered()
+            .filter(|(strategy, _)| *strategy != dearest)
+            .filter_map(|(strategy, range)| {
+                let strategy = &strategies[strategy];
+                Some((strategy.name.clone(), promised(strategy)?, range))
+            })
+            .collect();
+        (!answered.is_empty()).then(|| InputsSample {
+            job: Arc::clone(job),
+            dearest,
+            batch_max: strategies[dearest].seconds.len(),
+            answered,
+        })
+    }
+}
+
+impl Refront {
+    /// Builds the fronts; takes its time.
+    pub(super) fn build(
+        self,
+        model: &Model,
+        delay: std::time::Duration,
+        executors: usize,
+    ) -> Option<Refronted> {
+        let strategies = model.engine.batching()?.strategies();
+        let fronts = Fronts::new(strategies, &self.records, delay, executors)
+            .inspect_err(|error| tracing::warn!(model = &*model.name, %error, "no new fronts"))
+            .ok()?;
+        let tables = self.tables.into_iter().filter_map(|(measure, available)| {
+            let table = fronts.table(measure, &available).ok()?;
+            Some((measure, available, table))
+        });
+        let tables = tables.collect();
+        Some(Refronted {
+            fronts: Arc::new(fronts),
+            tables,
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! What has been seen of one plan: how long it takes, and whether it is as good as promised.
+
+use satisfice_core::{Measure, Quality};
+use satisfice_planner::{AccuracyAudit, LatencyDrift};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Plans of one model that are followed; clients may name any number of them.
+const RECORDS_MAX: usize = 64;
+
+/// By how much an agreement has to be lower than promised to be noticed soon.
+const SHORTFALL: f64 = 0.05;
+
+/// Mean number of audited inputs between two false alarms while promises hold, at least.
+const INPUTS_BETWEEN_FALSE_ALARMS: f64 = 1e5;
+
+/// Audited inputs that a lowered bound rests on.
+const RECENT_MAX: usize = 64;
+
+/// Plans by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Records(BTreeMap<String, Record>);
+
+impl Records {
+    pub(super) fn get(&self, plan: &str) -> Option<&Record> {
+        self.0.get(plan)
+    }
+
+    /// The plan's record; none where there are too many.
+    pub(super) fn of(&mut self, plan: &str) -> Option<&mut Record> {
+        if self.0.len() >= RECORDS_MAX && !self.0.contains_key(plan) {
+            return None;
+        }
+        Some(self.0.entry(plan.to_owned()).or_default())
+    }
+
+    /// What predicted times of the plan are to be multiplied by.
+    pub(super) fn scale(&self, plan: &str) -> f64 {
+        self.get(plan).map_or(1.0, |record| record.drift.scale())
+    }
+
+    /// What may be promised of a plan that was measured as `quality`, on inputs on which the dearest
+    /// plan is as good as `dearest`.
+    pub(super) fn quality(
+        &self,
+        plan: &str,
+        quality: Quality,
+        dearest: Option<Quality>,
+    ) -> Quality {
+        match self.get(plan).and_then(|record| record.found) {
+            None => quality,
+            Some(found) => found.bound(quality, dearest),
+        }
+    }
+
+    /// Promises and findings of the plans that were audited, by plan.
+    pub(super) fn audits(&self) -> Vec<PlanAudit> {
+        let audit = |(plan, record): (&String, &Record)| {
+            record.audit.as_ref()?;
+            Some(PlanAudit {
+                plan: plan.clone(),
+                promised: record.promised,
+                observed: record.agreed as f64 / record.audited.max(1) as f64,
+                inputs: record.audited,
+                alarms: record.alarms,
+            })
+        };
+        self.0.iter().filter_map(audit).collect()
+    }
+}
+
+/// What audits say of one plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanAudit {
+    /// The plan.
+    pub plan: String,
+    /// Share of inputs on which it has to agree with the dearest plan at least, for its promises to
+    /// hold.
+    pub promised: f64,
+    /// Share of audited inputs on which it did.
+    pub observed: f64,
+    /// Inputs audited.
+    pub inputs: u64,
+    /// How often the promise was found broken and lowered.
+    pub alarms: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Record {
+    drift: LatencyDrift,
+    audit: Option<AccuracyAudit>,
+    promised: f64,
+    audited: u64,
+    agreed: u64,
+    alarms: u64,
+    recent: VecDeque<bool>,
+    found: Option<Found>,
+}
+
+impl Record {
+    /// Takes in one execution; whether plans are to be made anew.
+    pub(super) fn timed(&mut self, predicted: f64, observed: f64) -> bool {
+        // What has no sensible time says nothing.
+        self.drift.observe(predicted, observed).unwrap_or(false)
+    }
+
+    /// Takes in, input by input, whether the plan agreed with the dearest one, which it should on a
+    /// share `promised`; whether that was found to be wrong, and less is promised from now on.
+    pub(super) fn audited(&mut self, promised: f64, agreed: &[bool]) -> bool {
+        let mut broken = false;
+        for &agreed in agreed {
+            if self.audit.is_none() {
+                self.promised = promised.clamp(0.002, 0.999);
+                self.audit = audit(self.promised);
+            }
+            let Some(audit) = &mut self.audit else {
+                return broken;
+            };
+            self.audited += 1;
+            self.agreed += u64::from(agreed);
+            self.recent.push_back(agreed);
+            if self.recent.len() > RECENT_MAX {
+                self.recent.pop_front();
+            }
+            if audit.observe(agreed) {
+                broken = true;
+                self.lower();
+            }
+        }
+        broken
+    }
+
+    fn lower(&mut self) {
+        let inputs = self.recent.len() as f64;
+        let share = self.recent.iter().filter(|&&agreed| agreed).count() as f64 / inputs;
+        let found = Found {
+            expected: share,
+            lower: wilson(share, inputs).min(self.promised),
+        };
+        self.found = Some(found);
+        self.alarms += 1;
+        self.promised = found.lower.clamp(0.002, 0.999);
+        self.audit = audit(self.promised);
+    }
+}
+
+fn audit(promised: f64) -> Option<AccuracyAudit> {
+    let shortfall = SHORTFALL.min(promised / 2.0);
+    AccuracyAudit::new(promised, shortfall, INPUTS_BETWEEN_FALSE_ALARMS).ok()
+}
+
+/// Lower end of the 95 % interval of a share.
+///
+/// # Source
+/// Wilson 1927.
+fn wilson(share: f64, count: f64) -> f64 {
+    let z = 1.96_f64;
+    let centre = share + z * z / (2.0 * count);
+    let spread = z * (share * (1.0 - share) / count + z * z / (4.0 * count * count)).sqrt();
+    ((centre - spread) / (1.0 + z * z / count)).max(0.0)
+}
+
+/// On what share of inputs a plan agrees with the dearest one, as audits found.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    expected: f64,
+    lower: f64,
+}
+
+impl Found {
+    /// `quality`, but no better than what was found: where a plan agrees with a right answer, it is
+    /// right too.
+    fn bound(self, quality: Quality, dearest: Option<Quality>) -> Quality {
+        let wrong = |right: fn(Quality) -> f64| match quality.measure {
+            Measure::Fidelity => 0.0,
+            Measure::Accuracy => 1.0 - dearest.map_or(0.0, right),
+        };
+        let lower = (self.lower - wrong(|dearest| dearest.lower)).max(0.0);
+        let expected = (self.expected - wrong(|dearest| dearest.expected)).max(lower);
+        Quality {
+            expected: quality.expected.min(expected),
+            lower: quality.lower.min(lower),
+            ..quality
+        }
+    }
+}
+
+/// On what share of inputs a plan has to agree with the dearest one at least, if both are as good
+/// as promised: a fidelity is that share; of two accuracies the sum less one.
+pub(super) fn agreement(plan: &[Quality], dearest: &[Quality]) -> Option<f64> {
+    let lower = |qualities: &[Quality], measure| {
+        let mut found = qualities
+            .iter()
+            .filter(|quality| quality.measure == measure);
+        found.next().map(|quality| quality.lower)
+    };
+    lower(plan, Measure::Fidelity).or_else(|| {
+        let sum = lower(plan, Measure::Accuracy)? + lower(dearest, Measure::Accuracy)?;
+        Some((sum - 1.0).max(0.0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIDELITY: Quality = Quality {
+        measure: Measure::Fidelity,
+        expected: 0.96,
+        lower: 0.95,
+    };
+
+    #[test]
+    fn a_wrong_promise_is_lowered_and_then_holds() {
+        let mut records = Records::default();
+        let record = records.of("cheap").unwrap();
+        let audited = (0..1000).find(|&i| record.audited(0.95, &[i % 2 == 0]));
+        // (ln 1e5 + 0.69) / (0.5 * 0.69 - 0.5 * 0.05) inputs.
+        assert!((20..=60).contains(&audited.unwrap()), "{audited:?}");
+        let quality = records.quality("cheap", FIDELITY, None);
+        assert!(quality.lower < 0.5 && quality.lower > 0.3, "{quality:?}");
+        let accuracy = Quality {
+            measure: Measure::Accuracy,
+            ..FIDELITY
+        };
+        let bounded = records.quality("cheap", accuracy, Some(accuracy));
+        assert!((bounded.lower - (quality.lower - 0.05)).abs() < 1e-9);
+        let record = records.of("cheap").unwrap();
+        assert!((0..1000).all(|i| !record.audited(0.95, &[i % 2 == 0])));
+        assert_eq!(records.audits()[0].alarms, 1);
+    }
+
+    #[test]
+    fn a_promise_that_holds_stays() {
+        let mut records = Records::default();
+        let record = records.of("cheap").unwrap();
+        assert!((0..5000).all(|i| !record.audited(0.95, &[i % 25 != 0])));
+        assert_eq!(records.quality("cheap", FIDELITY, None), FIDELITY);
+        assert_eq!(records.quality("other", FIDELITY, None), FIDELITY);
+    }
+
+    #[test]
+    fn plans_that_are_followed_are_bounded() {
+        let mut records = Records::default();
+        for plan in 0..100 {
+            let record = records.of(&plan.to_string());
+            assert_eq!(record.is_some(), plan < RECORDS_MAX);
+        }
+        assert!(records.of("3").is_some());
+    }
+
+    #[test]
+    fn of_two_accuracies_an_agreement_follows() {
+        let accuracy = |lower| Quality {
+            measure: Measure::Accuracy,
+            expected: lower,
+            lower,
+        };
+        assert_eq!(agreement(&[accuracy(0.75)], &[accuracy(0.75)]), Some(0.5));
+        assert_eq!(agreement(&[accuracy(0.2)], &[accuracy(0.2)]), Some(0.0));
+        assert_eq!(agreement(&[accuracy(0.2), FIDELITY], &[]), Some(0.95));
+        assert_eq!(agreement(&[], &[FIDELITY]), None);
+    }
+}

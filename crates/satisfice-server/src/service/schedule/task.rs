@@ -1,0 +1,293 @@
+//! What executors execute, off the lock.
+
+use super::{
+    super::Stats,
+    inputs::report,
+    job::{Answer, Key, Reply},
+};
+use crate::{Record, Stage};
+use satisfice_core::{
+    Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part, PartOutputs, Quality,
+};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+/// Identifies a queue.
+pub(in super::super) type LaneId = u64;
+
+/// A model as executors see it.
+#[derive(Clone)]
+pub(super) struct Model {
+    /// Name and version, for logs.
+    pub name: Arc<str>,
+    pub engine: Arc<dyn Engine>,
+    pub stats: Arc<Stats>,
+}
+
+/// Something to execute.
+pub(super) struct Task {
+    pub lane: LaneId,
+    /// Identifies the execution.
+    pub run: u64,
+    pub model: Model,
+    /// Predicted time in seconds; none where nothing is known.
+    pub predicted: Option<f64>,
+    pub work: TaskWork,
+}
+
+pub(super) enum TaskWork {
+    Whole(WholeTask),
+    Batch(BatchTask),
+    Audit(super::audit::Sample),
+}
+
+/// A request that is executed whole.
+pub(super) struct WholeTask {
+    pub request: InferRequest,
+    pub chosen: Option<Chosen>,
+    pub reply: Reply,
+    pub queued: Instant,
+}
+
+/// The plan that was chosen for a request.
+pub(super) struct Chosen {
+    pub offer: Offer,
+    /// The engine's own time for it, in seconds.
+    pub profiled_seconds: f64,
+    /// What its answer reports.
+    pub quality: Option<Quality>,
+    /// What an audit compares with, if the answer is to be audited.
+    pub audit: Option<Audit>,
+}
+
+/// How an answer is to be audited.
+pub(super) struct Audit {
+    pub dearest: String,
+    /// On what share of inputs the plan has to agree with the dearest one.
+    pub promised: f64,
+}
+
+/// Inputs of several jobs.
+pub(super) struct BatchTask {
+    pub strategy: usize,
+    pub plan: String,
+    pub members: Vec<Member>,
+}
+
+/// A range of one job's inputs in a batch.
+pub(super) struct Member {
+    pub key: Key,
+    pub job: Arc<Job>,
+    pub inputs: Range<usize>,
+    pub queued: Instant,
+    pub record: Arc<Record>,
+}
+
+/// What came of a task.
+pub(super) struct Done {
+    pub lane: LaneId,
+    pub run: u64,
+    pub seconds: f64,
+    pub predicted: Option<f64>,
+    pub outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    Whole {
+        /// The plan that was chosen and the engine's own time for it; none where the request was
+        /// executed as it was.
+        plan: Option<(String, f64)>,
+        answered: bool,
+        sample: Option<super::audit::Sample>,
+    },
+    Batch {
+        strategy: usize,
+        plan: String,
+        parts: Vec<(Key, Range<usize>, PartOutputs)>,
+    },
+    Audit(Option<super::audit::Finding>),
+}
+
+impl Task {
+    pub(super) fn run(self) -> Done {
+        let start = Instant::now();
+        let Self { model, work, .. } = self;
+        let outcome = match work {
+            TaskWork::Whole(whole) => whole.run(&model, start),
+            TaskWork::Batch(batch) => batch.run(&model, start),
+            TaskWork::Audit(sample) => Outcome::Audit(sample.run(&model)),
+        };
+        Done {
+            lane: self.lane,
+            run: self.run,
+            seconds: start.elapsed().as_secs_f64(),
+            predicted: self.predicted,
+            outcome,
+        }
+    }
+}
+
+impl WholeTask {
+    fn run(mut self, model: &Model, start: Instant) -> Outcome {
+        model.stats.waited(start.duration_since(self.queued));
+        self.reply.record.stage(Stage::Queue, self.queued);
+        model.stats.executing();
+        let bytes = self.reply.ticket.bytes();
+        if let Some(chosen) = &self.chosen {
+            let plan = chosen.offer.plan.as_str().into();
+            self.request.parameters.insert("plan".to_owned(), plan);
+        }
+        let mut answer = infer(model, &self.request);
+        model.stats.executed(start.elapsed());
+        self.reply.record.stage(Stage::Execute, start);
+        let chosen = self.chosen.as_ref();
+        let plan = chosen.map(|chosen| (chosen.offer.plan.clone(), chosen.profiled_seconds));
+        let mut sample = None;
+        if let Ok(response) = &mut answer {
+            if let Some(chosen) = self.chosen {
+                sample = chosen.sample(&self.request, response, bytes);
+                chosen.say(response);
+            }
+            model.stats.answered_by(response);
+        }
+        drop(self.request);
+        let answered = answer.is_ok();
+        self.reply.send(answer);
+        Outcome::Whole {
+            plan,
+            answered,
+            sample,
+        }
+    }
+}
+
+impl Chosen {
+    fn sample(
+        &self,
+        request: &InferRequest,
+        response: &InferResponse,
+        bytes: usize,
+    ) -> Option<super::audit::Sample> {
+        let audit = self.audit.as_ref()?;
+        let plan = self.offer.plan.clone();
+        Some(super::audit::Sample::whole(
+            plan, audit, request, response, bytes,
+        ))
+    }
+
+    fn say(self, response: &mut InferResponse) {
+        let parameters = &mut response.parameters;
+        if let Some(quality) = self.quality {
+            report(quality, parameters);
+        }
+        parameters.insert(
+            "strategies".to_owned(),
+            format!("{}=1", self.offer.plan).into(),
+        );
+        parameters
+            .entry("plan".to_owned())
+            .or_insert(self.offer.plan.into());
+    }
+}
+
+impl BatchTask {
+    fn run(self, model: &Model, start: Instant) -> Outcome {
+        for member in &self.members {
+            model.stats.waited(start.duration_since(member.queued));
+            member.record.stage(Stage::Queue, member.queued);
+        }
+        model.stats.executing();
+        let outputs = self.execute(model, &self.members);
+        // One job's fault is not another's: each is tried by itself.
+        let several = self
+            .members
+            .windows(2)
+            .any(|pair| pair[0].key != pair[1].key);
+        let parts = match outputs {
+            Ok(parts) => parts,
+            Err(error) if several => {
+                tracing::warn!(model = &*model.name, %error, "a batch failed, its jobs run alone");
+                let alone = |member: &Member| self.execute_one(model, member);
+                self.members.iter().map(alone).collect()
+            }
+            Err(error) => vec![Err(error); self.members.len()],
+        };
+        model.stats.executed(start.elapsed());
+        for member in &self.members {
+            member.record.stage(Stage::Execute, start);
+        }
+        let members = self.members.into_iter().zip(parts);
+        Outcome::Batch {
+            strategy: self.strategy,
+            plan: self.plan,
+            parts: members
+                .map(|(member, outputs)| (member.key, member.inputs, outputs))
+                .collect(),
+        }
+    }
+
+    fn execute_one(&self, model: &Model, member: &Member) -> PartOutputs {
+        let outputs = self.execute(model, std::slice::from_ref(member))?;
+        outputs
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(wrong_parts(model)))
+    }
+
+    fn execute(&self, model: &Model, members: &[Member]) -> Result<Vec<PartOutputs>, Error> {
+        let mut parts = Vec::with_capacity(members.len());
+        for Member { job, inputs, .. } in members {
+            parts.push(Part {
+                job,
+                inputs: inputs.clone(),
+            });
+        }
+        let outputs = run_batch(model, self.strategy, &parts)?;
+        match outputs.len() == members.len() {
+            true => Ok(outputs),
+            false => Err(wrong_parts(model)),
+        }
+    }
+}
+
+/// As the engine's own `run`, but a panic is an error.
+pub(super) fn run_batch(
+    model: &Model,
+    strategy: usize,
+    parts: &[Part<'_>],
+) -> Result<Vec<PartOutputs>, Error> {
+    guarded(model, || match model.engine.batching() {
+        Some(batching) => batching.run(strategy, parts),
+        None => Err(wrong_parts(model)),
+    })
+}
+
+/// As the engine's own `infer`, but a panic is an error.
+pub(super) fn infer(model: &Model, request: &InferRequest) -> Answer {
+    guarded(model, || model.engine.infer(request))
+}
+
+fn guarded<T>(model: &Model, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!(model = &*model.name, "engine panicked");
+        Err(panicked(&model.name))
+    })
+}
+
+/// What a client is told of a panic.
+pub(in super::super) fn panicked(model: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "engine_panicked",
+        format!("the engine of model `{model}` failed on this request"),
+    )
+}
+
+fn wrong_parts(model: &Model) -> Error {
+    let message = format!("the engine of `{}` did not answer every part", model.name);
+    Error::new(ErrorKind::Internal, "wrong_output", message)
+}

@@ -1,0 +1,232 @@
+//! What a request asks for besides an answer, and which plan that gets it. Times that engines announce
+//! are made long, so that it does not matter how fast the machine is.
+
+use crate::fake::{Offering, ask, bare, begin, number, queue_up, serve, settings, text};
+use satisfice_core::{ErrorKind, Parameter};
+use satisfice_server::Service;
+use std::sync::Arc;
+
+const PLANS: [(&str, f64, f64); 3] = [
+    ("exact", 100.0, 0.999),
+    ("quick", 1.0, 0.7),
+    ("half", 20.0, 0.9),
+];
+
+fn deadline(seconds: f64) -> (&'static str, Parameter) {
+    ("deadline_ms", Parameter::Float(seconds * 1e3))
+}
+
+fn fidelity(share: f64) -> (&'static str, Parameter) {
+    ("min_fidelity", share.into())
+}
+
+fn offering() -> (Arc<Offering>, Arc<Service>) {
+    let engine = Arc::new(Offering::new(&PLANS));
+    let service = serve(settings(1), &[("m", engine.clone())]);
+    (engine, service)
+}
+
+async fn plan(service: &Arc<Service>, parameters: &[(&str, Parameter)]) -> String {
+    text(&ask(service, "m", bare(parameters)).await.unwrap(), "plan")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_gets_the_plan_that_keeps_it() {
+    let (_, service) = offering();
+    assert_eq!(plan(&service, &[]).await, "default");
+    assert_eq!(plan(&service, &[fidelity(0.5)]).await, "quick");
+    assert_eq!(plan(&service, &[fidelity(0.8)]).await, "half");
+    assert_eq!(
+        plan(&service, &[fidelity(0.8), ("plan", "exact".into())]).await,
+        "exact"
+    );
+    // What was executed so far took less than announced, and the planner has seen it: a new service.
+    let (_, service) = offering();
+    assert_eq!(plan(&service, &[deadline(1000.0)]).await, "exact");
+    let (_, service) = offering();
+    assert_eq!(plan(&service, &[deadline(50.0)]).await, "half");
+    let (_, service) = offering();
+    assert_eq!(
+        plan(&service, &[deadline(50.0), fidelity(0.3)]).await,
+        "half"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_says_what_was_promised() {
+    let (_, service) = offering();
+    let request = bare(&[deadline(50.0), fidelity(0.8)]);
+    let answer = ask(&service, "m", request).await.unwrap();
+    assert_eq!(text(&answer, "strategies"), "half=1");
+    assert_eq!(number(&answer, "fidelity_lower_bound"), 0.9);
+    assert!((number(&answer, "expected_fidelity") - 0.925).abs() < 1e-9);
+    let left = number(&answer, "deadline_left_ms");
+    assert!((1.0..50_000.0).contains(&left), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_kept_is_refused() {
+    let (engine, service) = offering();
+    for (parameters, kind, code, words) in [
+        (
+            vec![("min_accuracy", 0.5.into())],
+            ErrorKind::InvalidInput,
+            "minimum_unmeetable",
+            "no accuracy was measured",
+        ),
+        (
+            vec![fidelity(1.0)],
+            ErrorKind::InvalidInput,
+            "minimum_unmeetable",
+            "0.9990, by `exact`",
+        ),
+        (
+            vec![fidelity(0.8), ("plan", "quick".into())],
+            ErrorKind::InvalidInput,
+            "minimum_unmeetable",
+            "plan `quick` does not promise",
+        ),
+        (
+            vec![deadline(0.9)],
+            ErrorKind::DeadlineExceeded,
+            "deadline_too_short",
+            "the cheapest plan takes 1000",
+        ),
+        (
+            vec![deadline(50.0), ("plan", "exact".into())],
+            ErrorKind::DeadlineExceeded,
+            "deadline_too_short",
+            "",
+        ),
+        (
+            vec![deadline(50.0), fidelity(0.95)],
+            ErrorKind::DeadlineExceeded,
+            "deadline_too_short",
+            "",
+        ),
+        (
+            vec![fidelity(1.5)],
+            ErrorKind::InvalidInput,
+            "wrong_parameter",
+            "min_fidelity",
+        ),
+        (
+            vec![("priority", Parameter::Int(-1))],
+            ErrorKind::InvalidInput,
+            "wrong_parameter",
+            "priority",
+        ),
+    ] {
+        let error = ask(&service, "m", bare(&parameters)).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (kind, code), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(engine.log.entries().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_plans_get_cheaper_until_nothing_is_left() {
+    let (engine, service) = offering();
+    engine.log.hold();
+    let running = begin(&service, "m", bare(&[]));
+    engine.log.wait(1);
+    // 65 s for three of 20 s.
+    let three = queue_up(&service, "m", vec![bare(&[deadline(65.0)]); 3]).await;
+    // 2.9 s for as many as fit before them.
+    let more = queue_up(&service, "m", vec![bare(&[deadline(2.9)]); 3]).await;
+    engine.log.open();
+    running.await.unwrap().unwrap();
+    for request in three {
+        assert_eq!(text(&request.await.unwrap().unwrap(), "plan"), "half");
+    }
+    let mut answered = 0;
+    for request in more {
+        match request.await.unwrap() {
+            Ok(answer) => {
+                assert_eq!(text(&answer, "plan"), "quick");
+                answered += 1;
+            }
+            Err(error) => {
+                assert_eq!(
+                    (error.kind(), error.code()),
+                    (ErrorKind::Unavailable, "deadline_unmeetable")
+                );
+                assert!(
+                    error.retry_after().is_some_and(|wait| wait.as_secs() >= 2),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert_eq!(answered, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_ends_the_request_wherever_it_is() {
+    let engine = Arc::new(Offering::new(&[]));
+    let service = serve(settings(1), &[("m", engine.clone())]);
+    engine.log.hold();
+    for place in ["executed", "queued"] {
+        let error = ask(&service, "m", bare(&[deadline(0.05)]))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), "deadline_exceeded", "{place}");
+    }
+    assert_eq!(engine.log.entries().len(), 1);
+    engine.log.open();
+    assert!(ask(&service, "m", bare(&[])).await.is_ok());
+    assert_eq!(engine.log.entries().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn higher_priorities_go_first() {
+    let (engine, service) = offering();
+    engine.log.hold();
+    let running = begin(&service, "m", bare(&[("name", "first".into())]));
+    engine.log.wait(1);
+    let named =
+        |name: &str, priority: i64| bare(&[("name", name.into()), ("priority", priority.into())]);
+    let requests = vec![
+        named("low", 101),
+        named("default", 0),
+        named("high", 1),
+        named("next", 2),
+        named("late", 2),
+    ];
+    let waiting = queue_up(&service, "m", requests).await;
+    engine.log.open();
+    running.await.unwrap().unwrap();
+    for request in waiting {
+        request.await.unwrap().unwrap();
+    }
+    assert_eq!(
+        engine.log.entries(),
+        ["first", "high", "next", "late", "default", "low"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_are_seen_correct_those_announced() {
+    let engine = Arc::new(Offering::new(&[("only", 100.0, 0.9)]));
+    let service = serve(settings(1), &[("m", engine)]);
+    let late = || bare(&[deadline(20.0)]);
+    assert_eq!(
+        ask(&service, "m", late()).await.unwrap_err().code(),
+        "deadline_too_short"
+    );
+    for _ in 0..20 {
+        ask(&service, "m", bare(&[deadline(1000.0)])).await.unwrap();
+    }
+    ask(&service, "m", late()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prediction_that_refuses_everything_is_tried_now_and_then() {
+    let engine = Arc::new(Offering::new(&[("only", 100.0, 0.9)]));
+    let service = serve(settings(1), &[("m", engine.clone())]);
+    let mut answered = 0;
+    for _ in 0..1000 {
+        answered += u32::from(ask(&service, "m", bare(&[deadline(60.0)])).await.is_ok());
+    }
+    assert!(answered > 500, "{answered}");
+}

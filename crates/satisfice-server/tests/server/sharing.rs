@@ -1,0 +1,100 @@
+//! Several models on few executors.
+
+use crate::fake::{Offering, ask, bare, begin, queue_up, serve, settings};
+use satisfice_server::Admission;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heavy_model_does_not_hold_up_a_light_one() {
+    const HEAVY: Duration = Duration::from_millis(400);
+    let mut heavy = Offering::new(&[]);
+    heavy.takes = HEAVY;
+    let heavy = Arc::new(heavy);
+    let light = Arc::new(Offering::new(&[]));
+    let service = serve(settings(2), &[("heavy", heavy.clone()), ("light", light)]);
+    let flood: Vec<_> = (0..100)
+        .map(|_| begin(&service, "heavy", bare(&[])))
+        .collect();
+    heavy.log.wait(2);
+    let mut slowest = Duration::ZERO;
+    let begun = Instant::now();
+    while begun.elapsed() < 8 * HEAVY {
+        let sent = Instant::now();
+        ask(&service, "light", bare(&[])).await.unwrap();
+        slowest = slowest.max(sent.elapsed());
+    }
+    // 100 heavy ones are 20 s of work for two executors; an executor is free after one of them.
+    assert!(slowest < 2 * HEAVY, "{slowest:?}");
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_shared_by_weight() {
+    let engine = |takes: u64| {
+        let mut engine = Offering::new(&[]);
+        engine.takes = Duration::from_millis(takes);
+        Arc::new(engine)
+    };
+    // Twice the time each, so that numbers of requests are not what is shared.
+    let (large, small) = (engine(20), engine(10));
+    let mut settings = settings(1);
+    let share = |share| Admission {
+        share,
+        ..settings.admission
+    };
+    settings.models = [
+        ("large".to_owned(), share(3.0)),
+        ("small".to_owned(), share(1.0)),
+    ]
+    .into();
+    let service = serve(
+        settings,
+        &[("large", large.clone()), ("small", small.clone())],
+    );
+    large.log.hold();
+    let mut requests = vec![begin(&service, "large", bare(&[]))];
+    large.log.wait(1);
+    requests.extend(queue_up(&service, "large", vec![bare(&[]); 40]).await);
+    requests.extend(queue_up(&service, "small", vec![bare(&[]); 40]).await);
+    large.log.open();
+    large.log.wait(31);
+    let (of_large, of_small) = (
+        large.log.entries().len() as f64,
+        small.log.entries().len() as f64,
+    );
+    let ratio = 2.0 * of_large / of_small;
+    assert!(
+        (2.0..=4.5).contains(&ratio),
+        "{of_large} and {of_small} requests"
+    );
+    for request in requests {
+        request.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_may_be_kept_from_taking_every_executor() {
+    let heavy = Arc::new(Offering::new(&[]));
+    let light = Arc::new(Offering::new(&[]));
+    let mut settings = settings(2);
+    let one = Admission {
+        executing_max: 1,
+        ..settings.admission
+    };
+    settings.models.insert("heavy".to_owned(), one);
+    let service = serve(settings, &[("heavy", heavy.clone()), ("light", light)]);
+    heavy.log.hold();
+    let requests = [(); 3].map(|()| begin(&service, "heavy", bare(&[])));
+    heavy.log.wait(1);
+    for _ in 0..20 {
+        ask(&service, "light", bare(&[])).await.unwrap();
+    }
+    assert_eq!(heavy.log.entries().len(), 1);
+    heavy.log.open();
+    for request in requests {
+        request.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,109 @@
+use crate::{LoadError, Summary};
+
+/// How to look for the highest rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Search {
+    /// Where to begin, in jobs a second.
+    pub start: f64,
+    /// Factor from one rate to the next while the limit is not known from both sides, above 1.
+    pub step: f64,
+    /// Halvings of the gap afterwards.
+    pub halvings: u32,
+    /// Rates tried in the first part, at most.
+    pub steps_max: u32,
+    /// Share of jobs that must be in time.
+    pub on_time: f64,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            start: 10.0,
+            step: 2.0,
+            halvings: 3,
+            steps_max: 10,
+            on_time: 0.99,
+        }
+    }
+}
+
+/// The highest rate found at which the share of jobs asked for is in time, with what happened there;
+/// `None` when no rate that was tried is low enough.
+///
+/// `try_rate` makes one run at a rate. That a higher rate is harder is assumed, not checked.
+///
+/// # Errors
+/// Those of `try_rate`.
+pub async fn highest_rate<E: From<LoadError>>(
+    search: Search,
+    mut try_rate: impl AsyncFnMut(f64) -> Result<Summary, E>,
+) -> Result<Option<(f64, Summary)>, E> {
+    let mut best: Option<(f64, Summary)> = None;
+    let mut too_high = None;
+    let mut rate = search.start;
+    for _ in 0..search.steps_max {
+        let summary = try_rate(rate).await?;
+        if summary.on_time >= search.on_time {
+            best = Some((rate, summary));
+            if too_high.is_some() {
+                break;
+            }
+            rate *= search.step;
+        } else {
+            too_high = Some(rate);
+            if best.is_some() {
+                break;
+            }
+            rate /= search.step;
+        }
+    }
+    let Some((mut low, mut high)) = best.as_ref().map(|(rate, _)| *rate).zip(too_high) else {
+        return Ok(best);
+    };
+    for _ in 0..search.halvings {
+        // The geometric mean: what counts is the ratio of rates.
+        let middle = (low * high).sqrt();
+        let summary = try_rate(middle).await?;
+        if summary.on_time >= search.on_time {
+            low = middle;
+            best = Some((middle, summary));
+        } else {
+            high = middle;
+        }
+    }
+    Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    async fn search(limit: f64) -> Option<f64> {
+        let found = highest_rate(Search::default(), async |rate| {
+            Ok::<_, LoadError>(Summary {
+                on_time: if rate <= limit { 1.0 } else { 0.5 },
+                ..Summary::default()
+            })
+        });
+        found.await.unwrap().map(|(rate, _)| rate)
+    }
+
+    #[tokio::test]
+    async fn finds_the_limit_from_either_side() {
+        for limit in [0.3, 7.0, 10.0, 400.0] {
+            let found = search(limit).await.unwrap();
+            // Three halvings of a factor of 2 leave a ratio of 2^(1/8).
+            assert!(
+                found <= limit && limit <= found * 1.1,
+                "{found} for {limit}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn gives_up_where_nothing_is_low_enough() {
+        assert_eq!(search(1e-9).await, None);
+    }
+}

@@ -1,0 +1,316 @@
+//! Choosing modalities against serving that ignores them, on the same server, inputs and cores.
+
+mod contender;
+mod report;
+mod repository;
+mod server;
+
+use crate::{
+    cli::{BenchMultimodal, Peer},
+    commands::{Output, bundle::find_bundle, serve::runtime},
+    progress::Steps,
+};
+use anyhow::{Context, Result, bail};
+use contender::{Contender, Knowledge, Policy};
+use report::{Document, Row};
+use repository::{Form, Repository};
+use satisfice_core::Batching;
+use satisfice_multimodal::{
+    Dataset, ModelConfig, MultimodalEngine, OpenOptions, Profile, ProfileOptions,
+};
+use satisfice_server::protocol::client::Format;
+use satisfice_traffic::{
+    Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
+};
+use server::Server;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+/// Inputs of a job, and how often jobs have that many.
+const SIZES: [(usize, f64); 4] = [(1, 0.5), (4, 0.25), (8, 0.15), (16, 0.1)];
+/// Bursts: four times the mean rate for a fifth of the time.
+const BURST_FACTOR: f64 = 4.0;
+const BURST_SHARE: f64 = 0.2;
+/// Mean rate of the bursts, as a share of what all modalities bear when jobs come evenly.
+const BURST_LOAD: f64 = 0.9;
+
+pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
+    let bundle = find_bundle(args.bundle.as_deref(), "examples/emoji", "test.safetensors")?;
+    let steps = Steps::default();
+    let options = ProfileOptions {
+        quick: args.quick,
+        progress: &|task, done, total| steps.at(task, done, total),
+    };
+    let repository = Repository::make(
+        &model_of(&bundle.join("models"))?,
+        &bundle.join("calibration.safetensors"),
+        &args.out.join("models"),
+        &options,
+    )?;
+    steps.finish();
+    let inputs = ready_inputs(&repository, &bundle.join("test.safetensors"))?;
+    let knowledge = knowledge(&repository.profile, repository.model.config());
+    let server = Server::start(&repository.dir)?;
+    let bench = Bench {
+        args,
+        contenders: contenders(args, &server.url, &repository.profile, &knowledge)?,
+        knowledge,
+        inputs,
+    };
+    let document = runtime()?.block_on(bench.measure(output))?;
+    fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
+    for (name, chart) in document.charts() {
+        let path = args.out.join(name);
+        fs::write(&path, chart.svg()).with_context(|| format!("{}", path.display()))?;
+    }
+    output.print(&document, || document.markdown())
+}
+
+/// The only model directory of the bundle.
+fn model_of(models: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(models).with_context(|| format!("{}", models.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.join("model.toml").is_file() {
+            return Ok(path);
+        }
+    }
+    bail!("{}: no model", models.display())
+}
+
+/// The test inputs as the networks read them: no server under test decodes pictures.
+fn ready_inputs(repository: &Repository, path: &Path) -> Result<Inputs> {
+    let config = repository.model.config();
+    let data = Dataset::open(path, config)?;
+    let labels = data.labels();
+    let labels = labels.with_context(|| format!("{}: no labels", path.display()))?;
+    let engine = MultimodalEngine::open(&repository.model, &OpenOptions::default())?;
+    let count = data.len().min(config.limits.inputs_max);
+    let job = engine.prepare(data.request(0..count))?;
+    let labels = labels[..count].iter().map(|&label| label as i64).collect();
+    Ok(Inputs::new(job.request.inputs, labels)?)
+}
+
+/// What a client that chooses by itself knows: the subsets' promises and times.
+fn knowledge(profile: &Profile, config: &ModelConfig) -> Knowledge {
+    let modalities: Vec<&str> = config.modalities.iter().map(|m| m.name.as_str()).collect();
+    let subsets = profile
+        .strategies
+        .iter()
+        .filter(|strategy| !strategy.name.contains(['>', '@']));
+    let plan = |strategy: &satisfice_multimodal::ProfiledStrategy| KnownPlan {
+        name: strategy.name.clone(),
+        accuracy: strategy.accuracy.map_or(0.0, |accuracy| accuracy.lower),
+        seconds: by_batch(&strategy.planned().collect::<Vec<_>>()),
+    };
+    let tensors = config.modalities.iter().map(|modality| {
+        let names = modality.tensors.iter().map(|tensor| tensor.name.clone());
+        (modality.name.clone(), names.collect())
+    });
+    Knowledge {
+        plans: subsets.map(plan).collect(),
+        all: modalities.join("+"),
+        tensors: tensors.collect(),
+        workers: thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// Seconds of every batch size up to the largest measured one, in proportion between two.
+fn by_batch(points: &[(usize, f64)]) -> Vec<f64> {
+    let largest = points.last().map_or(0, |&(batch, _)| batch);
+    let at = |batch: usize| {
+        let above = points.iter().position(|&(b, _)| b >= batch).unwrap_or(0);
+        let (b1, s1) = points[above];
+        match above.checked_sub(1).map(|below| points[below]) {
+            Some((b0, s0)) => s0 + (s1 - s0) * (batch - b0) as f64 / (b1 - b0) as f64,
+            None => s1,
+        }
+    };
+    (1..=largest).map(at).collect()
+}
+
+/// Everybody who is measured, the one that ignores modalities first.
+fn contenders(
+    args: &BenchMultimodal,
+    url: &str,
+    profile: &Profile,
+    knowledge: &Knowledge,
+) -> Result<Vec<Contender>> {
+    let full = Form::ALL[0];
+    let whole = profile
+        .strategies
+        .iter()
+        .find(|strategy| strategy.name == knowledge.all)
+        .and_then(|strategy| strategy.accuracy)
+        .with_context(|| format!("the profile has no accuracy of `{}`", knowledge.all))?;
+    let contender = |name: String, policy: Policy, floor: Option<f64>| Contender {
+        model: match &policy {
+            Policy::Satisfice(form) => form.model().to_owned(),
+            _ => full.model().to_owned(),
+        },
+        name,
+        policy,
+        url: url.to_owned(),
+        format: Format::Binary,
+        floor,
+        // The promise, not the expectation, is what a minimum is held against.
+        min_accuracy: floor.map(|points| whole.lower - points / 100.0),
+    };
+    let mut contenders = vec![contender(
+        "all modalities".to_owned(),
+        Policy::Agnostic,
+        None,
+    )];
+    for Peer { name, url, json } in &args.against {
+        contenders.push(Contender {
+            url: url.clone(),
+            format: match json {
+                true => Format::Json,
+                false => Format::Binary,
+            },
+            model: args.peer_model.clone(),
+            ..contender(name.clone(), Policy::Peer, None)
+        });
+    }
+    if !args.only_satisfice {
+        contenders.push(contender(
+            "always the cheapest".to_owned(),
+            Policy::Cheapest,
+            None,
+        ));
+    }
+    for &points in &args.floors {
+        let named = |name: &str, policy| contender(name.to_owned(), policy, Some(points));
+        for form in Form::ALL.into_iter().take(usize::from(args.forms)) {
+            let name = match form == full {
+                true => "satisfice".to_owned(),
+                false => format!("satisfice, {}", form.model()),
+            };
+            contenders.push(named(&name, Policy::Satisfice(form)));
+        }
+        if !args.only_satisfice {
+            contenders.push(named("one plan for all", Policy::Fixed));
+            contenders.push(named("chosen at arrival", Policy::AtArrival));
+        }
+    }
+    Ok(contenders)
+}
+
+struct Bench<'a> {
+    args: &'a BenchMultimodal,
+    contenders: Vec<Contender>,
+    knowledge: Knowledge,
+    inputs: Inputs,
+}
+
+impl Bench<'_> {
+    async fn measure(&self, output: Output) -> Result<Document> {
+        let mut rows = Vec::new();
+        // Guessed for the first, then what the one before it bore.
+        let seconds = self.knowledge.seconds_of_all(&SIZES);
+        let mut start = 0.5 * self.knowledge.workers as f64 / seconds;
+        let mut burst_rate = start;
+        for contender in &self.contenders {
+            let client = Arc::new(Client::new(
+                &contender.url,
+                &contender.model,
+                contender.format,
+            )?);
+            // Once beforehand: connections and caches are as later jobs find them.
+            self.run(&client, contender, start.min(5.0), Pattern::Poisson, 0.3)
+                .await?;
+            let search = Search {
+                start,
+                step: 1.6,
+                halvings: if self.args.quick { 1 } else { 3 },
+                ..Search::default()
+            };
+            let best = highest_rate(search, async |rate| {
+                self.run(&client, contender, rate, Pattern::Poisson, self.seconds())
+                    .await
+            })
+            .await?;
+            if let Some((rate, _)) = &best {
+                start = *rate;
+                if contender.policy == Policy::Agnostic {
+                    burst_rate = BURST_LOAD * rate;
+                }
+            }
+            let bursts = Pattern::Bursts {
+                factor: BURST_FACTOR,
+                share: BURST_SHARE,
+                period: Duration::from_secs_f64(self.seconds()),
+            };
+            let burst = self
+                .run(&client, contender, burst_rate, bursts, 2.0 * self.seconds())
+                .await?;
+            let row = Row::new(contender, best, burst, mean_inputs());
+            output.say(&row.line())?;
+            rows.push(row);
+        }
+        Ok(Document {
+            bundle: self.args.bundle.clone().unwrap_or_default(),
+            deadline_ms: self.args.deadline_ms,
+            seed: self.args.seed,
+            seconds: self.seconds(),
+            burst_rate,
+            cores: self.knowledge.workers,
+            rows,
+        })
+    }
+
+    fn seconds(&self) -> f64 {
+        let default = if self.args.quick { 1.5 } else { 5.0 };
+        self.args.seconds.unwrap_or(default)
+    }
+
+    async fn run(
+        &self,
+        client: &Arc<Client>,
+        contender: &Contender,
+        rate: f64,
+        pattern: Pattern,
+        seconds: f64,
+    ) -> Result<Summary> {
+        let traffic = Traffic {
+            rate,
+            length: Duration::from_secs_f64(seconds),
+            pattern,
+            sizes: SIZES.to_vec(),
+            seed: self.args.seed,
+        };
+        let deadline = Duration::from_millis(self.args.deadline_ms);
+        let jobs = contender.jobs(&traffic.draw()?, deadline, &self.knowledge);
+        Ok(Summary::of(&run(client, &self.inputs, &jobs).await?))
+    }
+}
+
+fn mean_inputs() -> f64 {
+    let weights: f64 = SIZES.iter().map(|(_, weight)| weight).sum();
+    let inputs = SIZES.iter().map(|&(inputs, weight)| inputs as f64 * weight);
+    inputs.sum::<f64>() / weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_between_measured_batches_are_in_proportion() {
+        let seconds = by_batch(&[(1, 1.0), (2, 1.5), (4, 2.5)]);
+        let expected = [1.0, 1.5, 2.0, 2.5];
+        assert!(
+            seconds
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-9),
+            "{seconds:?}"
+        );
+        assert!(by_batch(&[]).is_empty());
+    }
+}
