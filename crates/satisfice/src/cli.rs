@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use satisfice_graph::{Plan, Policy};
+use satisfice_server::VersionPolicy;
 use std::{net::SocketAddr, ops::Range, path::PathBuf};
 
 /// Serve a trained graph neural network on new nodes of a large graph, at the least cost that meets
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Serve(Serve),
     Query(Query),
     Demo(Demo),
+    Bench(Bench),
 }
 
 impl Command {
@@ -224,6 +226,31 @@ pub(crate) struct Serve {
     /// Whether clients may load and unload models by name while the server runs.
     #[arg(long, value_enum, default_value = "none")]
     pub model_control: ModelControl,
+    /// Seconds between two looks at the repository with `--model-control poll`.
+    #[arg(long, default_value_t = 15)]
+    pub poll_interval: u64,
+    /// Versions of each model that are served: `latest`, `latest:N`, `all`, or numbers separated by
+    /// commas. Requests that name no version get the highest.
+    #[arg(long, default_value = "latest")]
+    pub versions: VersionPolicy,
+    /// The same for one model, `MODEL=POLICY`; may be given several times.
+    #[arg(long, value_parser = model_versions)]
+    pub model_versions: Vec<(String, VersionPolicy)>,
+    /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of a
+    /// request, always answers that.
+    #[arg(long)]
+    pub warm_up: bool,
+    /// Requests or batches that are executed at once, over all models; the number of cores when
+    /// absent, and at least 2.
+    #[arg(long)]
+    pub executors: Option<usize>,
+    /// Microseconds that an input waits at most for others to fill its batch, while nothing else waits.
+    #[arg(long, default_value_t = 0)]
+    pub batch_delay_us: u64,
+    /// Share of the answers by a cheaper plan that are made again by the dearest in idle time, to see
+    /// whether promises hold.
+    #[arg(long, default_value_t = 0.01, value_parser = share)]
+    pub audit_share: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -232,6 +259,24 @@ pub(crate) enum ModelControl {
     None,
     /// What is in the repository at the start is served until a client says otherwise.
     Explicit,
+    /// The repository is looked at again and again: what is new or has changed is loaded, what has
+    /// gone is unloaded. A model that cannot be loaded is served as it was.
+    Poll,
+}
+
+fn model_versions(text: &str) -> Result<(String, VersionPolicy), String> {
+    let (model, policy) = text
+        .split_once('=')
+        .ok_or("write MODEL=POLICY, such as papers=all")?;
+    let policy = policy.parse().map_err(|error| format!("{error}"))?;
+    Ok((model.to_owned(), policy))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1".to_owned()),
+    }
 }
 
 /// Send held-out queries to a running server and print its answers.
@@ -284,4 +329,75 @@ pub(crate) struct Demo {
     pub once: bool,
     #[command(flatten)]
     pub grid: Grid,
+}
+
+/// Measure what the project claims, on this machine.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    Server(BenchServer),
+    Overload(BenchOverload),
+    Soak(BenchSoak),
+    /// Serve a model that answers with its input, on free ports that are printed.
+    #[command(hide = true)]
+    ServeIdentity(ServeIdentity),
+    /// Answer every POST with its body, on a free port that is printed.
+    #[command(hide = true)]
+    ServeEcho,
+}
+
+/// What the server itself costs: requests a second and latency with a model that does nothing.
+///
+/// Over JSON, binary tensors and gRPC, with tensors of 4 bytes and of 1 MiB, at 1 to 256 connections.
+/// The limit is a server on the same libraries that answers with the body; a peer is another
+/// inference server with the same model:
+///   satisfice bench server --against bench/peers/server
+/// Clients, limit and servers run on this machine together, each in a process of its own.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BenchServer {
+    /// Directory with a program `run`, which serves a model `identity` and prints its HTTP address,
+    /// then its gRPC address.
+    #[arg(long)]
+    pub against: Option<PathBuf>,
+    /// Seconds for every figure; 2 when absent, or half a second with `--quick`.
+    #[arg(long)]
+    pub seconds: Option<f64>,
+    /// The same at fewer connections, in less time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// What is left of the server's work when more is asked of it than it can do.
+///
+/// A model that takes 5 ms, requests that are due within 100 ms, and up to 512 clients that send
+/// again as soon as they are refused.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOverload {
+    /// The same in less time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Whether the server stays what it is: good clients and bad ones for a long time.
+///
+/// Bad ones leave before the answer, send garbage or half a request, read a few bytes at a time,
+/// and come in bursts. Every request is accounted for, and the growth of memory measured.
+#[derive(Debug, Args)]
+pub(crate) struct BenchSoak {
+    /// How long.
+    #[arg(long, default_value_t = 20.0)]
+    pub minutes: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeIdentity {
+    /// Executions at once.
+    #[arg(long)]
+    pub executors: Option<usize>,
 }

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod bench;
 mod demo;
 mod evaluate;
 mod import;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),
+        Command::Bench(args) => bench::run(&args.command, output),
     }
 }
 

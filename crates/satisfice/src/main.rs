@@ -6,6 +6,7 @@ mod http_client;
 mod measure;
 mod progress;
 mod report;
+mod repository;
 
 use clap::Parser;
 use std::{

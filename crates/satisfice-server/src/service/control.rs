@@ -254,11 +254,9 @@ impl Service {
                 reason: reason.to_owned(),
             };
             match registry.get(&name) {
-                Some(versions) => entries.extend(
-                    versions
-                        .values()
-                        .map(|model| entry(Some(model.version.clone()), ModelState::Ready, reason)),
-                ),
+                Some(versions) => entries.extend(versions.values().map(|model| {
+                    entry(Some(model.version().to_owned()), ModelState::Ready, reason)
+                })),
                 None => entries.push(match trouble {
                     Some(Trouble::Loading) => entry(None, ModelState::Loading, ""),
                     Some(Trouble::Failed(_)) => entry(None, ModelState::Unavailable, reason),

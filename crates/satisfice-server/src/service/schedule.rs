@@ -5,12 +5,14 @@
 //! for it any more.
 
 mod audit;
+mod forming;
 mod fronts;
 mod inputs;
 mod job;
 mod lane;
 mod outcome;
 mod record;
+mod refusal;
 mod state;
 mod task;
 mod whole;
@@ -24,10 +26,10 @@ pub(super) use whole::Whole;
 
 use super::{Admission, Stats};
 use job::{Key, Reply};
-use lane::too_late;
 use outcome::After;
 use record::Records;
-use satisfice_core::{Engine, Error, ErrorKind, InferResponse};
+use refusal::{shutting_down, too_late};
+use satisfice_core::{Engine, Error, InferResponse};
 use state::{Next, State};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -179,14 +181,6 @@ impl Drop for Scheduler {
         self.shared.lock().stop();
         self.shared.wake.notify_all();
     }
-}
-
-fn shutting_down() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "shutting_down",
-        "the server is shutting down",
-    )
 }
 
 /// A request that waits; dropping it takes back what was not started.

@@ -1,15 +1,15 @@
-use crate::cli::{ModelControl, Serve};
-use anyhow::{Context, Result, bail};
-use satisfice_core::{Engine, Error, ErrorKind};
-use satisfice_graph::{GraphEngine, ModelDir};
-use satisfice_server::{Admission, Limits, LoadedVersions, Loader, Models, Service, grpc};
-use satisfice_store::{Check, GraphStore};
+use crate::{
+    cli::{ModelControl, Serve},
+    repository::{LoadOptions, Repository},
+};
+use anyhow::{Context, Result, anyhow};
+use satisfice_server::{Admission, Limits, Models, Service, Settings, grpc, service::Polling};
+use satisfice_store::Check;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -19,19 +19,27 @@ use tokio::{
 const GRPC_PORT: u16 = 8001;
 
 pub(crate) fn run(args: &Serve) -> Result<()> {
-    let check = match args.skip_checksums {
-        true => Check::Structure,
-        false => Check::Checksums,
+    let repository = Repository::new(&args.models, load_options(args));
+    let models = match args.model_control {
+        ModelControl::Poll => Models::new(), // the first look loads them
+        ModelControl::None | ModelControl::Explicit => repository.models()?,
     };
-    let service = Service::new(load_models(&args.models, check)?, Admission::default());
+    if args.model_control == ModelControl::None && models.is_empty() {
+        return Err(no_model(&args.models));
+    }
+    let service = Service::with_settings(models, settings(args));
     let service = Arc::new(match args.model_control {
         ModelControl::None => service,
-        ModelControl::Explicit => service.with_loader(Arc::new(Repository {
-            dir: args.models.clone(),
-            check,
-        })),
+        ModelControl::Explicit | ModelControl::Poll => service.with_loader(Arc::new(repository)),
     });
     runtime()?.block_on(async {
+        if args.model_control == ModelControl::Poll {
+            let mut polling = Polling::default();
+            service.poll_once(&mut polling).await?;
+            let interval = Duration::from_secs(args.poll_interval.max(1));
+            let service = Arc::clone(&service);
+            tokio::spawn(async move { service.poll(polling, interval).await });
+        }
         let http = listen(args.listen, "--listen").await?;
         let grpc = listen(grpc_address(args), "--grpc-listen").await?;
         println!("serving on http://{}", http.local_addr()?);
@@ -43,6 +51,48 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         )?;
         Ok(())
     })
+}
+
+fn load_options(args: &Serve) -> LoadOptions {
+    LoadOptions {
+        versions: args.versions.clone(),
+        model_versions: args.model_versions.iter().cloned().collect(),
+        warm_up: args.warm_up,
+        ..LoadOptions::new(match args.skip_checksums {
+            true => Check::Structure,
+            false => Check::Checksums,
+        })
+    }
+}
+
+fn settings(args: &Serve) -> Settings {
+    let default = Settings::default();
+    let admission = Admission::default();
+    Settings {
+        executors: args.executors.unwrap_or(default.executors),
+        admission: Admission {
+            batch_delay: Duration::from_micros(args.batch_delay_us),
+            audit_share: args.audit_share,
+            ..admission
+        },
+        ..default
+    }
+}
+
+fn no_model(dir: &Path) -> anyhow::Error {
+    anyhow!(
+        "{}: no model: a model repository holds directories with a model.toml each",
+        dir.display()
+    )
+}
+
+/// The models of a repository that has some.
+pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
+    let models = Repository::new(dir, LoadOptions::new(check)).models()?;
+    match models.is_empty() {
+        true => Err(no_model(dir)),
+        false => Ok(models),
+    }
 }
 
 fn grpc_address(args: &Serve) -> SocketAddr {
@@ -76,96 +126,4 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
             _ = interrupt.recv() => {}
         }
     })
-}
-
-/// Loads the highest version of every model directory in `dir`.
-pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
-    let mut stores = Stores::default();
-    let mut models = Models::new();
-    let mut names = Vec::new();
-    for path in model_dirs(dir)? {
-        let model_dir = ModelDir::open(&path, None)?;
-        let engine = open_engine(&model_dir, &mut stores, check)?;
-        models.insert(&model_dir.name(), u64::from(model_dir.version()), engine)?;
-        names.push(model_dir.name());
-    }
-    if names.is_empty() {
-        bail!(
-            "{}: no model: a model repository holds directories with a model.toml each",
-            dir.display()
-        );
-    }
-    Ok(models)
-}
-
-fn open_engine(model_dir: &ModelDir, stores: &mut Stores, check: Check) -> Result<Arc<dyn Engine>> {
-    let store = stores.open(&model_dir.store_path(), check)?;
-    let engine = GraphEngine::open(model_dir, store, check)
-        .with_context(|| format!("model `{}`", model_dir.name()))?;
-    Ok(Arc::new(engine))
-}
-
-/// The model repository, for clients that load models.
-struct Repository {
-    dir: PathBuf,
-    check: Check,
-}
-
-impl Repository {
-    /// A model's highest version, with a store of its own: the graph may be another than the one
-    /// that is served.
-    fn open(&self, name: &str) -> Result<(u64, Arc<dyn Engine>)> {
-        let model_dir = ModelDir::open(&self.dir.join(name), None)?;
-        let engine = open_engine(&model_dir, &mut Stores::default(), self.check)?;
-        Ok((u64::from(model_dir.version()), engine))
-    }
-}
-
-impl Loader for Repository {
-    fn list(&self) -> Result<BTreeSet<String>, Error> {
-        let dirs =
-            model_dirs(&self.dir).map_err(|error| failed("repository_unreadable", &error))?;
-        let names = dirs.iter().filter_map(|dir| dir.file_name()?.to_str());
-        Ok(names.map(str::to_owned).collect())
-    }
-
-    fn load(&self, name: &str) -> Result<LoadedVersions, Error> {
-        let model = self.open(name);
-        Ok(vec![model.map_err(|error| failed("load_failed", &error))?])
-    }
-}
-
-fn failed(code: &'static str, error: &anyhow::Error) -> Error {
-    Error::new(ErrorKind::Internal, code, format!("{error:#}"))
-}
-
-fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
-    let mut dirs = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.join("model.toml").is_file() {
-            dirs.push(path);
-        }
-    }
-    dirs.sort();
-    Ok(dirs)
-}
-
-/// Graph stores by place: models of one graph share it.
-#[derive(Default)]
-struct Stores(BTreeMap<PathBuf, Arc<GraphStore>>);
-
-impl Stores {
-    fn open(&mut self, path: &Path, check: Check) -> Result<Arc<GraphStore>> {
-        let path = fs::canonicalize(path).with_context(|| {
-            format!("{}: no graph store; run `satisfice import`", path.display())
-        })?;
-        if let Some(store) = self.0.get(&path) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(GraphStore::open(&path, check)?);
-        self.0.insert(path, store.clone());
-        Ok(store)
-    }
 }

@@ -6,16 +6,13 @@ use super::{
     inputs::Inputs,
     job::{Job, Key, Pending, Reply, Work},
     record::Records,
-    task::{Audit, BatchTask, Chosen, LaneId, Member, Model, Task, TaskWork, WholeTask},
+    refusal::{too_late, too_short, unmeetable, wrong_numbers},
+    task::{Audit, Chosen, LaneId, Model, Task, TaskWork, WholeTask},
     whole::{Options, Whole, audited_share, reported},
 };
-use satisfice_core::{Error, ErrorKind};
-use satisfice_planner::{self as planner, Next, Planner};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use satisfice_core::Error;
+use satisfice_planner::{self as planner, Planner};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Stands for a time of which nothing is known, in seconds.
 const UNKNOWN: f64 = 1e-9;
@@ -199,7 +196,7 @@ impl Lane {
 
     /// The order in which queued jobs run, each with its alternative. Jobs that cannot be on time are
     /// refused.
-    fn plan(&mut self, clock: Clock<'_>) -> Vec<(Key, usize)> {
+    pub(super) fn plan(&mut self, clock: Clock<'_>) -> Vec<(Key, usize)> {
         let keys: Vec<Key> = self.queue.keys().copied().collect();
         let jobs: Vec<&planner::Job> = self.queue.values().map(|job| &job.planned).collect();
         let decision = match self.planner.plan(clock.seconds, &jobs, clock.free) {
@@ -344,98 +341,6 @@ impl Lane {
             work,
         }
     }
-
-    fn next_batch(&mut self, fronts: &Fronts, clock: Clock<'_>) -> Head {
-        let order = self.plan(clock);
-        let mut parts = Vec::new();
-        let mut keys = Vec::new();
-        for (key, choice) in order {
-            let Some(job) = self.queue.get(&key) else {
-                continue;
-            };
-            let Pending::Inputs(inputs) = &job.task else {
-                continue;
-            };
-            let Some(mix) = inputs.mixes().get(choice) else {
-                continue;
-            };
-            let mut strategies: Vec<usize> = mix.runs.iter().map(|run| run.strategy).collect();
-            strategies.dedup();
-            for strategy in strategies {
-                keys.push(key);
-                parts.push(planner::Part {
-                    strategy,
-                    inputs: mix.inputs_by(strategy),
-                    deadline: job.planned.deadline(),
-                    ready: job.planned.arrival(),
-                });
-            }
-        }
-        match fronts.batcher.next(clock.seconds, &parts) {
-            Ok(Next::Run(batch)) => Head::Task(self.start_batch(fronts, &batch, &keys)),
-            Ok(Next::WaitUntil(until)) => Head::Later(until),
-            Ok(Next::Idle) => Head::Nothing,
-            Err(error) => {
-                tracing::error!(model = &*self.model.name, %error, "no batch");
-                Head::Nothing
-            }
-        }
-    }
-
-    fn start_batch(&mut self, fronts: &Fronts, batch: &planner::Batch, keys: &[Key]) -> Task {
-        let mut members = Vec::new();
-        for member in &batch.members {
-            self.start(
-                keys[member.part],
-                batch.strategy,
-                member.inputs,
-                fronts,
-                &mut members,
-            );
-        }
-        self.task(
-            Some(batch.seconds),
-            TaskWork::Batch(BatchTask {
-                strategy: batch.strategy,
-                plan: fronts.strategies()[batch.strategy].name.clone(),
-                members,
-            }),
-        )
-    }
-
-    /// Starts `count` inputs of a job.
-    fn start(
-        &mut self,
-        key: Key,
-        strategy: usize,
-        count: usize,
-        fronts: &Fronts,
-        members: &mut Vec<Member>,
-    ) {
-        let Some(mut job) = self.leave(key) else {
-            return;
-        };
-        let Pending::Inputs(inputs) = &mut job.task else {
-            return;
-        };
-        for range in inputs.start(strategy, count) {
-            members.push(Member {
-                key,
-                job: Arc::clone(inputs.job()),
-                inputs: range,
-                queued: job.queued,
-            });
-        }
-        if inputs.waiting() > 0 {
-            inputs.replan(fronts);
-            let (waiting, alternatives) = (inputs.waiting(), alternatives(inputs));
-            job.replan(waiting, &alternatives);
-            self.enqueue(job);
-        } else if let Pending::Inputs(inputs) = job.task {
-            let reply = job.reply;
-            self.started.insert(key, Started { inputs, reply });
-        }
-    }
 }
 
 /// (seconds, value) of what may be chosen for a job of inputs.
@@ -462,42 +367,4 @@ fn planned(
             job.with_deadline(clock.seconds + left.as_secs_f64())
         }
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn wrong_numbers(error: planner::Error) -> Error {
-    let message = format!("the model's times or qualities are no numbers to plan with: {error}");
-    Error::new(ErrorKind::Internal, "wrong_profile", message)
-}
-
-/// The deadline has passed.
-pub(super) fn too_late() -> Error {
-    Error::new(
-        ErrorKind::DeadlineExceeded,
-        "deadline_exceeded",
-        "the deadline passed before there was an answer",
-    )
-}
-
-/// The deadline is too early whatever else there is to do.
-fn too_short(seconds: f64, left: Duration) -> Error {
-    let message = format!(
-        "the deadline is {:.3} ms away, and the cheapest plan takes {:.3} ms",
-        left.as_secs_f64() * 1e3,
-        seconds * 1e3
-    );
-    Error::new(ErrorKind::DeadlineExceeded, "deadline_too_short", message)
-        .with_hint("allow more time, or a lower minimum")
-}
-
-/// The deadline is too early for all that there is to do.
-fn unmeetable(wait: f64) -> Error {
-    let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
-    let message = format!(
-        "the deadline cannot be met beside the work of about {:.0} ms that waits",
-        wait.as_secs_f64() * 1e3
-    );
-    Error::new(ErrorKind::Unavailable, "deadline_unmeetable", message)
-        .with_hint("send the request again later, or allow more time")
-        .with_retry_after(wait)
 }

@@ -6,6 +6,7 @@ use super::{
     job::{Reply, Work},
     lane::{Clock, Head, Lane},
     outcome::{After, Refronted},
+    refusal::shutting_down,
     task::{Done, LaneId, Model, Outcome, Task, TaskWork},
 };
 use satisfice_core::Error;
@@ -113,7 +114,7 @@ impl State {
             free: &free,
         };
         let Some(lane) = self.lanes.get_mut(&lane) else {
-            return Err(super::shutting_down());
+            return Err(shutting_down());
         };
         if lane.is_idle() {
             lane.virtual_time = lane.virtual_time.max(self.virtual_time);

@@ -1,0 +1,242 @@
+//! One version of a model, and how it is asked.
+
+use super::{
+    Admission, PlanAudit, Stats,
+    contract::Contract,
+    room::Room,
+    schedule::{self, Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work},
+};
+use crate::{clip, protocol::ModelDescription};
+use satisfice_core::{
+    Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
+};
+use std::{fmt, sync::Arc, time::Instant};
+
+/// One request as a transport hands it over.
+#[derive(Debug)]
+pub struct Call {
+    /// What the engine is asked.
+    pub request: InferRequest,
+    /// Length of the request on the wire, in bytes: what it counts for in admission.
+    pub request_bytes: usize,
+    /// When the request began to arrive; deadlines count from here.
+    pub received: Instant,
+    /// When the transport gives the request up, if it has said so.
+    pub deadline: Option<Instant>,
+}
+
+/// What a version of a model is called.
+pub(super) struct Identity {
+    pub name: String,
+    pub version: String,
+    /// All versions that are served beside it.
+    pub versions: Arc<[String]>,
+}
+
+/// One version of a model with its place in the service.
+pub struct ServedModel {
+    name: String,
+    version: String,
+    versions: Arc<[String]>,
+    engine: Arc<dyn Engine>,
+    room: Room,
+    scheduler: Arc<Scheduler>,
+    lane: LaneId,
+    stats: Arc<Stats>,
+}
+
+impl ServedModel {
+    /// Gives the engine its queue.
+    pub(super) fn new(
+        identity: Identity,
+        engine: Arc<dyn Engine>,
+        admission: Admission,
+        stats: Arc<Stats>,
+        scheduler: Arc<Scheduler>,
+    ) -> Self {
+        let Identity {
+            name,
+            version,
+            versions,
+        } = identity;
+        let label = format!("{name}/{version}");
+        let lane = scheduler.open(&label, Arc::clone(&engine), Arc::clone(&stats), admission);
+        Self {
+            name,
+            version,
+            versions,
+            engine,
+            room: Room::new(admission),
+            scheduler,
+            lane,
+            stats,
+        }
+    }
+
+    /// The counters, for what takes this one's place.
+    pub(super) fn stats_kept(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// This version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// This version's signature.
+    pub fn metadata(&self) -> &ModelMetadata {
+        self.engine.metadata()
+    }
+
+    /// What this version has done.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Requests of which something was not started.
+    pub fn waiting(&self) -> usize {
+        self.scheduler.waiting(self.lane)
+    }
+
+    /// What audits say of this version's plans.
+    pub fn audits(&self) -> Vec<PlanAudit> {
+        self.scheduler.audits(self.lane)
+    }
+
+    /// Name, all versions, and this version's signature.
+    pub fn describe(&self) -> ModelDescription {
+        ModelDescription {
+            name: self.name.clone(),
+            versions: self.versions.to_vec(),
+            metadata: self.engine.metadata().clone(),
+        }
+    }
+
+    /// Refuses at once when a request of `request_bytes` bytes would find no place, so that its
+    /// body need not be read.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    pub fn check_room(&self, request_bytes: usize) -> Result<(), Error> {
+        self.room.enter(request_bytes).map(drop)
+    }
+
+    /// Answers a request: queues it until an executor has a turn for it.
+    ///
+    /// Dropping the future takes back what was not started. Once the engine runs it runs to the end,
+    /// and keeps its turn until then.
+    ///
+    /// The request's contract is read here and not shown to the engine: `deadline_ms` (a number over
+    /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
+    /// `min_accuracy` or `min_fidelity` (0 to 1); `priority` (1 is the highest, 0 the default).
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidInput`] for names that the model does not have, what the engine
+    ///   refuses, and with code `minimum_unmeetable` for a minimum that no plan promises.
+    /// - [`ErrorKind::TooLarge`] for a request that would not fit into an empty queue.
+    /// - [`ErrorKind::Unavailable`] with code `queue_full` when there is no place to wait, and
+    ///   `deadline_unmeetable` when the deadline cannot be met beside the work that waits.
+    /// - [`ErrorKind::DeadlineExceeded`] when the deadline passes before there is an answer, and with
+    ///   code `deadline_too_short` when the cheapest plan takes longer.
+    /// - [`ErrorKind::Internal`] with code `engine_panicked`; other requests are not affected.
+    pub async fn infer(&self, mut call: Call) -> Result<InferResponse, Error> {
+        self.check_names(&call.request)?;
+        let parameters = &mut call.request.parameters;
+        let contract = Contract::take(parameters, call.received, call.deadline)?;
+        let ticket = self.room.enter(call.request_bytes)?;
+        let submission = Submission {
+            work: self.prepare(call.request, contract).await?,
+            contract,
+            ticket,
+        };
+        self.scheduler.answer(self.lane, submission).await
+    }
+
+    /// What the request asks the scheduler to do. Engines are asked off the async threads.
+    async fn prepare(&self, request: InferRequest, contract: Contract) -> Result<Work, Error> {
+        let engine = Arc::clone(&self.engine);
+        let fronts = match engine.batching() {
+            Some(_) => self.scheduler.fronts(self.lane),
+            None => None,
+        };
+        if fronts.is_none() && !contract.is_demanding() {
+            return Ok(Work::Whole(Whole::plain(request)));
+        }
+        let task = tokio::task::spawn_blocking(move || match fronts {
+            Some(fronts) => inputs(&*engine, request, &contract, &fronts),
+            None => {
+                let offers = engine.offers(&request)?;
+                Ok(Work::Whole(Whole { request, offers }))
+            }
+        });
+        task.await.unwrap_or_else(|error| {
+            let model = &self.name;
+            tracing::error!(model, version = self.version, %error, "engine panicked");
+            Err(schedule::panicked(model))
+        })
+    }
+
+    fn check_names(&self, request: &InferRequest) -> Result<(), Error> {
+        let metadata = self.engine.metadata();
+        let inputs = request.inputs.iter().map(|input| input.name.as_str());
+        let outputs = request.outputs.iter().map(String::as_str);
+        self.check_known(inputs, &metadata.inputs, "unknown_input", "inputs")?;
+        self.check_known(outputs, &metadata.outputs, "unknown_output", "outputs")
+    }
+
+    fn check_known<'a>(
+        &self,
+        mut names: impl Iterator<Item = &'a str>,
+        specs: &[TensorSpec],
+        code: &'static str,
+        what: &str,
+    ) -> Result<(), Error> {
+        match names.find(|&name| specs.iter().all(|spec| spec.name != name)) {
+            None => Ok(()),
+            Some(name) => {
+                let known = clip::list(specs.iter().map(|spec| spec.name.as_str()));
+                let name = clip::clip(name);
+                Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    code,
+                    format!("model `{}` has no `{name}` among its {what}", self.name),
+                )
+                .with_hint(format!("{what} are {known}")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ServedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServedModel")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ServedModel {
+    fn drop(&mut self) {
+        self.scheduler.close(self.lane);
+    }
+}
+
+/// A request to an engine that batches, checked and cut into inputs.
+fn inputs(
+    engine: &dyn Engine,
+    request: InferRequest,
+    contract: &Contract,
+    fronts: &Fronts,
+) -> Result<Work, Error> {
+    let Some(batching) = engine.batching() else {
+        return Ok(Work::Whole(Whole::plain(request)));
+    };
+    let job = batching.prepare(request)?;
+    Ok(Work::Inputs(Box::new(Inputs::new(job, contract, fronts)?)))
+}

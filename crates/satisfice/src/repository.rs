@@ -1,0 +1,256 @@
+//! A model repository: a directory of model directories, `NAME/model.toml` and `NAME/<version>/`.
+
+use anyhow::{Context, Result, bail};
+use satisfice_core::{Engine, Error, ErrorKind, InferRequest};
+use satisfice_graph::{GraphEngine, ModelDir};
+use satisfice_server::{
+    LoadedVersions, Loader, Models, VersionPolicy,
+    protocol::{TensorLimits, decode_request},
+    warm_up, zeros,
+};
+use satisfice_store::{Check, GraphStore};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+/// A request that every version of a model answers before it is served, as the body of an HTTP request.
+const WARM_UP_FILE: &str = "warmup.json";
+
+/// Directories in a model's directory that are looked into for changes.
+const DEPTH_MAX: usize = 4;
+
+/// How models are loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadOptions {
+    pub check: Check,
+    /// For models that are not in `model_versions`.
+    pub versions: VersionPolicy,
+    /// By name of the model.
+    pub model_versions: BTreeMap<String, VersionPolicy>,
+    /// Whether models without a warm-up request are warmed up with zeros.
+    pub warm_up: bool,
+}
+
+impl LoadOptions {
+    /// The highest version of every model.
+    pub(crate) fn new(check: Check) -> Self {
+        Self {
+            check,
+            versions: VersionPolicy::default(),
+            model_versions: BTreeMap::new(),
+            warm_up: false,
+        }
+    }
+}
+
+/// A repository with the way its models are loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Repository {
+    dir: PathBuf,
+    options: LoadOptions,
+}
+
+impl Repository {
+    pub(crate) fn new(dir: &Path, options: LoadOptions) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            options,
+        }
+    }
+
+    /// Every model; those of one graph share its store.
+    pub(crate) fn models(&self) -> Result<Models> {
+        let mut stores = Stores::default();
+        let mut models = Models::new();
+        for dir in model_dirs(&self.dir)? {
+            let name = name(&dir);
+            for (version, engine) in self.open(&dir, &mut stores)? {
+                models.insert(&name, version, engine)?;
+            }
+        }
+        Ok(models)
+    }
+
+    /// The versions of a model that are served.
+    fn open(&self, dir: &Path, stores: &mut Stores) -> Result<LoadedVersions> {
+        let name = name(dir);
+        let policy = self.options.model_versions.get(&name);
+        let policy = policy.unwrap_or(&self.options.versions);
+        let there = versions(dir)?;
+        let selected = policy.select(&there);
+        if let Some(missing) = selected.difference(&there).next() {
+            bail!(
+                "{}: no version {missing}, which is to be served",
+                dir.display()
+            );
+        }
+        if selected.is_empty() {
+            bail!(
+                "{}: no version: weights belong in a directory named 1, 2, ...",
+                dir.display()
+            );
+        }
+        let engine = |version| {
+            let engine = open_engine(dir, version, stores, self.options.check)?;
+            self.warm_up(dir, version, &*engine)?;
+            Ok((u64::from(version), engine))
+        };
+        let number = |version: u64| u32::try_from(version).context("a version is beyond 32 bits");
+        let numbers: Vec<u32> = selected.into_iter().map(number).collect::<Result<_>>()?;
+        numbers.into_iter().map(engine).collect()
+    }
+
+    /// Has a version answer its warm-up request. Zeros that it does not take are no fault of its.
+    fn warm_up(&self, dir: &Path, version: u32, engine: &dyn Engine) -> Result<()> {
+        let start = Instant::now();
+        let file = dir.join(WARM_UP_FILE);
+        if file.is_file() {
+            let request = warm_up_request(&file)?;
+            warm_up(engine, &request).with_context(|| format!("{}", file.display()))?;
+        } else if self.options.warm_up {
+            let answer = zeros(engine.metadata()).and_then(|request| warm_up(engine, &request));
+            if let Err(error) = answer {
+                let model = name(dir);
+                tracing::warn!(model, version, %error, "not warmed up: write a {WARM_UP_FILE}");
+                return Ok(());
+            }
+        } else {
+            return Ok(());
+        }
+        let (model, seconds) = (name(dir), start.elapsed().as_secs_f64());
+        tracing::info!(model, version, seconds, "warmed up");
+        Ok(())
+    }
+}
+
+fn warm_up_request(file: &Path) -> Result<InferRequest> {
+    let body = fs::read(file).with_context(|| format!("{}", file.display()))?;
+    let decoded = decode_request(&body, None, TensorLimits::default());
+    Ok(decoded
+        .with_context(|| format!("{}", file.display()))?
+        .request)
+}
+
+impl Loader for Repository {
+    fn list(&self) -> Result<BTreeSet<String>, Error> {
+        let dirs =
+            model_dirs(&self.dir).map_err(|error| failed("repository_unreadable", &error))?;
+        Ok(dirs.iter().map(|dir| name(dir)).collect())
+    }
+
+    /// With a store of its own: the graph may be another than the one that is served.
+    fn load(&self, name: &str) -> Result<LoadedVersions, Error> {
+        let versions = self.open(&self.dir.join(name), &mut Stores::default());
+        versions.map_err(|error| failed("load_failed", &error))
+    }
+
+    fn fingerprint(&self, name: &str) -> Result<u64, Error> {
+        let dir = self.dir.join(name);
+        let mut hasher = DefaultHasher::new();
+        let hashed = hash_files(&dir, DEPTH_MAX, &mut hasher);
+        hashed.map_err(|error| failed("repository_unreadable", &error))?;
+        // The graph may lie elsewhere; what is wrong with it is said when the model is loaded.
+        if let Ok(model_dir) = ModelDir::open(&dir, None) {
+            let _ = hash_files(&model_dir.store_path(), 1, &mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// Hashes names, sizes and times of the files below `dir`.
+fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> {
+    let read = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
+    let mut paths: Vec<PathBuf> = read.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue; // gone since
+        };
+        path.hash(hasher);
+        if metadata.is_dir() {
+            if depth > 1 {
+                hash_files(&path, depth - 1, hasher)?;
+            }
+            continue;
+        }
+        metadata.len().hash(hasher);
+        metadata.modified().ok().hash(hasher);
+    }
+    Ok(())
+}
+
+fn failed(code: &'static str, error: &anyhow::Error) -> Error {
+    Error::new(ErrorKind::Internal, code, format!("{error:#}"))
+}
+
+/// A model's name is that of its directory.
+fn name(dir: &Path) -> String {
+    let name = dir.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
+    let mut dirs = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.join("model.toml").is_file() {
+            dirs.push(path);
+        }
+    }
+    dirs.sort();
+    Ok(dirs)
+}
+
+/// Versions of the model in `dir`: its directories that are named by a number over 0.
+fn versions(dir: &Path) -> Result<BTreeSet<u64>> {
+    let mut versions = BTreeSet::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // `01` is not the directory of version 1.
+        let version = name.parse::<u64>().ok();
+        let version = version.filter(|&version| version > 0 && version.to_string() == name);
+        if entry.path().is_dir() {
+            versions.extend(version);
+        }
+    }
+    Ok(versions)
+}
+
+fn open_engine(
+    dir: &Path,
+    version: u32,
+    stores: &mut Stores,
+    check: Check,
+) -> Result<Arc<dyn Engine>> {
+    let model_dir = ModelDir::open(dir, Some(version))?;
+    let store = stores.open(&model_dir.store_path(), check)?;
+    let engine = GraphEngine::open(&model_dir, store, check)
+        .with_context(|| format!("model `{}`", model_dir.name()))?;
+    Ok(Arc::new(engine))
+}
+
+/// Graph stores by place: models of one graph share it.
+#[derive(Default)]
+struct Stores(BTreeMap<PathBuf, Arc<GraphStore>>);
+
+impl Stores {
+    fn open(&mut self, path: &Path, check: Check) -> Result<Arc<GraphStore>> {
+        let path = fs::canonicalize(path).with_context(|| {
+            format!("{}: no graph store; run `satisfice import`", path.display())
+        })?;
+        if let Some(store) = self.0.get(&path) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(GraphStore::open(&path, check)?);
+        self.0.insert(path, store.clone());
+        Ok(store)
+    }
+}
