@@ -105,3 +105,75 @@ impl AccuracyAudit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::Random;
+
+    fn audit() -> AccuracyAudit {
+        AccuracyAudit::new(0.9, 0.05, 20_000.0).unwrap()
+    }
+
+    fn inputs_until_alarm(accuracy: f64, random: &mut Random) -> u64 {
+        let mut audit = audit();
+        while !audit.observe(random.unit() < accuracy) {}
+        audit.inputs()
+    }
+
+    #[test]
+    fn false_alarms_are_as_rare_as_said() {
+        let mut random = Random::new(21);
+        let runs = 100;
+        let total: u64 = (0..runs)
+            .map(|_| inputs_until_alarm(0.9, &mut random))
+            .sum();
+        let mean = total as f64 / f64::from(runs);
+        println!("kept promise: {mean:.0} inputs between alarms on average");
+        assert!(mean > 20_000.0, "{mean}");
+    }
+
+    #[test]
+    fn broken_promises_are_noticed_as_fast_as_said() {
+        let mut random = Random::new(22);
+        for accuracy in [0.85, 0.8, 0.7] {
+            let said = audit().inputs_until_noticed(accuracy);
+            let runs = 400;
+            let total: u64 = (0..runs)
+                .map(|_| inputs_until_alarm(accuracy, &mut random))
+                .sum();
+            let mean = total as f64 / f64::from(runs);
+            println!("promised 0.9, true {accuracy}: {mean:.0} inputs, said {said:.0}");
+            assert!(mean < said && mean > 0.6 * said, "{mean} {said}");
+        }
+        assert!(audit().inputs_until_noticed(0.9).is_infinite());
+    }
+
+    #[test]
+    fn a_promise_that_breaks_later_is_noticed_as_fast() {
+        let mut random = Random::new(23);
+        let mut audit = audit();
+        for _ in 0..1_000 {
+            audit.observe(random.unit() < 0.95);
+        }
+        let said = audit.inputs_until_noticed(0.8);
+        let from = audit.inputs();
+        while !audit.observe(random.unit() < 0.8) {}
+        assert!(((audit.inputs() - from) as f64) < 2.0 * said);
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused() {
+        for (promised, shortfall, between) in [
+            (f64::NAN, 0.1, 100.0),
+            (1.0, 0.1, 100.0),
+            (0.0, 0.1, 100.0),
+            (0.9, 0.9, 100.0),
+            (0.9, f64::NAN, 100.0),
+            (0.9, 0.1, 1.0),
+            (0.9, 0.1, f64::INFINITY),
+        ] {
+            assert!(AccuracyAudit::new(promised, shortfall, between).is_err());
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The next batch of an executor that has become free.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     Error, INPUTS_LIMIT, StrategyProfile,
     error::checked,
@@ -171,6 +174,8 @@ struct Forming<'a> {
     size: usize,
     /// The longest time that the batch may take for the sake of members and of parts passed by.
     most: Nanos,
+    /// Whether the first part is late whatever is done.
+    late: bool,
     /// Time of what was passed by, each part by itself.
     behind: Nanos,
     /// Time of everything so far, each part by itself.
@@ -191,11 +196,13 @@ impl<'a> Forming<'a> {
             }],
             size,
             most: NEVER,
+            late: false,
             behind: 0,
             alone: split.time(first.inputs),
         };
         let rest = first.inputs - size;
-        if forming.on_time_alone(first) {
+        forming.late = !forming.on_time_alone(first);
+        if !forming.late {
             forming.most = forming.left(first);
         }
         forming.pass_by(first, rest);
@@ -259,7 +266,7 @@ impl<'a> Forming<'a> {
     /// would still be on time.
     fn worth_waiting(&self, parts: &[Part]) -> Option<f64> {
         let full = self.size == self.batcher.splits[self.strategy].batch_max();
-        if full || self.behind > 0 || self.batcher.delay_max == 0.0 {
+        if full || self.late || self.behind > 0 || self.batcher.delay_max == 0.0 {
             return None;
         }
         let spare = self.most.checked_sub(self.time() + MARGIN)?;

@@ -56,3 +56,61 @@ impl LatencyDrift {
         self.observations
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::Random;
+
+    #[test]
+    fn a_factor_of_two_is_noticed_by_the_fourth_observation() {
+        for factor in [2.0, 0.5] {
+            let mut drift = LatencyDrift::default();
+            let noticed = (1..=20).find(|_| drift.observe(0.010, 0.010 * factor).unwrap());
+            assert!(noticed.is_some_and(|count| count <= 4), "{noticed:?}");
+            for _ in 0..30 {
+                drift.observe(0.010, 0.010 * factor).unwrap();
+            }
+            assert!((drift.scale() / factor).ln().abs() < 0.01);
+        }
+    }
+
+    #[test]
+    fn noise_and_single_outliers_are_not_noticed() {
+        let mut random = Random::new(11);
+        let mut drift = LatencyDrift::default();
+        for _ in 0..100_000 {
+            let noise = 0.75 + 0.5 * random.unit();
+            assert!(!drift.observe(0.010, 0.010 * noise).unwrap());
+        }
+        for outlier in [1e6, 1e-6] {
+            assert!(
+                !LatencyDrift::default()
+                    .observe(0.010, 0.010 * outlier)
+                    .unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_factor_beyond_an_outlier_is_learnt_too() {
+        let mut drift = LatencyDrift::default();
+        for _ in 0..60 {
+            drift.observe(0.001, 0.100).unwrap();
+        }
+        assert!(
+            (drift.scale() / 100.0).ln().abs() < 0.01,
+            "{}",
+            drift.scale()
+        );
+    }
+
+    #[test]
+    fn wrong_times_are_left_out() {
+        let mut drift = LatencyDrift::default();
+        for time in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
+            assert!(drift.observe(0.1, time).is_err() && drift.observe(time, 0.1).is_err());
+        }
+        assert_eq!(drift, LatencyDrift::default());
+    }
+}

@@ -5,6 +5,7 @@ mod compose;
 mod mix;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use crate::{
     Error, StrategyProfile,
@@ -13,7 +14,9 @@ use crate::{
     units::{self, Nanos, Value},
 };
 pub use cache::FrontCache;
+pub(crate) use mix::scrambled;
 pub use mix::{Mix, Run};
+pub use view::{Front, Point};
 
 /// Most inputs that a table may be built for.
 const TABLE_INPUTS_MAX: usize = 4096;
@@ -117,8 +120,8 @@ impl FrontTable {
             merge(&front, added, &mut merged);
             std::mem::swap(&mut front, &mut merged);
         }
-        gap += thin(&mut front, points_max);
         self.forget_dominated(inputs, &mut front);
+        gap += thin(&mut front, points_max);
         self.fronts.push(front);
         self.gaps.push(gap);
     }
@@ -167,7 +170,7 @@ impl FrontTable {
     /// # Errors
     /// Where `inputs` is 0 or beyond [`INPUTS_LIMIT`], or `min_accuracy` is not a share.
     pub fn cheapest(&self, inputs: usize, min_accuracy: f64) -> Result<Option<Mix>, Error> {
-        let floor = self.floor(inputs, min_accuracy)?;
+        let floor = floor(inputs, min_accuracy)?;
         Ok(match self.front(inputs) {
             Some(front) => front
                 .cheapest_from(floor)
@@ -188,7 +191,7 @@ impl FrontTable {
         min_accuracy: f64,
         count: usize,
     ) -> Result<Vec<Mix>, Error> {
-        let floor = self.floor(inputs, min_accuracy)?;
+        let floor = floor(inputs, min_accuracy)?;
         if count == 0 {
             return Err(Error::Nothing {
                 what: "alternative",
@@ -203,21 +206,21 @@ impl FrontTable {
             None => self.compose_spread(inputs, floor, count),
         })
     }
+}
 
-    /// The summed value that `inputs` inputs need for a mean of `min_accuracy`.
-    fn floor(&self, inputs: usize, min_accuracy: f64) -> Result<Value, Error> {
-        if inputs == 0 {
-            return Err(Error::Nothing { what: "input" });
-        }
-        at_most("inputs of a job", inputs, INPUTS_LIMIT)?;
-        let share = checked(
-            || "a minimum accuracy".to_owned(),
-            min_accuracy,
-            "0 to 1",
-            |v| (0.0..=1.0).contains(&v),
-        )?;
-        Ok(units::value(share) * inputs as Value)
+/// The summed value that `inputs` inputs need for a mean of `min_accuracy`.
+fn floor(inputs: usize, min_accuracy: f64) -> Result<Value, Error> {
+    if inputs == 0 {
+        return Err(Error::Nothing { what: "input" });
     }
+    at_most("inputs of a job", inputs, INPUTS_LIMIT)?;
+    let share = checked(
+        || "a minimum accuracy".to_owned(),
+        min_accuracy,
+        "0 to 1",
+        |v| (0.0..=1.0).contains(&v),
+    )?;
+    Ok(units::value(share) * inputs as Value)
 }
 
 /// Every batch of every available strategy, smallest first.
@@ -275,131 +278,4 @@ fn thin(front: &mut Vec<State>, points_max: usize) -> Value {
         keep
     });
     gap
-}
-
-/// The mixes of one number of inputs of which none is dearer and less accurate than another.
-#[derive(Debug, Clone, Copy)]
-pub struct Front<'a> {
-    table: &'a FrontTable,
-    inputs: usize,
-}
-
-/// One mix on a front.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
-    /// Its position on the front.
-    pub index: usize,
-    /// Its time, in seconds.
-    pub seconds: f64,
-    /// Its mean accuracy that is planned with, 0 to 1.
-    pub accuracy: f64,
-}
-
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a front always has a point: some strategy answers"
-)]
-impl<'a> Front<'a> {
-    /// Inputs that its mixes answer.
-    pub fn inputs(self) -> usize {
-        self.inputs
-    }
-
-    /// Number of points, at least 1.
-    pub fn len(self) -> usize {
-        self.states().len()
-    }
-
-    /// Every point, rising in time and accuracy.
-    pub fn points(self) -> impl Iterator<Item = Point> + 'a {
-        (0..self.len()).map(move |at| self.point(at))
-    }
-
-    /// The cheapest point whose mean accuracy is at least `min_accuracy`.
-    pub fn cheapest(self, min_accuracy: f64) -> Option<Point> {
-        let floor = units::value(min_accuracy) * self.inputs as Value;
-        self.cheapest_from(floor).map(|at| self.point(at))
-    }
-
-    /// The most accurate point that takes at most `seconds`.
-    pub fn most_accurate(self, seconds: f64) -> Option<Point> {
-        let most = units::nanos_left(seconds);
-        let count = self.states().partition_point(|state| state.time <= most);
-        count.checked_sub(1).map(|at| self.point(at))
-    }
-
-    /// How far thinning may have moved the front, in mean accuracy: 0 where it is exact. A point
-    /// that is cheapest for `min_accuracy` costs no more than any mix that reaches
-    /// `min_accuracy + gap`.
-    pub fn gap(self) -> f64 {
-        units::share(self.table.gaps[self.inputs], self.inputs)
-    }
-
-    /// What the point does.
-    ///
-    /// # Panics
-    /// Where the point is of a longer front.
-    pub fn mix(self, point: Point) -> Mix {
-        let mut runs = Vec::new();
-        let (mut inputs, mut at) = (self.inputs, point.index);
-        while inputs > 0 {
-            let state = self.table.fronts[inputs][at];
-            let item = self.table.items[state.step as usize];
-            runs.push(Run {
-                strategy: item.strategy,
-                batch: item.inputs,
-                times: 1,
-            });
-            inputs -= item.inputs;
-            at = state.from as usize;
-        }
-        Mix::new(runs, &self.table.strategies)
-    }
-
-    fn states(self) -> &'a [State] {
-        &self.table.fronts[self.inputs]
-    }
-
-    fn point(self, index: usize) -> Point {
-        let state = self.states()[index];
-        Point {
-            index,
-            seconds: units::seconds(state.time),
-            accuracy: units::share(state.value, self.inputs),
-        }
-    }
-
-    fn cheapest_from(self, floor: Value) -> Option<usize> {
-        let at = self.states().partition_point(|state| state.value < floor);
-        (at < self.len()).then_some(at)
-    }
-
-    /// At most `count` positions from the cheapest of at least `floor` to the last: corners of the
-    /// hull first, since between two of them less is gained per time.
-    fn spread(self, floor: Value, count: usize) -> Vec<usize> {
-        let Some(first) = self.cheapest_from(floor) else {
-            return Vec::new();
-        };
-        let corners = corners(&self.states()[first..]);
-        let at = |corner: usize| first + corners[corner];
-        if corners.len() <= count {
-            return (0..corners.len()).map(at).collect();
-        }
-        evenly(corners.len(), count).map(at).collect()
-    }
-}
-
-fn corners(states: &[State]) -> Vec<usize> {
-    let points: Vec<(Nanos, Value)> = states.iter().map(|s| (s.time, s.value)).collect();
-    crate::pareto::hull(&points)
-}
-
-/// `count` of `0..len` at equal distances, the last among them; `count` is at most `len`. With two
-/// or more the first is among them too.
-fn evenly(len: usize, count: usize) -> impl Iterator<Item = usize> {
-    let steps = (count - 1).max(1);
-    (0..count).map(move |i| match count {
-        1 => 0,
-        _ => i * (len - 1) / steps,
-    })
 }

@@ -68,3 +68,29 @@ impl AccuracyBalance {
         self.planned - self.promised
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shortfalls_are_those_of_hoeffding() {
+        for (inputs, expected) in [(10, 0.387), (50, 0.173), (200, 0.087), (1000, 0.039)] {
+            assert!((shortfall(inputs, 0.95).unwrap() - expected).abs() < 5e-4);
+        }
+        for confidence in [f64::NAN, 0.0, 1.0, -1.0] {
+            assert!(shortfall(10, confidence).is_err());
+        }
+        assert!(shortfall(0, 0.95).is_err());
+    }
+
+    #[test]
+    fn a_balance_counts_inputs() {
+        let mut balance = AccuracyBalance::default();
+        balance.add(10, 0.8, 0.9).unwrap();
+        balance.add(5, 0.9, 0.7).unwrap();
+        assert!(balance.add(5, f64::NAN, 0.7).is_err() && balance.add(5, 0.9, 2.0).is_err());
+        assert_eq!(balance.inputs(), 15);
+        assert!(balance.surplus().abs() < 1e-12);
+    }
+}

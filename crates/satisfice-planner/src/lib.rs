@@ -40,6 +40,7 @@ mod guarantee;
 mod pareto;
 mod profile;
 mod queue;
+pub mod simulate;
 
 mod split;
 mod units;
@@ -48,6 +49,7 @@ pub use audit::AccuracyAudit;
 pub use batch::{Batch, Batcher, Member, Next, Part};
 pub use drift::LatencyDrift;
 pub use error::Error;
+pub(crate) use front::scrambled;
 pub use front::{Front, FrontCache, FrontTable, INPUTS_LIMIT, Mix, Point, Run};
 pub use guarantee::{AccuracyBalance, shortfall};
 pub use profile::{BATCH_MAX, StrategyProfile};

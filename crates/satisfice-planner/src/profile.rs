@@ -69,6 +69,15 @@ impl StrategyProfile {
             .transpose()
     }
 
+    /// The same strategy with all times multiplied by [`LatencyDrift::scale`](crate::LatencyDrift::scale).
+    ///
+    /// # Errors
+    /// Where that takes a time out of range.
+    pub fn scaled(&self, scale: f64) -> Result<Self, Error> {
+        let seconds = self.seconds.iter().map(|time| time * scale).collect();
+        Self::new(self.accuracy, self.expected, seconds)
+    }
+
     /// Share of correct inputs that is planned with.
     pub fn accuracy(&self) -> f64 {
         self.accuracy

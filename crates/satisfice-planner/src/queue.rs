@@ -5,6 +5,7 @@ mod exact;
 mod greedy;
 mod job;
 mod keep;
+mod price;
 mod soft;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use crate::{
 use chain::{Chain, Slot};
 pub use job::{Alternatives, Job};
 use keep::Kept;
+use price::Price;
 use soft::SoftClock;
 use std::borrow::Borrow;
 
@@ -38,6 +40,9 @@ pub struct Limits {
     /// Work of the exact programme, in states extended, before a plan is chosen greedily. About 10 ns
     /// each.
     pub exact_work_max: usize,
+    /// Whether upgrades are left out that gain less accuracy per time than recent arrivals made
+    /// of it: the best plan for one queue is a poor one when the next jobs are at the door.
+    pub look_ahead: bool,
 }
 
 impl Default for Limits {
@@ -45,6 +50,7 @@ impl Default for Limits {
         Self {
             soft_share: 0.05,
             exact_work_max: 16_384,
+            look_ahead: true,
         }
     }
 }
@@ -52,11 +58,13 @@ impl Default for Limits {
 /// Plans queues, one after the other.
 ///
 /// What is known about the queue comes in with every call; the planner itself only remembers which
-/// jobs without a deadline were waiting, so that they get their share.
+/// jobs without a deadline were waiting, so that they get their share, and what the last 256 jobs
+/// with one would have used, so that it does not spend what the next will need.
 #[derive(Debug, Clone, Default)]
 pub struct Planner {
     limits: Limits,
     soft: SoftClock,
+    price: Price,
 }
 
 /// What becomes of one job.
@@ -81,8 +89,8 @@ pub struct Decision {
     pub choices: Vec<Choice>,
     /// Positions of the jobs that cannot be on time beside the others, ascending: to be refused now.
     pub refused: Vec<usize>,
-    /// Whether nothing better is possible: no more jobs on time, nor, class by class, a higher summed
-    /// accuracy of those that are kept.
+    /// Whether nothing better is possible: in no class more jobs on time beside those kept of higher
+    /// classes, nor, class by class, a higher summed accuracy of those that are kept.
     pub exact: bool,
 }
 
@@ -109,7 +117,7 @@ impl Planner {
         )?;
         Ok(Self {
             limits,
-            soft: SoftClock::default(),
+            ..Self::default()
         })
     }
 
@@ -118,7 +126,8 @@ impl Planner {
     /// `executors` are the times at which each becomes free; past ones mean now. Jobs' ids are
     /// distinct. Per executor jobs run earliest deadline first. First the largest number of jobs is
     /// kept on time, class by class, each at its cheapest alternative; then, class by class, the
-    /// alternatives of highest summed accuracy are chosen that keep all of them on time.
+    /// alternatives of highest summed accuracy are chosen that keep all of them on time. On several
+    /// executors both are heuristics.
     ///
     /// Cost: sorting, then `O(log n)` a job and downgrade, besides at most
     /// [`exact_work_max`](Limits::exact_work_max) states a class and executor.
@@ -148,6 +157,10 @@ impl Planner {
         for &(at, _, deadline) in &soft {
             entries[at].deadline = deadline;
         }
+        let price = match self.limits.look_ahead {
+            true => self.price.update(now, &entries, free.len()),
+            false => 0.0,
+        };
         let kept = Kept::new(&entries, &free, &soft);
         let mut decision = Decision {
             choices: Vec::with_capacity(count),
@@ -156,7 +169,7 @@ impl Planner {
         };
         for (executor, &start) in free.iter().enumerate() {
             let order = kept.on(executor);
-            let (chosen, exact) = self.choose(&entries, &order, start);
+            let (chosen, exact) = self.choose(&entries, &order, start, price);
             let at_best = || {
                 let mut chosen = order.iter().zip(&chosen);
                 chosen.all(|(&at, &c)| c + 1 == entries[at].job.alternatives().len())
@@ -185,14 +198,21 @@ impl Planner {
 
     /// One alternative for each of the jobs of one executor, which run in this order from `start`,
     /// and whether nothing better exists.
-    fn choose(&self, entries: &[Entry<'_>], order: &[usize], start: Nanos) -> (Vec<usize>, bool) {
+    fn choose(
+        &self,
+        entries: &[Entry<'_>],
+        order: &[usize],
+        start: Nanos,
+        price: f64,
+    ) -> (Vec<usize>, bool) {
         let mut chosen = vec![0; order.len()];
-        let mut exact = true;
+        // What a price leaves out might have been better for this queue alone.
+        let mut exact = price == 0.0;
         let classes = order.iter().map(|&at| entries[at].class + 1).max();
         for class in 0..classes.unwrap_or(0) {
             let slots = order.iter().zip(&chosen).map(|(&at, &step)| {
                 let entry = &entries[at];
-                Slot::new(entry, (entry.class != class).then_some(step))
+                Slot::new(entry, (entry.class != class).then_some(step)).worth(price)
             });
             let chain = Chain {
                 start,
@@ -244,7 +264,7 @@ fn free_times(now: f64, executors: &[f64]) -> Result<Vec<Nanos>, Error> {
 }
 
 /// The jobs with their deadlines from `now`; those without one as if it were never.
-fn entries<'a>(now: f64, jobs: &'a [impl Borrow<Job>]) -> Vec<Entry<'a>> {
+fn entries(now: f64, jobs: &[impl Borrow<Job>]) -> Vec<Entry<'_>> {
     let mut priorities: Vec<i32> = Vec::new();
     for job in jobs {
         let priority = job.borrow().priority();

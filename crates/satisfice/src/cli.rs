@@ -340,6 +340,7 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    Planner(BenchPlanner),
     Server(BenchServer),
     Overload(BenchOverload),
     Soak(BenchSoak),
@@ -400,4 +401,16 @@ pub(crate) struct ServeIdentity {
     /// Executions at once.
     #[arg(long)]
     pub executors: Option<usize>,
+}
+
+/// How fast and how well plans are chosen (docs/planning.md).
+///
+/// Times to build tables of mixes and to plan queues of 10 to 10,000 jobs; the greedy choice
+/// against the exact one; and seeded traffic on a virtual clock, planned as it arrives, against
+/// the optimum of who knew all arrivals beforehand and against servers without a choice.
+#[derive(Debug, Args)]
+pub(crate) struct BenchPlanner {
+    /// The same with fewer repetitions.
+    #[arg(long)]
+    pub quick: bool,
 }

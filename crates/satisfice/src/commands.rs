@@ -24,7 +24,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),
-        Command::Bench(args) => bench::run(&args.command, output),
+        Command::Bench(args) => bench::run(args, output),
     }
 }
 

@@ -33,15 +33,14 @@ impl FrontCache {
     /// As for [`FrontTable::new`].
     pub fn table(&mut self, available: &[usize]) -> Result<Arc<FrontTable>, Error> {
         let found = self.tables.iter().position(|(of, _)| of == available);
-        let entry = match found {
-            Some(at) => self.tables.remove(at),
-            None => {
-                let table = FrontTable::new(&self.strategies, available, self.inputs_max)?;
-                if self.tables.len() == TABLES_MAX {
-                    self.tables.remove(0);
-                }
-                (available.to_vec(), Arc::new(table))
+        let entry = if let Some(at) = found {
+            self.tables.remove(at)
+        } else {
+            let table = FrontTable::new(&self.strategies, available, self.inputs_max)?;
+            if self.tables.len() == TABLES_MAX {
+                self.tables.remove(0);
             }
+            (available.to_vec(), Arc::new(table))
         };
         let table = Arc::clone(&entry.1);
         self.tables.push(entry);

@@ -4,7 +4,10 @@
 //! that front's hull: what the linear relaxation over whole chunks would choose. The last chunk has
 //! between half and a whole table's inputs and is chosen exactly, for what the others left.
 
-use super::{Front, FrontTable, Mix, Run, corners, evenly};
+use super::{
+    Front, FrontTable, Mix, Run,
+    view::{corners, evenly},
+};
 use crate::units::{Nanos, Value};
 
 impl FrontTable {

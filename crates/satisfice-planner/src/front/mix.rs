@@ -72,6 +72,19 @@ impl Mix {
         of_strategy.map(|run| run.batch * run.times).sum()
     }
 
+    /// The time of all batches by other profiles of the same strategies, in seconds: what it takes
+    /// when latencies have drifted from those that the table was built with.
+    ///
+    /// # Panics
+    /// Where `strategies` are not those of the table.
+    pub fn seconds_by(&self, strategies: &[StrategyProfile]) -> f64 {
+        let times = self
+            .runs
+            .iter()
+            .map(|run| strategies[run.strategy].seconds()[run.batch - 1] * run.times as f64);
+        times.sum()
+    }
+
     /// Which inputs go to which strategy: contiguous ranges in the order of the runs, on a circle
     /// of all positions that is turned by `seed`.
     ///
@@ -98,7 +111,7 @@ impl Mix {
     }
 }
 
-/// Source: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+/// Source: the finaliser of `SplitMix64` (Steele, Lea, Flood 2014).
 pub(crate) fn scrambled(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

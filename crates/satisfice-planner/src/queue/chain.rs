@@ -32,6 +32,19 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Without the alternatives to which no upgrade gains `price` per time.
+    pub(super) fn worth(mut self, price: f64) -> Self {
+        let gains = self.hull.windows(2).take_while(|corners| {
+            let [from, to] = [0, 1].map(|i| self.steps[corners[i] as usize]);
+            let value = (to.value - from.value) * self.weight;
+            value as f64 >= price * (to.time - from.time) as f64
+        });
+        let last = gains.count();
+        self.hull = &self.hull[..=last];
+        self.steps = &self.steps[..=self.hull[last] as usize];
+        self
+    }
+
     pub(super) fn is_fixed(&self) -> bool {
         self.steps.len() == 1
     }

@@ -4,10 +4,15 @@
 use super::chain::Chain;
 use crate::pareto::{State, merge};
 
-/// The best step of every slot; none where more than `work_max` states would be extended.
+/// Most jobs with a choice for which it is worth trying.
+const JOBS_MAX: usize = 24;
+
+/// The best step of every slot; none where more than 24 have a choice, or more than `work_max` states
+/// would be extended.
 pub(super) fn choose(chain: &Chain<'_>, work_max: usize) -> Option<Vec<usize>> {
+    let open = chain.slots.iter().filter(|slot| !slot.is_fixed());
     // One state at least is extended a slot.
-    if chain.slots.len() > work_max {
+    if open.count() > JOBS_MAX || chain.slots.len() > work_max {
         return None;
     }
     let mut work = 0;

@@ -13,7 +13,7 @@ const SECONDS_MAX: f64 = 1e7;
 
 /// One way to answer a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub time: Nanos,
     /// Mean over the job's inputs.
     pub value: Value,
@@ -106,7 +106,26 @@ impl Alternatives {
         units::seconds(self.steps[0].time)
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
+    /// Mean accuracy of the one that stands at `position` among those given; 0 for one that is
+    /// never chosen.
+    pub fn accuracy(&self, position: usize) -> f64 {
+        let step = self
+            .steps
+            .iter()
+            .find(|step| step.index as usize == position);
+        step.map_or(0.0, |step| units::share(step.value, 1))
+    }
+
+    /// The cheapest alone, or the most accurate one.
+    pub(crate) fn only(&self, most_accurate: bool) -> Self {
+        let at = if most_accurate { self.len() - 1 } else { 0 };
+        Self {
+            steps: vec![self.steps[at]],
+            hull: vec![0],
+        }
+    }
+
+    pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
@@ -179,6 +198,13 @@ impl Job {
     #[must_use]
     pub fn with_priority(self, priority: i32) -> Self {
         Self { priority, ..self }
+    }
+
+    pub(crate) fn with_alternatives(&self, alternatives: Alternatives) -> Self {
+        Self {
+            alternatives,
+            ..self.clone()
+        }
     }
 
     /// Its id.

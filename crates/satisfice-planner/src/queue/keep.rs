@@ -71,8 +71,7 @@ impl Kept {
             .map(|executor| self.room(entries, free[executor], executor))
             .collect();
         let mut loads: Vec<Load> = free.iter().map(|_| Load::default()).collect();
-        for place in 0..self.order.len() {
-            let at = self.order[place];
+        for (place, &at) in self.order.clone().iter().enumerate() {
             if !joins(self, at) {
                 continue;
             }

@@ -1,5 +1,8 @@
 //! When jobs without a deadline are due.
 
+#[cfg(test)]
+mod tests;
+
 use super::Entry;
 use crate::units::{self, Nanos};
 

@@ -1,14 +1,16 @@
 mod child;
 mod overload;
+mod planner;
 mod server;
 mod soak;
 
 use super::Output;
-use crate::cli::BenchCommand;
+use crate::cli::{Bench, BenchCommand};
 use anyhow::Result;
 
-pub(crate) fn run(command: &BenchCommand, output: Output) -> Result<()> {
-    match command {
+pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
+    match &args.command {
+        BenchCommand::Planner(args) => planner::run(args, output),
         BenchCommand::Server(args) => server::run(args, output),
         BenchCommand::Overload(args) => overload::run(args, output),
         BenchCommand::Soak(args) => soak::run(args, output),
