@@ -33,6 +33,9 @@ pub struct Part<'a> {
     pub inputs: Range<usize>,
 }
 
+/// The outputs of a part, or why this part alone has none.
+pub type PartOutputs = Result<Vec<NamedTensor>, Error>;
+
 /// An engine whose requests are many independent inputs: a batch may mix inputs of several
 /// requests, and an answer does not depend on what else is in its batch.
 pub trait Batching: Send + Sync {
@@ -46,9 +49,10 @@ pub trait Batching: Send + Sync {
     fn prepare(&self, request: InferRequest) -> Result<Job, Error>;
 
     /// Executes one batch: at most as many inputs as the strategy has times for. Returns the outputs
-    /// of each part, in the order of the parts; the first dimension is the part's inputs.
+    /// of each part, in the order of the parts; the first dimension is the part's inputs. A part may
+    /// fail alone, as where a model gives NaN for one of its inputs.
     ///
     /// # Errors
     /// What went wrong for the whole batch.
-    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<Vec<NamedTensor>>, Error>;
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error>;
 }

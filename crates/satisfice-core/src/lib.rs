@@ -18,7 +18,7 @@ mod offer;
 mod parameter;
 mod tensor;
 
-pub use batching::{Batching, Job, Part, Strategy};
+pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
 pub use engine::{Engine, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec};
 pub use error::{Error, ErrorKind};
 pub use offer::{Measure, Offer, Quality};
