@@ -50,6 +50,9 @@ impl GrpcRequest {
 ///
 /// # Errors
 /// When the server cannot be reached at all.
+///
+/// # Panics
+/// Where the runtime ends meanwhile.
 pub async fn grpc(
     address: SocketAddr,
     request: &GrpcRequest,

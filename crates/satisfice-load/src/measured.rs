@@ -138,8 +138,8 @@ mod tests {
     fn what_comes_before_and_after_does_not_count() {
         let load = Load {
             connections: 1,
-            warm_up: Duration::from_secs(60),
-            duration: Duration::from_secs(60),
+            warm_up: Duration::from_mins(1),
+            duration: Duration::from_mins(1),
         };
         let now = Instant::now();
         let mut tally = Tally::new(load, now);

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// Time within which every request of a good client has to be answered or refused.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Time between two bursts, and how many connections are in one.
 const BURST_EVERY: Duration = Duration::from_secs(20);
@@ -94,6 +94,9 @@ impl Counts {
 ///
 /// # Errors
 /// When the server cannot be reached at the start.
+///
+/// # Panics
+/// Where the runtime ends meanwhile.
 pub async fn soak(soak: Soak) -> Result<SoakReport, LoadError> {
     let Soak { address, .. } = soak;
     let reached = TcpStream::connect(address).await;

@@ -28,9 +28,8 @@ fn code(kind: ErrorKind) -> Code {
 pub(super) fn status(error: Error) -> Status {
     let kind = error.kind();
     match kind {
-        ErrorKind::Internal | ErrorKind::Unavailable => {
-            tracing::warn!(code = error.code(), "{error}");
-        }
+        // Refusals are counted; to log each would be work when there is too much of it.
+        ErrorKind::Internal => tracing::warn!(code = error.code(), "{error}"),
         _ => tracing::debug!(code = error.code(), "{error}"),
     }
     let mut metadata = MetadataMap::new();

@@ -215,7 +215,7 @@ impl Shared {
                 Next::Stop => return,
                 Next::Run(task) => {
                     drop(state);
-                    state = self.run(task, executors);
+                    state = self.run(*task, executors);
                 }
                 Next::Sleep(None) => {
                     state = self

@@ -160,19 +160,17 @@ impl ServedModel {
     /// What the request asks the scheduler to do. Engines are asked off the async threads.
     async fn prepare(&self, request: InferRequest, contract: Contract) -> Result<Work, Error> {
         let engine = Arc::clone(&self.engine);
-        let fronts = match engine.batching() {
-            Some(_) => self.scheduler.fronts(self.lane),
-            None => None,
-        };
+        let batching = engine.batching();
+        let fronts = batching.and_then(|_| self.scheduler.fronts(self.lane));
         if fronts.is_none() && !contract.is_demanding() {
             return Ok(Work::Whole(Whole::plain(request)));
         }
-        let task = tokio::task::spawn_blocking(move || match fronts {
-            Some(fronts) => inputs(&*engine, request, &contract, &fronts),
-            None => {
-                let offers = engine.offers(&request)?;
-                Ok(Work::Whole(Whole { request, offers }))
+        let task = tokio::task::spawn_blocking(move || {
+            if let Some(fronts) = fronts {
+                return inputs(&*engine, request, &contract, &fronts);
             }
+            let offers = engine.offers(&request)?;
+            Ok(Work::Whole(Whole { request, offers }))
         });
         task.await.unwrap_or_else(|error| {
             let model = &self.name;

@@ -136,6 +136,7 @@ async fn one_jobs_fault_is_not_anothers() {
     for (bad, code) in [
         (f32::NAN, "not_a_number"),
         (f32::INFINITY, "engine_panicked"),
+        (f32::NEG_INFINITY, "too_small"),
     ] {
         let (engine, service) = modal(8);
         engine.log.hold();

@@ -3,8 +3,8 @@
 use crate::engines::eventually;
 use satisfice_core::{
     Batching, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Measure,
-    ModelMetadata, NamedTensor, Offer, Parameter, Parameters, Part, Quality, Strategy, Tensor,
-    TensorData, TensorSpec,
+    ModelMetadata, NamedTensor, Offer, Parameter, Parameters, Part, PartOutputs, Quality, Strategy,
+    Tensor, TensorData, TensorSpec,
 };
 use satisfice_server::{Models, Service, Settings, service::Call};
 use std::{
@@ -138,7 +138,7 @@ impl Engine for Offering {
 }
 
 /// Batches inputs `x` `[n, 1]`. The output `y` `[n, 2]` is the input and the position of the strategy.
-/// A batch with a NaN fails, with an infinite number panics.
+/// A batch with a NaN fails, with an infinite number panics; a part with a negative infinite one fails.
 pub(crate) struct Modal {
     metadata: ModelMetadata,
     strategies: Vec<Strategy>,
@@ -213,7 +213,7 @@ impl Batching for Modal {
         })
     }
 
-    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<Vec<NamedTensor>>, Error> {
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error> {
         let inputs = |part: &Part<'_>| numbers(&part.job.request)[part.inputs.clone()].to_vec();
         let parts: Vec<Vec<f32>> = parts.iter().map(inputs).collect();
         let name = &self.strategies[strategy].name;
@@ -226,7 +226,10 @@ impl Batching for Modal {
         }
         let output = |part: &Vec<f32>| {
             let rows = part.iter().flat_map(|&x| [x, strategy as f32]);
-            vec![tensor("y", vec![part.len(), 2], rows.collect())]
+            if part.contains(&f32::NEG_INFINITY) {
+                return Err(Error::new(ErrorKind::InvalidInput, "too_small", ""));
+            }
+            Ok(vec![tensor("y", vec![part.len(), 2], rows.collect())])
         };
         Ok(parts.iter().map(output).collect())
     }

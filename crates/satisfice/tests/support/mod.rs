@@ -97,8 +97,13 @@ pub struct Server {
 
 impl Server {
     pub fn start(models: &Path) -> Self {
+        Self::start_with(models, &[])
+    }
+
+    pub fn start_with(models: &Path, args: &[&str]) -> Self {
         let mut child = satisfice()
             .args(["serve", "--listen", "127.0.0.1:0", "--models", text(models)])
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

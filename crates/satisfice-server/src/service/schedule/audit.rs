@@ -100,7 +100,7 @@ impl InputsSample {
                 inputs: from..inputs.min(from + self.batch_max.max(1)),
             };
             let again = run_batch(model, self.dearest, std::slice::from_ref(&part)).ok()?;
-            agreed.extend(agreement(outputs, from, again.first()?)?);
+            agreed.extend(agreement(outputs, from, again.first()?.as_ref().ok()?)?);
         }
         let finding = |(plan, promised, inputs): (String, f64, Range<usize>)| {
             Some((plan, promised, agreed.get(inputs)?.to_vec()))
@@ -146,7 +146,7 @@ fn agreement(before: &[NamedTensor], from: usize, again: &[NamedTensor]) -> Opti
     for output in before {
         let other = again.iter().find(|other| other.name == output.name)?;
         let (a, b) = (Rows::of(&output.tensor)?, Rows::of(&other.tensor)?);
-        if a.width != b.width || b.rows != rows || from + rows > a.rows {
+        if a.width != b.width || b.count != rows || from + rows > a.count {
             return None;
         }
         for (row, agreed) in agreed.iter_mut().enumerate() {
@@ -159,7 +159,7 @@ fn agreement(before: &[NamedTensor], from: usize, again: &[NamedTensor]) -> Opti
 /// A tensor cut along its first dimension.
 struct Rows<'a> {
     data: &'a TensorData,
-    rows: usize,
+    count: usize,
     width: usize,
 }
 
@@ -169,7 +169,7 @@ impl<'a> Rows<'a> {
         let data = tensor.data();
         Some(Self {
             data,
-            rows,
+            count: rows,
             width: data.len().checked_div(rows)?,
         })
     }

@@ -38,7 +38,7 @@ impl Lane {
             }
         }
         match fronts.batcher.next(clock.seconds, &parts) {
-            Ok(Next::Run(batch)) => Head::Task(self.start_batch(fronts, &batch, &keys)),
+            Ok(Next::Run(batch)) => Head::Task(Box::new(self.start_batch(fronts, &batch, &keys))),
             Ok(Next::WaitUntil(until)) => Head::Later(until),
             Ok(Next::Idle) => Head::Nothing,
             Err(error) => {

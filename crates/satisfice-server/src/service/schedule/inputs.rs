@@ -153,12 +153,11 @@ impl Inputs {
         let least = (owed / self.waiting() as f64 - 1e-9).clamp(0.0, 1.0);
         // Where the minimum can no longer be kept, the best that is left comes closest.
         let mixes = self.cheapest_mixes(least).unwrap_or_default();
-        self.mixes = match mixes.is_empty() {
-            false => mixes,
-            true => {
-                let all = self.cheapest_mixes(0.0).unwrap_or_default();
-                all.into_iter().next_back().into_iter().collect()
-            }
+        self.mixes = if mixes.is_empty() {
+            let all = self.cheapest_mixes(0.0).unwrap_or_default();
+            all.into_iter().next_back().into_iter().collect()
+        } else {
+            mixes
         };
     }
 
@@ -309,6 +308,7 @@ fn unknown_plan(named: &str, job: &Job, fronts: &Fronts) -> Error {
         .with_hint(format!("they suffice for {known}"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unplannable(error: satisfice_planner::Error) -> Error {
     let kind = error.kind();
     Error::new(kind, "not_plannable", error.to_string())

@@ -56,7 +56,7 @@ pub(super) enum Head {
     Nothing,
     /// Something, but later: seconds.
     Later(f64),
-    Task(Task),
+    Task(Box<Task>),
 }
 
 /// Time as lanes see it.
@@ -272,7 +272,9 @@ impl Lane {
                 let fronts = Arc::clone(fronts);
                 self.next_batch(&fronts, clock)
             }
-            None => self.next_whole(clock).map_or(Head::Nothing, Head::Task),
+            None => self
+                .next_whole(clock)
+                .map_or(Head::Nothing, |task| Head::Task(Box::new(task))),
         }
     }
 

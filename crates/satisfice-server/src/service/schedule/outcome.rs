@@ -9,7 +9,7 @@ use super::{
     record::{Records, agreement},
     task::{Model, Outcome},
 };
-use satisfice_core::{Error, Measure, NamedTensor, Strategy};
+use satisfice_core::{Error, Measure, PartOutputs, Strategy};
 use satisfice_planner::FrontTable;
 use std::{ops::Range, sync::Arc};
 
@@ -187,7 +187,7 @@ impl Lane {
         &mut self,
         strategy: usize,
         plan: &str,
-        parts: Vec<(Key, Range<usize>, Result<Vec<NamedTensor>, Error>)>,
+        parts: Vec<(Key, Range<usize>, PartOutputs)>,
         seconds: f64,
     ) -> After {
         let inputs: usize = parts.iter().map(|(_, range, _)| range.len()).sum();
@@ -224,7 +224,7 @@ impl Lane {
         key: Key,
         strategy: usize,
         range: Range<usize>,
-        outputs: Result<Vec<NamedTensor>, Error>,
+        outputs: PartOutputs,
     ) -> Option<Ready> {
         let inputs = match self.started.get_mut(&key) {
             Some(started) => &mut started.inputs,

@@ -38,7 +38,7 @@ struct Running {
 
 /// What an executor is to do.
 pub(super) enum Next {
-    Run(Task),
+    Run(Box<Task>),
     /// Sleep until something changes, or until then.
     Sleep(Option<Instant>),
     Stop,
@@ -193,7 +193,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self, mut task: Task, seconds: f64) -> Task {
+    fn begin(&mut self, mut task: Box<Task>, seconds: f64) -> Box<Task> {
         task.run = self.id();
         let predicted = task.predicted.unwrap_or(0.0);
         let audit = matches!(task.work, TaskWork::Audit(_));
@@ -215,7 +215,7 @@ impl State {
 
     /// An answer to make again, if nothing else waits and another executor stays free for what may
     /// come.
-    fn audit(&mut self) -> Option<Task> {
+    fn audit(&mut self) -> Option<Box<Task>> {
         let busy = self.lanes.values().any(Lane::has_work);
         let spare = self.running.len() + 1 < self.executors;
         let audits = self.running.iter().any(|running| running.audit);
@@ -224,7 +224,7 @@ impl State {
         }
         let (lane, sample) = self.samples.take()?;
         let lane = self.lanes.get(&lane)?;
-        Some(lane.task(None, TaskWork::Audit(sample)))
+        Some(Box::new(lane.task(None, TaskWork::Audit(sample))))
     }
 
     /// Takes in what came of a task.

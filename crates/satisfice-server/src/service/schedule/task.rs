@@ -6,7 +6,7 @@ use super::{
     job::{Answer, Key, Reply},
 };
 use satisfice_core::{
-    Engine, Error, ErrorKind, InferRequest, InferResponse, Job, NamedTensor, Offer, Part, Quality,
+    Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part, PartOutputs, Quality,
 };
 use std::{
     ops::Range,
@@ -105,7 +105,7 @@ pub(super) enum Outcome {
     Batch {
         strategy: usize,
         plan: String,
-        parts: Vec<(Key, Range<usize>, Result<Vec<NamedTensor>, Error>)>,
+        parts: Vec<(Key, Range<usize>, PartOutputs)>,
     },
     Audit(Option<super::audit::Finding>),
 }
@@ -196,23 +196,20 @@ impl BatchTask {
             model.stats.waited(start.duration_since(member.queued));
         }
         model.stats.executing();
-        let mut outputs = self.execute(model, &self.members);
+        let outputs = self.execute(model, &self.members);
         // One job's fault is not another's: each is tried by itself.
         let several = self
             .members
             .windows(2)
             .any(|pair| pair[0].key != pair[1].key);
         let parts = match outputs {
+            Ok(parts) => parts,
             Err(error) if several => {
                 tracing::warn!(model = &*model.name, %error, "a batch failed, its jobs run alone");
                 let alone = |member: &Member| self.execute_one(model, member);
                 self.members.iter().map(alone).collect()
             }
             Err(error) => vec![Err(error); self.members.len()],
-            Ok(ref mut outputs) => std::mem::take(outputs)
-                .into_iter()
-                .map(Ok)
-                .collect::<Vec<_>>(),
         };
         model.stats.executed(start.elapsed());
         let members = self.members.into_iter().zip(parts);
@@ -225,13 +222,23 @@ impl BatchTask {
         }
     }
 
-    fn execute_one(&self, model: &Model, member: &Member) -> Result<Vec<NamedTensor>, Error> {
+    fn execute_one(&self, model: &Model, member: &Member) -> PartOutputs {
         let outputs = self.execute(model, std::slice::from_ref(member))?;
-        outputs.into_iter().next().ok_or_else(|| wrong_parts(model))
+        outputs
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(wrong_parts(model)))
     }
 
-    fn execute(&self, model: &Model, members: &[Member]) -> Result<Vec<Vec<NamedTensor>>, Error> {
-        let outputs = run_parts(model, self.strategy, members)?;
+    fn execute(&self, model: &Model, members: &[Member]) -> Result<Vec<PartOutputs>, Error> {
+        let mut parts = Vec::with_capacity(members.len());
+        for Member { job, inputs, .. } in members {
+            parts.push(Part {
+                job,
+                inputs: inputs.clone(),
+            });
+        }
+        let outputs = run_batch(model, self.strategy, &parts)?;
         match outputs.len() == members.len() {
             true => Ok(outputs),
             false => Err(wrong_parts(model)),
@@ -239,29 +246,12 @@ impl BatchTask {
     }
 }
 
-/// Has a batching engine execute one batch.
-fn run_parts(
-    model: &Model,
-    strategy: usize,
-    members: &[Member],
-) -> Result<Vec<Vec<NamedTensor>>, Error> {
-    let part = |member| {
-        let Member { job, inputs, .. }: &Member = member;
-        Part {
-            job,
-            inputs: inputs.clone(),
-        }
-    };
-    let parts: Vec<Part<'_>> = members.iter().map(part).collect();
-    run_batch(model, strategy, &parts)
-}
-
 /// As the engine's own `run`, but a panic is an error.
 pub(super) fn run_batch(
     model: &Model,
     strategy: usize,
     parts: &[Part<'_>],
-) -> Result<Vec<Vec<NamedTensor>>, Error> {
+) -> Result<Vec<PartOutputs>, Error> {
     guarded(model, || match model.engine.batching() {
         Some(batching) => batching.run(strategy, parts),
         None => Err(wrong_parts(model)),

@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    fn plans(whole: Whole, minimum: Option<f64>, deadline: bool) -> Result<String, String> {
+    fn plans(whole: &Whole, minimum: Option<f64>, deadline: bool) -> Result<String, String> {
         let contract = Contract {
             deadline: deadline.then(Instant::now),
             minimum: minimum.map(|share| Minimum {
@@ -211,11 +211,11 @@ mod tests {
 
     #[test]
     fn a_contract_narrows_the_choice() {
-        assert_eq!(plans(whole(None), None, true).unwrap(), "exact pe half");
-        assert_eq!(plans(whole(None), Some(0.8), true).unwrap(), "exact half");
-        assert_eq!(plans(whole(None), Some(0.8), false).unwrap(), "half");
-        assert_eq!(plans(whole(Some("pe")), Some(0.7), false).unwrap(), "pe");
-        assert_eq!(plans(whole(Some("own")), None, true).unwrap(), "");
+        assert_eq!(plans(&whole(None), None, true).unwrap(), "exact pe half");
+        assert_eq!(plans(&whole(None), Some(0.8), true).unwrap(), "exact half");
+        assert_eq!(plans(&whole(None), Some(0.8), false).unwrap(), "half");
+        assert_eq!(plans(&whole(Some("pe")), Some(0.7), false).unwrap(), "pe");
+        assert_eq!(plans(&whole(Some("own")), None, true).unwrap(), "");
     }
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
         };
         most(modest(minimum), ["0.95", "`all`"]);
         most(
-            plans(whole(Some("pe")), Some(0.9), false).unwrap_err(),
+            plans(&whole(Some("pe")), Some(0.9), false).unwrap_err(),
             ["`pe`", "0.7000"],
         );
         most(
-            plans(whole(Some("own")), Some(0.9), true).unwrap_err(),
+            plans(&whole(Some("own")), Some(0.9), true).unwrap_err(),
             ["`own`", "no fidelity"],
         );
     }

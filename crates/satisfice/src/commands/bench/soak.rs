@@ -56,7 +56,8 @@ pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
     ))?;
     let (stop, stopped) = mpsc::channel::<()>();
     let (requests, memory) = std::thread::scope(|scope| {
-        let memory = scope.spawn(|| watch(&server, &stopped));
+        let server = &server;
+        let memory = scope.spawn(move || watch(server, &stopped));
         let report = runtime().and_then(|runtime| Ok(runtime.block_on(soak(soak_of))?));
         drop(stop);
         (report, memory.join().unwrap_or_default())

@@ -1,0 +1,117 @@
+//! Models that come and go under a running `satisfice serve`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+use support::Server;
+
+const MODEL: &str = "pyg_sage_mean_undirected";
+
+fn index(server: &Server) -> Vec<Value> {
+    let (status, text) = server.post("/v2/repository/index", &[], b"");
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str::<Value>(&text)
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .clone()
+}
+
+/// Waits until the model is served in these versions.
+fn eventually(server: &Server, versions: &[&str]) {
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        let index = index(server);
+        let ready = index.iter().filter(|entry| entry["state"] == "READY");
+        let served: Vec<&str> = ready
+            .filter_map(|entry| entry["version"].as_str())
+            .collect();
+        if served == versions {
+            return;
+        }
+        assert!(Instant::now() < end, "{index:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(fs::copy(&path, &to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn an_empty_repository_is_polled() {
+    let elsewhere = support::repository(&[MODEL]);
+    let models = tempfile::tempdir().unwrap();
+    let model = models.path().join(MODEL);
+    let poll = [
+        "--model-control",
+        "poll",
+        "--poll-interval",
+        "1",
+        "--versions",
+        "latest:2",
+    ];
+    let server = Server::start_with(models.path(), &poll);
+    eventually(&server, &[]);
+    copy(&elsewhere.path().join(MODEL), &model);
+    eventually(&server, &["1"]);
+    // A broken version does not take the place of the one that is served.
+    fs::create_dir(model.join("2")).unwrap();
+    fs::write(model.join("2/weights.safetensors"), b"half").unwrap();
+    let end = Instant::now() + Duration::from_mins(1);
+    while index(&server)[0]["reason"] == "" {
+        assert!(Instant::now() < end, "{:?}", index(&server));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    eventually(&server, &["1"]);
+    // A whole one is served beside it.
+    fs::remove_dir_all(model.join("2")).unwrap();
+    copy(&model.join("1"), &model.join("2"));
+    eventually(&server, &["1", "2"]);
+    fs::remove_dir_all(&model).unwrap();
+    eventually(&server, &[]);
+}
+
+#[test]
+fn a_version_that_fails_its_warm_up_is_not_served() {
+    let models = support::repository(&[MODEL]);
+    let file = models.path().join(MODEL).join("warmup.json");
+    let serve = |extra: &[&str]| {
+        let mut args = vec![
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--models",
+            support::text(models.path()),
+        ];
+        args.extend(extra);
+        support::run_err(&args)
+    };
+    fs::write(
+        &file,
+        br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[1]}]}"#,
+    )
+    .unwrap();
+    assert!(serve(&[]).contains("warmup.json"));
+    fs::write(&file, b"{").unwrap();
+    assert!(serve(&[]).contains("warmup.json"));
+    fs::remove_file(&file).unwrap();
+    assert!(serve(&["--versions", "3"]).contains("no version 3"));
+    let server = Server::start_with(models.path(), &["--warm-up"]);
+    eventually(&server, &["1"]);
+}
