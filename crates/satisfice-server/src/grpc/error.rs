@@ -29,11 +29,11 @@ pub(super) fn code(kind: ErrorKind) -> Code {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn status(error: Error) -> Status {
     let kind = error.kind();
-    match kind {
-        ErrorKind::Internal | ErrorKind::Unavailable => {
-            tracing::warn!(code = error.code(), "{error}");
-        }
-        _ => tracing::debug!(code = error.code(), "{error}"),
+    // Refusals are counted; to log each would be work when there is too much of it.
+    if kind == ErrorKind::Internal {
+        tracing::warn!(code = error.code(), "{error}");
+    } else {
+        tracing::debug!(code = error.code(), "{error}");
     }
     let mut metadata = MetadataMap::new();
     metadata.insert("error-code", MetadataValue::from_static(error.code()));

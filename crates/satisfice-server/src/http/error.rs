@@ -67,7 +67,8 @@ struct ErrorBody<'a> {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        // Refusals are counted; to log each would be work when there is too much of it.
+        if self.error.kind() == ErrorKind::Internal {
             tracing::warn!(
                 status = self.status.as_u16(),
                 code = self.error.code(),

@@ -51,7 +51,7 @@ async fn a_minimum_mixes_strategies_and_the_order_stays() {
             .await
             .unwrap();
         assert_eq!(inputs(&answer), x);
-        let by_both = rows(&answer).iter().filter(|row| row.1 == 1.0).count();
+        let by_both = rows(&answer).iter().filter(|row| row.1 > 0.5).count();
         // A mean of 0.85 needs 5 of 10 at 0.9; a batch may make one more cheap.
         assert!((5..=6).contains(&by_both), "{answer:?}");
         assert_eq!(
@@ -194,7 +194,7 @@ async fn many_jobs_at_once_are_all_answered_in_order() {
     let service = serve(settings, &[("m", engine)]);
     let requests: Vec<_> = (0..200_usize)
         .map(|i| {
-            let x: Vec<f32> = (0..1 + i % 23).map(|j| (100 * i + j) as f32).collect();
+            let x: Vec<f32> = (0..=i % 23).map(|j| (100 * i + j) as f32).collect();
             let minimum = [("min_accuracy", (0.8 + 0.02 * (i % 5) as f64).into())];
             (x.clone(), begin(&service, "m", of(&x, &minimum)))
         })

@@ -76,6 +76,8 @@ impl Server {
 
     fn start(mut command: Command, has_grpc: bool) -> Result<Self> {
         let program = command.get_program().to_owned();
+        // What is measured is not to write a line about every refusal.
+        command.env("RUST_LOG", "error");
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.with_context(|| format!("{}", program.display()))?;
         let stdout = child.stdout.take().expect("invariant: it is piped");
