@@ -2,6 +2,7 @@
 
 mod demo;
 mod evaluate;
+mod generate;
 mod import;
 mod precompute;
 mod query;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),
+        Command::Generate(args) => generate::run(args, output),
     }
 }
 
