@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Query(Query),
     Demo(Demo),
     Generate(Generate),
+    Bench(Bench),
 }
 
 impl Command {
@@ -354,4 +355,81 @@ fn scale(text: &str) -> Result<f64, String> {
         Ok(scale) if scale > 0.0 && scale <= 100.0 => Ok(scale),
         _ => Err("a scale is above 0, and 100 at most".to_owned()),
     }
+}
+
+/// Measure what the project claims, on this machine.
+///
+/// Every row is measured in this run; nothing that was begun is left out of a percentile.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    Graph(BenchGraph),
+    Kernels(BenchKernels),
+}
+
+/// Latency against accuracy of every plan, and of other frameworks on the same queries.
+///
+///   satisfice bench graph data/reddit/models/gcn2 --queries data/reddit/queries.safetensors \
+///       --against bench/peers --out results/reddit-gcn2
+///   satisfice bench graph --quick
+///
+/// Plans are measured in this process, and once more over HTTP, on a server started for it, whose
+/// peak memory is measured too. Peers answer the same queries with the same weights on as many
+/// threads. DIR gets `bench.json`, `bench.md` and one plot a batch size.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BenchGraph {
+    /// A model directory whose embeddings are there; with `--quick`, Debian's GCN if absent.
+    #[arg(required_unless_present = "quick", requires = "queries")]
+    pub model: Option<PathBuf>,
+    /// Held-out queries (`.safetensors`, docs/formats.md).
+    #[arg(long, requires = "model")]
+    pub queries: Option<PathBuf>,
+    /// Directory of peers: its program `run` is called with `pyg` and with `dgl`.
+    #[arg(long)]
+    pub against: Option<PathBuf>,
+    /// Peers to measure, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "pyg,dgl")]
+    pub peers: Vec<String>,
+    /// Plans, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "pe,recompute:2%,recompute:10%,recompute:25%,recompute:50%,recompute:100%,exact"
+    )]
+    pub plans: Vec<Plan>,
+    /// Queries in a batch, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256,1024,2048", value_parser = batch_size)]
+    pub batches: Vec<usize>,
+    /// Queries at each batch size at most.
+    #[arg(long, default_value_t = 4096)]
+    pub limit: usize,
+    /// A peer begins no new batch of a row after this time; it answers three at least.
+    #[arg(long, default_value_t = 60.0)]
+    pub seconds: f64,
+    /// Threads for every competitor; as many as there are cores when absent.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Where results are written.
+    #[arg(long, default_value = "satisfice-bench/graph")]
+    pub out: PathBuf,
+    /// Less of the same: few plans, batches and queries.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// How near the kernels come to what the memory and the processor can do.
+///
+/// A read of a long array is the limit for gathers of random rows; the matrix product alone, on an
+/// operand that is in cache, the one for dense updates.
+#[derive(Debug, Args)]
+pub(crate) struct BenchKernels {
+    /// Less of the same: a smaller table, which must still be well beyond the cache.
+    #[arg(long)]
+    pub quick: bool,
 }

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod bench;
 mod demo;
 mod evaluate;
 mod generate;
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Query(args) => query::run(args, output),
         Command::Demo(args) => demo::run(args, output),
         Command::Generate(args) => generate::run(args, output),
+        Command::Bench(args) => bench::run(args, output),
     }
 }
 

@@ -103,7 +103,7 @@ fn write_example(dir: &Path, store: &GraphStore, queries: &Queries) -> Result<Ex
 }
 
 /// The bundle given, or `examples/debian` below this directory or one that holds the binary.
-fn find_bundle(given: Option<&Path>) -> Result<PathBuf> {
+pub(super) fn find_bundle(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return Ok(path.to_owned());
     }
@@ -124,7 +124,12 @@ fn find_bundle(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// Imports the graph and precomputes the models' embeddings below `dir`.
-fn prepare(bundle: &Path, dir: &Path, models: &Path, output: Output) -> Result<Arc<GraphStore>> {
+pub(super) fn prepare(
+    bundle: &Path,
+    dir: &Path,
+    models: &Path,
+    output: Output,
+) -> Result<Arc<GraphStore>> {
     fs::create_dir_all(models).with_context(|| format!("{}", models.display()))?;
     let graph = models.join("graph");
     let options = ImportOptions {
@@ -243,10 +248,10 @@ fn measure_model(
 }
 
 /// A model behind HTTP; nodes are named as a client outside would name them.
-struct OverHttp<'a> {
-    client: HttpClient,
-    model: &'a str,
-    store: &'a GraphStore,
+pub(super) struct OverHttp<'a> {
+    pub client: HttpClient,
+    pub model: &'a str,
+    pub store: &'a GraphStore,
 }
 
 impl Answerer for OverHttp<'_> {
