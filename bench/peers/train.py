@@ -1,8 +1,10 @@
 """Trains GCN and GraphSAGE (mean) of two layers on a graph store and exports them with `satisfice.export_pyg`.
 
-    python train.py DATA [--kinds gcn2 sage2] [--steps 80]
+    python train.py DATA [--kinds gcn2 sage2] [--steps 80] [--out DATA/models]
 
-DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`. Models go to DATA/models/KIND.
+DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`. Models go to OUT/KIND and serve OUT/../graph, which may be
+another graph than DATA: one of the same preset and seed in another `--scale` has the same classes, so that a tenth of a graph
+trains a model for the whole in a tenth of the time.
 The first layer's aggregation has no weights in it, so it is computed once; every step then computes the
 second layer for some of the training nodes, with all their neighbours.
 """
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--out", type=Path, help="where models go; DATA/models if absent")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--targets", type=int, default=16_384, help="training nodes in a step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -54,7 +57,7 @@ def main() -> None:
         export_pyg(
             trainer.model,
             None,
-            options.data / "models" / kind,
+            (options.out or options.data / "models") / kind,
             default_plan="recompute:25%" if kind == "gcn2" else "pe",
             graph_store="../../graph",
             overwrite=True,

@@ -1,10 +1,11 @@
 //! The numeric kernels and the memory mapping.
 //!
 //! This is the only crate with `unsafe` code: one block maps files, one calls the matrix product
-//! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
+//! of the `gemm` crate, one prefetches, one calls the processor's own conversion of halves. Everything here works on plain slices; nothing knows graphs or models.
 
 mod buffer;
 mod gather;
+mod halves;
 mod mapped;
 mod matmul;
 mod prefetch;
