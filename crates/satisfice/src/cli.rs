@@ -368,7 +368,7 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    Graph(BenchGraph),
+    Graph(Box<BenchGraph>),
     Kernels(BenchKernels),
 }
 

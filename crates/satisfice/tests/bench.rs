@@ -110,7 +110,8 @@ fn a_peer_that_fails_is_named() {
 fn a_graph_is_generated_as_asked() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("graph");
-    let generate = |more: &[&str]| {
+    let place = text(&out);
+    let generate = |more: &[&'static str]| {
         let size = [
             "--nodes",
             "4000",
@@ -121,14 +122,15 @@ fn a_graph_is_generated_as_asked() {
             "--classes",
             "3",
         ];
-        let place = ["--scale", "0.25", "--out", text(&out)];
-        [
-            &["--json", "generate", "products-like"],
-            &size[..],
-            &place[..],
-            more,
-        ]
-        .concat()
+        let command = [
+            "--json",
+            "generate",
+            "products-like",
+            "--scale",
+            "0.25",
+            "--out",
+        ];
+        [&command[..], &[place], &size[..], more].concat()
     };
     let summary: Value = serde_json::from_str(&run_ok(&generate(&["--queries", "50"]))).unwrap();
     assert_eq!(summary["nodes"], 775);

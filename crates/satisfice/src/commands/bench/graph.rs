@@ -128,15 +128,13 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
 }
 
 fn subject(args: &BenchGraph, output: Output) -> Result<Subject> {
-    let (model, queries) = match (&args.model, &args.queries) {
-        (Some(model), Some(queries)) => (model.clone(), queries.clone()),
-        _ => {
-            let bundle = find_bundle(None)?;
-            let dir = args.out.join("debian");
-            let models = dir.join("models");
-            prepare(&bundle, &dir, &models, output)?;
-            (models.join("gcn2"), bundle.join("queries.safetensors"))
-        }
+    let (model, queries) = if let (Some(model), Some(queries)) = (&args.model, &args.queries) {
+        (model.clone(), queries.clone())
+    } else {
+        let bundle = find_bundle(None)?;
+        let models = args.out.join("debian/models");
+        prepare(&bundle, &args.out.join("debian"), &models, output)?;
+        (models.join("gcn2"), bundle.join("queries.safetensors"))
     };
     let subject = Subject {
         model,

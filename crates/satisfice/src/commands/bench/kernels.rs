@@ -21,6 +21,8 @@ const BLOCK: usize = 256;
 /// Inputs and outputs of dense updates: first, hidden and last layers.
 const UPDATES: [(usize, usize); 4] = [(602, 128), (128, 128), (256, 256), (128, 41)];
 const CACHE_LINE: usize = 64;
+/// Where rows begin in their line repeats after as many rows at most as a line has bytes.
+const LINE_PERIOD: usize = CACHE_LINE;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -179,13 +181,11 @@ fn mean_line_bytes(row_bytes: usize) -> f64 {
         let start = row * row_bytes;
         (start + row_bytes).div_ceil(CACHE_LINE) - start / CACHE_LINE
     };
-    // Where rows begin in their line repeats after as many rows at most as a line has bytes.
-    const ROWS: usize = CACHE_LINE;
-    let total: usize = (0..ROWS).map(lines).sum();
-    (total * CACHE_LINE) as f64 / ROWS as f64
+    let total: usize = (0..LINE_PERIOD).map(lines).sum();
+    (total * CACHE_LINE) as f64 / LINE_PERIOD as f64
 }
 
-/// Random rows: SplitMix64, whose cost is nothing beside that of reading them.
+/// Random rows, by `SplitMix64`, whose cost is nothing beside that of reading them.
 fn random_ids(seed: u64, rows: usize) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0xd134_2543_de82_ef95);
     let next = || {
@@ -193,7 +193,7 @@ fn random_ids(seed: u64, rows: usize) -> Vec<u32> {
         let mut z = state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 32) * rows as u64 >> 32) as u32
+        ((((z ^ (z >> 31)) >> 32) * rows as u64) >> 32) as u32
     };
     std::iter::repeat_with(next).take(DEGREE).collect()
 }
@@ -238,7 +238,7 @@ fn rate(threads: usize, duration: Duration, work: impl Fn(usize, usize) -> usize
         loop {
             done += work(thread, turn);
             turn += 1;
-            let spent = processor_time() - start;
+            let spent = processor_time().saturating_sub(start);
             if spent >= duration {
                 return done as f64 / spent.as_secs_f64();
             }
