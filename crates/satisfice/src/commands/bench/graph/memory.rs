@@ -63,6 +63,7 @@ impl ServedModel {
             .arg(repository.path())
             .args(["--listen", "127.0.0.1:0", "--skip-checksums"])
             .env("RAYON_NUM_THREADS", threads.to_string())
+            .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start a server")?;
