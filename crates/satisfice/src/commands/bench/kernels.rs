@@ -74,8 +74,8 @@ pub(super) fn run(args: &BenchKernels, output: Output) -> Result<()> {
     let effort = match args.quick {
         true => Effort {
             table_bytes: 256 << 20,
-            duration: Duration::from_millis(40),
-            repetitions: 3,
+            duration: Duration::from_millis(20),
+            repetitions: 2,
         },
         false => Effort {
             table_bytes: 1 << 30,
