@@ -1,14 +1,14 @@
 //! The workers of one node, from the moment its group is whole until it falls apart.
 
 use crate::{
-    ClusterError,
+    ClusterError, PartPrecision,
     job::{Exchange, Head, Task, scatter},
     part::Part,
     run::{BatchAnswer, Counters, Done},
     slab::Wire,
     worker::{Begin, Seat, panic_text, run},
 };
-use satisfice_graph::{Plan, Precision, QueryBatch};
+use satisfice_graph::{Plan, QueryBatch};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -178,7 +178,7 @@ impl Crew {
     ///
     /// # Errors
     /// As [`Crew::answer`].
-    pub fn precompute(&self, precision: Precision) -> Result<Vec<String>, ClusterError> {
+    pub fn precompute(&self, precision: PartPrecision) -> Result<Vec<String>, ClusterError> {
         let messages = vec![Task::precompute(precision); self.workers];
         match self.begin(0, messages, PRECOMPUTE_MAX)? {
             Done::Tables(tables) => Ok(tables),

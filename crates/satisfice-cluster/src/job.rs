@@ -1,11 +1,11 @@
 //! A batch on its way to the workers: what each of them has to know.
 
 use crate::{
-    ClusterError,
+    ClusterError, PartPrecision,
     part::PartView,
     slab::{Payload, SlabReader, SlabWriter, Wire},
 };
-use satisfice_graph::{Degrees, Plan, Policy, Precision, QueryBatch};
+use satisfice_graph::{Degrees, Plan, Policy, QueryBatch};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
@@ -183,18 +183,18 @@ pub(crate) fn scatter(
 pub(crate) enum Task {
     Batch(Box<Job>),
     /// To compute the tables that are not there, in this precision.
-    Precompute(Precision),
+    Precompute(PartPrecision),
 }
 
 impl Task {
     const BATCH: u32 = 0;
 
     /// The message that begins a precomputation.
-    pub(crate) fn precompute(precision: Precision) -> Vec<u8> {
+    pub(crate) fn precompute(precision: PartPrecision) -> Vec<u8> {
         let mut writer = SlabWriter::default();
         writer.u32s(&[match precision {
-            Precision::F32 => 1,
-            Precision::F16 => 2,
+            PartPrecision::F32 => 1,
+            PartPrecision::F16 => 2,
         }]);
         writer.finish()
     }
@@ -210,8 +210,8 @@ impl Task {
         reader.check(kind.len() == 1 && kind[0] <= 2)?;
         match kind[0] {
             Self::BATCH => Ok(Self::Batch(Box::new(Job::read(&mut reader, place, part)?))),
-            1 => Ok(Self::Precompute(Precision::F32)),
-            _ => Ok(Self::Precompute(Precision::F16)),
+            1 => Ok(Self::Precompute(PartPrecision::F32)),
+            _ => Ok(Self::Precompute(PartPrecision::F16)),
         }
     }
 }

@@ -42,5 +42,5 @@ pub use node::{ClusterNode, NodeStatus, node_status};
 pub use part::Part;
 pub use partition::{PartSummary, PartitionOptions, PartitionSummary, part_dir, partition};
 pub use run::{BatchAnswer, Counters, Waits};
-pub use slab::Wire;
+pub use slab::{PartPrecision, Wire};
 pub use worker::quiet_engine_panics;

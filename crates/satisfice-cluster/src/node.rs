@@ -1,14 +1,14 @@
 //! One node of a cluster, as who serves it sees it.
 
 use crate::{
-    BatchAnswer, ClusterConfig, ClusterError, Exchange, GroupState, Part, Waits,
+    BatchAnswer, ClusterConfig, ClusterError, Exchange, GroupState, Part, PartPrecision, Waits,
     config::resolve,
     forward::hand_on,
     group::{Group, Shared},
     hello::{Hello, call, hear},
     job::{Head, scatter},
 };
-use satisfice_graph::{Plan, Precision, QueryBatch};
+use satisfice_graph::{Plan, QueryBatch};
 use satisfice_store::Check;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -177,7 +177,7 @@ impl ClusterNode {
     ///
     /// # Errors
     /// [`ClusterError::Worker`] when a worker cannot go on, such as for a full disk.
-    pub fn precompute(&self, precision: Precision) -> Result<Vec<String>, ClusterError> {
+    pub fn precompute(&self, precision: PartPrecision) -> Result<Vec<String>, ClusterError> {
         let shared = &self.group.shared;
         loop {
             let Ok(crew) = shared.crew(Instant::now() + FORMING_MAX) else {

@@ -24,6 +24,15 @@ pub enum Wire {
     F16,
 }
 
+/// Precision of the tables that a cluster computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartPrecision {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats: half the memory.
+    F16,
+}
+
 /// Where a message belongs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Address {

@@ -5,10 +5,10 @@
 mod support;
 
 use satisfice_cluster::{
-    ClusterConfig, ClusterError, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part, Wire,
-    node_status, part_dir,
+    ClusterConfig, ClusterError, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part,
+    PartPrecision, Wire, node_status, part_dir,
 };
-use satisfice_graph::{Plan, Precision};
+use satisfice_graph::Plan;
 use satisfice_store::Check;
 use std::{
     io::{Read, Write},
@@ -267,11 +267,11 @@ fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
         let config = config("precompute", &dirs, 1);
         let nodes = start(&config);
         assert_eq!(
-            nodes[0].precompute(Precision::F32).unwrap(),
+            nodes[0].precompute(PartPrecision::F32).unwrap(),
             missing,
             "{name}"
         );
-        let again = nodes[0].precompute(Precision::F32).unwrap();
+        let again = nodes[0].precompute(PartPrecision::F32).unwrap();
         assert!(again.is_empty(), "{name}: finished tables are kept");
         for plan in [Plan::Precomputed, Plan::Exact] {
             let wanted = ready.engine.answer(&batch, plan).unwrap().outputs;

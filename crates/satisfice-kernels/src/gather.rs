@@ -4,7 +4,7 @@
 )]
 
 use crate::{
-    int8,
+    halves, int8,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
@@ -14,6 +14,23 @@ use multiversion::multiversion;
 /// An element type in which rows are kept.
 trait Element: Copy {
     fn widen(self) -> f32;
+
+    /// Adds four rows to `sum`, all of the same length.
+    #[inline(always)]
+    fn add_four([a, b, c, d]: [&[Self]; 4], sum: &mut [f32]) {
+        for i in 0..sum.len() {
+            sum[i] += (a[i].widen() + b[i].widen()) + (c[i].widen() + d[i].widen());
+        }
+    }
+
+    /// As [`add_four`](Self::add_four), each row times its factor.
+    #[inline(always)]
+    fn add_four_scaled([a, b, c, d]: [&[Self]; 4], [sa, sb, sc, sd]: [f32; 4], sum: &mut [f32]) {
+        for i in 0..sum.len() {
+            sum[i] +=
+                (sa * a[i].widen() + sb * b[i].widen()) + (sc * c[i].widen() + sd * d[i].widen());
+        }
+    }
 }
 
 impl Element for f32 {
@@ -32,6 +49,29 @@ impl Element for f16 {
         let bits = u32::from(self.to_bits());
         let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
         f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
+    }
+
+    #[inline(always)]
+    fn add_four(rows: [&[Self]; 4], sum: &mut [f32]) {
+        if !halves::add_four(rows, None, sum) {
+            add_four_widened(rows, [1.0; 4], sum);
+        }
+    }
+
+    #[inline(always)]
+    fn add_four_scaled(rows: [&[Self]; 4], scales: [f32; 4], sum: &mut [f32]) {
+        if !halves::add_four(rows, Some(scales), sum) {
+            add_four_widened(rows, scales, sum);
+        }
+    }
+}
+
+/// Four rows of halves where the processor does not convert them itself. A factor of 1 changes nothing.
+#[inline(always)]
+fn add_four_widened([a, b, c, d]: [&[f16]; 4], scales: [f32; 4], sum: &mut [f32]) {
+    let [sa, sb, sc, sd] = scales;
+    for i in 0..sum.len() {
+        sum[i] += (sa * a[i].widen() + sb * b[i].widen()) + (sc * c[i].widen() + sd * d[i].widen());
     }
 }
 
@@ -115,11 +155,7 @@ fn sum<T: Element>(data: &[T], ids: &[u32], sum: &mut [f32]) {
     let mut fours = ids.chunks_exact(4);
     for (index, four) in (&mut fours).enumerate() {
         prefetch_rows(data, ids, 4 * index + AHEAD, width);
-        let (a, b) = (row(data, four[0], width), row(data, four[1], width));
-        let (c, d) = (row(data, four[2], width), row(data, four[3], width));
-        for i in 0..width {
-            sum[i] += (a[i].widen() + b[i].widen()) + (c[i].widen() + d[i].widen());
-        }
+        T::add_four([0, 1, 2, 3].map(|i| row(data, four[i], width)), sum);
     }
     for &id in fours.remainder() {
         for (sum, value) in sum.iter_mut().zip(row(data, id, width)) {
@@ -134,14 +170,12 @@ fn scaled<T: Element>(data: &[T], ids: &[u32], scales: &[f32], sum: &mut [f32]) 
     let mut fours = ids.chunks_exact(4);
     for (index, four) in (&mut fours).enumerate() {
         prefetch_rows(data, ids, 4 * index + AHEAD, width);
-        let (a, b) = (row(data, four[0], width), row(data, four[1], width));
-        let (c, d) = (row(data, four[2], width), row(data, four[3], width));
-        let scale = |i: usize| scales[four[i] as usize];
-        let (sa, sb, sc, sd) = (scale(0), scale(1), scale(2), scale(3));
-        for i in 0..width {
-            sum[i] +=
-                (sa * a[i].widen() + sb * b[i].widen()) + (sc * c[i].widen() + sd * d[i].widen());
-        }
+        let factors = [0, 1, 2, 3].map(|i| scales[four[i] as usize]);
+        T::add_four_scaled(
+            [0, 1, 2, 3].map(|i| row(data, four[i], width)),
+            factors,
+            sum,
+        );
     }
     for &id in fours.remainder() {
         let scale = scales[id as usize];

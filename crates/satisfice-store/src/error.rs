@@ -334,6 +334,14 @@ pub enum StoreError {
         /// Number of nodes.
         nodes: usize,
     },
+
+    /// A synthetic graph of that size or with these shares cannot be made. The caller; a retry does
+    /// not help.
+    #[error("cannot make such a graph: {message}")]
+    Synthetic {
+        /// What does not go, and what would.
+        message: String,
+    },
 }
 
 /// A place in a table.

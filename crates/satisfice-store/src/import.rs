@@ -17,14 +17,16 @@ mod staging;
 mod store_writer;
 mod table;
 
+pub(crate) use adjacency::{Adjacency, SelfLoops};
 pub use options::{FeatureDType, ImportOptions, ImportSummary, Source, Tables};
+pub(crate) use staging::Staging;
+pub(crate) use store_writer::{write_labels, write_topology};
 
 use crate::{Progress, StoreError};
-use adjacency::{Adjacency, EdgeOptions};
+use adjacency::EdgeOptions;
 use array::Array;
 use edge_list::EdgeList;
 use ids::OwnedIds;
-use staging::Staging;
 use std::path::{Path, PathBuf};
 
 /// A graph as a source gives it.

@@ -3,7 +3,7 @@
 //! A graph store is a directory of safetensors files with a manifest that holds the counts and a
 //! checksum of every tensor. [`import`] makes one of a graph export, of tables or of NumPy arrays;
 //! [`GraphStore`] maps one into memory; [`verify`] checks every byte of one. [`Queries`] reads
-//! held-out queries, [`TensorFile`] and [`TensorWriter`] any safetensors file.
+//! held-out queries, [`generate`] makes a synthetic graph with such queries, [`TensorFile`] and [`TensorWriter`] any safetensors file.
 //!
 //! Invariant: whatever is wrong with a file, the answer is a [`StoreError`] that names the file and
 //! the place, never a panic; and an import that fails leaves nothing behind.
@@ -41,6 +41,7 @@ mod parallel;
 mod progress;
 mod queries;
 mod record;
+mod synthetic;
 mod tensor_file;
 mod tensor_writer;
 mod topology;
@@ -55,6 +56,7 @@ pub use progress::{NoProgress, Progress};
 pub use queries::{Queries, QueryEdge, QuerySlice};
 pub use record::FileRecord;
 pub use safetensors::Dtype as DType;
+pub use synthetic::{SyntheticSpec, SyntheticSummary, generate};
 pub use tensor_file::{Element, TensorFile};
 pub use tensor_writer::{TensorSpec, TensorWriter};
 pub use topology::Topology;

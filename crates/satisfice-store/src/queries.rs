@@ -8,7 +8,8 @@ use safetensors::Dtype;
 use satisfice_kernels::Rows;
 use std::{ops::Range, path::Path};
 
-const FORMAT: &str = "satisfice-queries-1";
+/// What the metadata of a queries file says.
+pub(crate) const FORMAT: &str = "satisfice-queries-1";
 
 /// Held-out queries: new nodes with their edges to stored nodes and among each other, mapped from
 /// one safetensors file.

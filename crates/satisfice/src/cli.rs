@@ -1,5 +1,9 @@
 //! What a person may type.
 
+mod bench;
+
+pub(crate) use bench::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use satisfice_cluster::Method;
 use satisfice_graph::{Plan, Policy};
@@ -48,6 +52,7 @@ pub(crate) enum Command {
     Query(Query),
     Demo(Demo),
     Bench(Bench),
+    Generate(Generate),
 }
 
 /// Make a graph store of a graph.
@@ -179,22 +184,6 @@ pub(crate) struct Partition {
     /// Directory to make.
     #[arg(long)]
     pub out: PathBuf,
-}
-
-/// What a cluster costs: time over one machine, processor time while it waits, bytes between workers.
-///
-/// Two processes on loopback answer single queries; then 2, 4 and 8 workers of one process answer
-/// batches, exchanging partial results or rows. Network time is not in it.
-#[derive(Debug, Args)]
-pub(crate) struct BenchCluster {
-    /// A model directory (with model.toml) whose embeddings are there.
-    pub model: PathBuf,
-    /// Held-out queries (`.safetensors`, docs/formats.md).
-    #[arg(long)]
-    pub queries: PathBuf,
-    /// Less of the same.
-    #[arg(long)]
-    pub quick: bool,
 }
 
 /// Look at a cluster.
@@ -581,176 +570,71 @@ pub(crate) enum DemoPart {
     Multimodal,
 }
 
-/// Measure what the project claims, on this machine.
-#[derive(Debug, Args)]
-pub(crate) struct Bench {
-    #[command(subcommand)]
-    pub command: BenchCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    Planner(BenchPlanner),
-    Cluster(BenchCluster),
-    Server(BenchServer),
-    Overload(BenchOverload),
-    Soak(BenchSoak),
-    Multimodal(BenchMultimodal),
-    /// Serve a model that answers with its input, on free ports that are printed.
-    #[command(hide = true)]
-    ServeIdentity(ServeIdentity),
-    /// Answer every POST with its body, on a free port that is printed.
-    #[command(hide = true)]
-    ServeEcho,
-}
-
-/// What the server itself costs: requests a second and latency with a model that does nothing.
+/// Make a large synthetic graph with held-out queries.
 ///
-/// Over JSON, binary tensors and gRPC, with tensors of 4 bytes and of 1 MiB, at 1 to 256 connections.
-/// The limit is a server on the same libraries that answers with the body; a peer is another
-/// inference server with the same model:
-///   satisfice bench server --against bench/peers/server
-/// Clients, limit and servers run on this machine together, each in a process of its own.
+///   satisfice generate reddit-like --out data/reddit
+///   satisfice generate products-like --scale 0.1 --seed 7 --out data/products
+///
+/// A degree-corrected community graph: every node has a class, edges stay in the class with some
+/// probability, features are a noisy class centroid. The presets have the size, width, classes and
+/// split of well-known public graphs, not their content. A quarter of the test nodes is taken out with
+/// all edges and written as queries. DIR gets `graph/` (a store), `queries.safetensors` and
+/// `split.safetensors` (docs/formats.md).
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct BenchServer {
-    /// Directory with a program `run`, which serves a model `identity` and prints its HTTP address,
-    /// then its gRPC address.
+pub(crate) struct Generate {
+    /// Which graph it shall be like.
+    #[arg(value_enum)]
+    pub preset: Preset,
+    /// Directory to write to.
     #[arg(long)]
-    pub against: Option<PathBuf>,
-    /// Seconds for every figure; 2 when absent, or half a second with `--quick`.
-    #[arg(long)]
-    pub seconds: Option<f64>,
-    /// The same at fewer connections, in less time.
-    #[arg(long)]
-    pub quick: bool,
-}
-
-/// What is left of the server's work when more is asked of it than it can do.
-///
-/// A model that takes 5 ms, requests that are due within 100 ms, and up to 512 clients that send
-/// again as soon as they are refused.
-#[derive(Debug, Args)]
-pub(crate) struct BenchOverload {
-    /// The same in less time.
-    #[arg(long)]
-    pub quick: bool,
-}
-
-/// Whether the server stays what it is: good clients and bad ones for a long time.
-///
-/// Bad ones leave before the answer, send garbage or half a request, read a few bytes at a time,
-/// and come in bursts. Every request is accounted for, and the growth of memory measured.
-#[derive(Debug, Args)]
-pub(crate) struct BenchSoak {
-    /// How long.
-    #[arg(long, default_value_t = 20.0)]
-    pub minutes: f64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeIdentity {
-    /// Executions at once.
-    #[arg(long)]
-    pub executors: Option<usize>,
-}
-
-/// How fast and how well plans are chosen (docs/planning.md).
-///
-/// Times to build tables of mixes and to plan queues of 10 to 10,000 jobs; the greedy choice
-/// against the exact one; and seeded traffic on a virtual clock, planned as it arrives, against
-/// the optimum of who knew all arrivals beforehand and against servers without a choice.
-#[derive(Debug, Args)]
-pub(crate) struct BenchPlanner {
-    /// The same with fewer repetitions.
-    #[arg(long)]
-    pub quick: bool,
-}
-
-/// Choosing modalities against serving that ignores them: throughput under deadlines, and times in bursts.
-///
-/// Jobs of 1 to 16 inputs arrive whether or not earlier ones are answered (Poisson, and in bursts of four
-/// times the mean), with a deadline and a minimum of accuracy; answers are compared with labels.
-/// Measured are: all modalities for every input; Satisfice with minima some points below what all
-/// modalities promise; and a client that picks plans itself, once for all or once for each job.
-///   satisfice bench multimodal --quick
-/// Other servers with the same networks take part as they are, with all modalities; `json+` is for
-/// those that take no binary tensors:
-///   satisfice bench multimodal --against litserve=http://127.0.0.1:8090 \
-///     --against mlserver=json+http://127.0.0.1:8190
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct BenchMultimodal {
-    /// Directory with `models`, `calibration.safetensors` and `test.safetensors`; when absent,
-    /// `examples/emoji` here or beside the binary's workspace.
-    #[arg(long)]
-    pub bundle: Option<PathBuf>,
-    /// Where the profiled model and the charts go.
-    #[arg(long, default_value = "satisfice-bench/multimodal")]
     pub out: PathBuf,
-    /// Points of accuracy that a job may lose, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "0,0.5,1,2,5,10,20", value_parser = points)]
-    pub floors: Vec<f64>,
-    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub forms: u8,
-    /// Leave out the clients that pick plans themselves.
+    /// Make the graph this many times as large, with as many edges a node.
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
+    pub scale: f64,
+    /// Nodes, held-out ones included, before scaling; the preset's when absent.
     #[arg(long)]
-    pub only_satisfice: bool,
-    /// By when a job's answer is needed.
-    #[arg(long, default_value_t = 250)]
-    pub deadline_ms: u64,
-    /// Length of one run; 5 when absent, 1.5 with `--quick`.
-    #[arg(long, value_parser = run_seconds)]
-    pub seconds: Option<f64>,
-    /// Draws the traffic.
-    #[arg(long, default_value_t = 1)]
+    pub nodes: Option<usize>,
+    /// Directed edges drawn, before scaling; a few are drawn twice and merged.
+    #[arg(long)]
+    pub edges: Option<u64>,
+    /// Values per node.
+    #[arg(long)]
+    pub features: Option<usize>,
+    /// Number of classes.
+    #[arg(long)]
+    pub classes: Option<usize>,
+    /// Probability that an edge stays in its class.
+    #[arg(long)]
+    pub homophily: Option<f64>,
+    /// Standard deviation of the class centroids, where that of the noise is 1.
+    #[arg(long)]
+    pub signal: Option<f64>,
+    /// Held-out nodes that are written as queries at most; all are taken out.
+    #[arg(long)]
+    pub queries: Option<usize>,
+    /// The same seed gives the same bytes.
+    #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Another server, as `NAME=[json+]URL`; may be repeated.
+    /// Precision of the features.
+    #[arg(long, value_enum, default_value = "f16")]
+    pub feature_precision: PrecisionArg,
+    /// Replace a graph that is there.
     #[arg(long)]
-    pub against: Vec<Peer>,
-    /// Name of the model in the other servers.
-    #[arg(long, default_value = "emoji")]
-    pub peer_model: String,
-    /// The same in less time: shorter runs, a coarser search.
-    #[arg(long)]
-    pub quick: bool,
+    pub overwrite: bool,
 }
 
-/// A server to compare with.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub name: String,
-    pub url: String,
-    /// Whether it takes JSON alone.
-    pub json: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// 232,965 nodes, 115 million directed edges, 602 features, 41 classes.
+    RedditLike,
+    /// 2,449,029 nodes, 124 million directed edges, 100 features, 47 classes.
+    ProductsLike,
 }
 
-impl std::str::FromStr for Peer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, url)) if !name.is_empty() => Ok(Self {
-                name: name.to_owned(),
-                url: url.strip_prefix("json+").unwrap_or(url).to_owned(),
-                json: url.starts_with("json+"),
-            }),
-            _ => Err(format!("`{text}` is not NAME=[json+]URL")),
-        }
-    }
-}
-
-fn points(text: &str) -> Result<f64, String> {
+fn scale(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
-        _ => Err("points are between 0 and 100".to_owned()),
-    }
-}
-
-fn run_seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a run takes between 0.1 and 60 seconds".to_owned()),
+        Ok(scale) if scale > 0.0 && scale <= 100.0 => Ok(scale),
+        _ => Err("a scale is above 0, and 100 at most".to_owned()),
     }
 }

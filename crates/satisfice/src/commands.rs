@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod demo;
 mod evaluate;
+mod generate;
 mod import;
 mod partition;
 mod precompute;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Query(args) => query::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Demo(args) => demo::run(args, output),
+        Command::Generate(args) => generate::run(args, output),
     }
 }
 

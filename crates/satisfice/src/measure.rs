@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub batch: usize,
     /// Queries in all.
     pub queries: usize,
+    /// Batches answered, all of which count.
+    pub batches: usize,
     /// Share of queries whose predicted class is their label; none without labels.
     pub accuracy: Option<f64>,
     /// Share of queries whose predicted class is that of `exact`.
@@ -40,6 +42,7 @@ pub(crate) struct Row {
     pub p50_ms: f64,
     pub p90_ms: f64,
     pub p99_ms: f64,
+    pub max_ms: f64,
     /// In-edges of everything computed, over all layers, per batch.
     pub edges: f64,
     /// Rows read for them, per batch.
@@ -151,12 +154,14 @@ fn row(plan: Plan, batch: usize, slices: &[QuerySlice], pass: &Pass, exact: &Pas
         plan: plan.to_string(),
         batch,
         queries,
+        batches: slices.len(),
         accuracy: labels.map(|labels| equal_share(&classes, &labels)),
         agreement: equal_share(&classes, &self::classes(&exact.outputs, width)),
         output_error: relative_error(&pass.outputs, &exact.outputs),
         p50_ms: percentile(0.5),
         p90_ms: percentile(0.9),
         p99_ms: percentile(0.99),
+        max_ms: percentile(1.0),
         edges: pass.edges as f64 / slices.len() as f64,
         rows: pass.rows as f64 / slices.len() as f64,
     }

@@ -3,13 +3,12 @@
 
 use super::{Desk, Run, layer::AtHand};
 use crate::{
-    ClusterError,
+    ClusterError, PartPrecision,
     job::Job,
     mail::Post,
     partition::append,
     slab::{SlabReader, SlabWriter},
 };
-use satisfice_graph::Precision;
 use satisfice_store::{DType, TensorSpec, TensorWriter};
 use std::cell::Cell;
 
@@ -39,7 +38,7 @@ impl Table {
 pub(super) async fn run(
     desk: &Desk,
     post: &Post,
-    precision: Precision,
+    precision: PartPrecision,
     begun_by: usize,
 ) -> Result<Option<Vec<String>>, ClusterError> {
     let job = Job::empty();
@@ -92,7 +91,7 @@ fn tables(desk: &Desk) -> Vec<Table> {
 
 impl Run<'_> {
     /// Computes and writes the worker's rows of a table.
-    async fn compute(&self, table: Table, precision: Precision) -> Result<(), ClusterError> {
+    async fn compute(&self, table: Table, precision: PartPrecision) -> Result<(), ClusterError> {
         let part = &self.desk.part;
         let model = part.model();
         let (width, tensor) = match table {
@@ -100,8 +99,8 @@ impl Run<'_> {
             Table::Messages(layer) => (model.message_width(layer), "m"),
         };
         let dtype = match precision {
-            Precision::F16 => DType::F16,
-            Precision::F32 => DType::F32,
+            PartPrecision::F16 => DType::F16,
+            PartPrecision::F32 => DType::F32,
         };
         let rows = part.manifest().nodes;
         let path = part.dir().join(format!("{}.safetensors", table.name()));

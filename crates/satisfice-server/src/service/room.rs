@@ -1,8 +1,8 @@
 //! How much one version of a model takes on at once.
 
+use crate::config::microseconds;
 use satisfice_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
-use crate::config::microseconds;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,

@@ -74,6 +74,19 @@ impl Adjacency {
         Ok(adjacency)
     }
 
+    /// From rows that are not in order and may hold a neighbour twice; one of each is kept.
+    pub(crate) fn of_rows(indptr: Vec<u64>, mut indices: Vec<u32>) -> Self {
+        sort_rows(&indptr, &mut indices);
+        let mut adjacency = Self {
+            indptr,
+            indices,
+            duplicates: 0,
+        };
+        adjacency.duplicates = adjacency.count_duplicates();
+        adjacency.merge();
+        adjacency
+    }
+
     pub(crate) fn view(&self) -> Topology<'_> {
         Topology {
             indptr: &self.indptr,

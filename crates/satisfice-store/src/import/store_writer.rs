@@ -66,7 +66,8 @@ pub(crate) fn write(
     })
 }
 
-fn write_topology(
+/// Writes `topology.safetensors` in the directory `dir`.
+pub(crate) fn write_topology(
     dir: &Path,
     adjacency: &Adjacency,
     out_degree: &[u32],
@@ -104,7 +105,8 @@ fn write_features(
     writer.finish()
 }
 
-fn write_labels(dir: &Path, labels: &[i32]) -> Result<FileRecord, StoreError> {
+/// Writes `labels.safetensors` in the directory `dir`.
+pub(crate) fn write_labels(dir: &Path, labels: &[i32]) -> Result<FileRecord, StoreError> {
     let spec = TensorSpec::new("y", Dtype::I32, vec![labels.len()]);
     let mut writer = TensorWriter::create(&dir.join(LABELS), &[spec])?;
     writer.append(cast_slice(labels))?;

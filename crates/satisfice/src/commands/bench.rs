@@ -2,6 +2,9 @@
 
 mod child;
 mod cluster;
+mod graph;
+mod kernels;
+mod machine;
 mod multimodal;
 mod overload;
 mod planner;
@@ -14,6 +17,8 @@ use anyhow::Result;
 
 pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
     match &args.command {
+        BenchCommand::Graph(args) => graph::run(args, output),
+        BenchCommand::Kernels(args) => kernels::run(args, output),
         BenchCommand::Planner(args) => planner::run(args, output),
         BenchCommand::Server(args) => server::run(args, output),
         BenchCommand::Overload(args) => overload::run(args, output),

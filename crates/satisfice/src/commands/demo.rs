@@ -1,6 +1,6 @@
 //! Real models on real data, served and asked.
 
-mod graph;
+pub(crate) mod graph;
 mod multimodal;
 mod server;
 

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Evaluate, output: Output) -> Result<()> {
 }
 
 /// An engine in this process.
-struct InProcess<'a>(&'a GraphEngine);
+pub(super) struct InProcess<'a>(pub &'a GraphEngine);
 
 impl Answerer for InProcess<'_> {
     fn answer(&mut self, slice: &QuerySlice, plan: Plan) -> Result<BatchAnswer> {

@@ -5,7 +5,7 @@ use crate::{
     report,
 };
 use anyhow::{Result, bail};
-use satisfice_cluster::{ClusterConfig, ClusterNode, quiet_engine_panics};
+use satisfice_cluster::{ClusterConfig, ClusterNode, PartPrecision, quiet_engine_panics};
 use satisfice_graph::{GnnModel, ModelDir, Precision, PrecomputeOptions, precompute};
 use satisfice_store::{Check, GraphStore};
 use std::path::Path;
@@ -47,6 +47,11 @@ fn on_cluster(path: &Path, node: usize, precision: Precision, output: Output) ->
     let mut config = ClusterConfig::read(path)?;
     config.round_max_ms = config.round_max_ms.max(CHUNK_MS_MAX);
     let node = ClusterNode::start(&config, node, Check::Checksums)?;
+    let precision = match precision {
+        Precision::F32 => PartPrecision::F32,
+        Precision::F16 => PartPrecision::F16,
+        Precision::Int8 => bail!("the tables of a cluster are kept as `f32` or `f16`"),
+    };
     output.say("waiting for the other nodes; start this command on each")?;
     let computed = node.precompute(precision)?;
     node.check_tables()?;

@@ -8,10 +8,18 @@ use crate::{cli::Profile, model_kind::ModelKind};
 use anyhow::{Context, Result};
 
 pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
-    let wants = |option: &str| format!("{}: its profile is made with `{option}`", args.model.display());
+    let wants = |option: &str| {
+        format!(
+            "{}: its profile is made with `{option}`",
+            args.model.display()
+        )
+    };
     match ModelKind::of(&args.model)? {
         ModelKind::Graph => {
-            let queries = args.queries.as_deref().with_context(|| wants("--queries"))?;
+            let queries = args
+                .queries
+                .as_deref()
+                .with_context(|| wants("--queries"))?;
             graph::run(args, queries, output)
         }
         ModelKind::Multimodal => {

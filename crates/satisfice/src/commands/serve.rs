@@ -107,7 +107,7 @@ fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> 
     quiet_engine_panics();
     let config = ClusterConfig::read(path)?;
     let name = name.unwrap_or(&config.group).to_owned();
-    let node = Arc::new(ClusterNode::start(config, node, check)?);
+    let node = Arc::new(ClusterNode::start(&config, node, check)?);
     node.check_tables()?;
     let version = u64::from(node.part().model_dir().version());
     let mut models = Models::new();

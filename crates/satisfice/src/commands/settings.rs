@@ -58,15 +58,27 @@ pub(crate) fn load(args: &Serve) -> Result<Loaded> {
         layers.flag("--warm-up", "repository.warm_up", true)?;
     }
     if let Some(versions) = &args.versions {
-        layers.flag("--versions", "model_defaults.versions", versions.to_string())?;
+        layers.flag(
+            "--versions",
+            "model_defaults.versions",
+            versions.to_string(),
+        )?;
     }
     if let Some(share) = args.audit_share {
         let key = "model_defaults.admission.audit_share";
         layers.flag("--audit-share", key, share)?;
     }
     let counts = [
-        ("--poll-interval", "repository.poll_interval_s", args.poll_interval),
-        ("--executors", "schedule.executors", args.executors.map(|n| n as u64)),
+        (
+            "--poll-interval",
+            "repository.poll_interval_s",
+            args.poll_interval,
+        ),
+        (
+            "--executors",
+            "schedule.executors",
+            args.executors.map(|n| n as u64),
+        ),
         (
             "--batch-delay-us",
             "model_defaults.admission.batch_delay_us",

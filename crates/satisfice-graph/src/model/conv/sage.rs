@@ -1,6 +1,6 @@
 use super::{
-    Convolution, OwnRows, Place, Reduce, Reduction, SourceSum, SummedLinear, aggregate, finish_reduce,
-    message_reduction, reduced_sum,
+    Convolution, OwnRows, Place, Reduce, Reduction, SourceSum, SummedLinear, aggregate,
+    finish_reduce, message_reduction, reduced_sum,
 };
 use crate::{
     GraphError,

@@ -102,7 +102,12 @@ fn write_example(dir: &Path, store: &GraphStore, queries: &Queries) -> Result<Ex
 }
 
 /// Imports the graph and precomputes the models' embeddings below `dir`.
-fn prepare(bundle: &Path, dir: &Path, models: &Path, output: Output) -> Result<Arc<GraphStore>> {
+pub(crate) fn prepare(
+    bundle: &Path,
+    dir: &Path,
+    models: &Path,
+    output: Output,
+) -> Result<Arc<GraphStore>> {
     fs::create_dir_all(models).with_context(|| format!("{}", models.display()))?;
     let graph = models.join("graph");
     let options = ImportOptions {
@@ -157,10 +162,10 @@ fn measure_model(
 }
 
 /// A model behind HTTP; nodes are named as a client outside would name them.
-struct OverHttp<'a> {
-    client: HttpClient,
-    model: &'a str,
-    store: &'a GraphStore,
+pub(crate) struct OverHttp<'a> {
+    pub client: HttpClient,
+    pub model: &'a str,
+    pub store: &'a GraphStore,
 }
 
 impl Answerer for OverHttp<'_> {

@@ -6,7 +6,11 @@ use satisfice_graph::{
 };
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
-use std::{fmt::Write as _, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 const QUICK_QUERIES: usize = 2_000;
 const QUICK_BATCHES: [usize; 2] = [64, 256];

@@ -1,0 +1,47 @@
+//! What a result was measured on.
+
+use serde::Serialize;
+use std::{fs, thread, time::SystemTime};
+
+/// The machine, and what else it was doing.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Machine {
+    /// Model of the processor, where the system says it.
+    pub processor: String,
+    pub cores: usize,
+    /// Programs that wanted a core in the last minute, on average, when the measurement began.
+    pub load: f64,
+    /// Seconds since 1970.
+    pub unix_time: u64,
+    pub version: &'static str,
+}
+
+impl Machine {
+    pub(super) fn now() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let processor = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned());
+        let load = read("/proc/loadavg");
+        Self {
+            processor,
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            load: load
+                .split(' ')
+                .next()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0.0),
+            unix_time: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    /// One line for people.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{} x {}, load {:.1} when it began, satisfice {}",
+            self.cores, self.processor, self.load, self.version
+        )
+    }
+}

@@ -1,0 +1,162 @@
+//! `generate` and `bench` from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use serde_json::Value;
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use support::{run_err, run_ok, text};
+use tempfile::TempDir;
+
+/// A directory of peers whose program prints `answer`, after checking how it is called.
+fn peer(dir: &Path, answer: &str) {
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = other ] && [ \"$2\" = --model ] && [ -f \"$3/model.toml\" ] || exit 3\n\
+         cat <<'END'\n{answer}\nEND\n"
+    );
+    let program = dir.join("run");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn plans_and_a_peer_are_measured_and_drawn() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("results");
+    peer(
+        dir.path(),
+        r#"{"rows": [{"peer": "other <full>", "batch": 64, "batches": 2, "queries": 128, "accuracy": 0.5,
+           "p50_ms": 1000.0, "p90_ms": 1500.0, "p99_ms": 2000.0, "max_ms": 2000.0,
+           "attach_ms": 1.0, "build_ms": 2.0, "model_ms": 3.0, "classes": []}]}"#,
+    );
+    let printed = run_ok(&[
+        "--json",
+        "bench",
+        "graph",
+        "--quick",
+        "--limit",
+        "128",
+        "--against",
+        text(dir.path()),
+        "--peers",
+        "other",
+        "--out",
+        text(&out),
+    ]);
+    let report: Value = serde_json::from_str(&printed).unwrap();
+    let plans = report["plans"].as_array().unwrap();
+    assert_eq!(plans.len(), 8, "four plans at two batch sizes");
+    let of = |plan: &str| {
+        plans
+            .iter()
+            .find(|row| row["plan"] == plan && row["batch"] == 64)
+            .unwrap()
+    };
+    assert!(of("pe")["rows"].as_f64() < of("exact")["rows"].as_f64());
+    assert_eq!(of("exact")["agreement"], 1.0);
+    for row in plans {
+        let time = |name: &str| row[name].as_f64().unwrap();
+        assert!(
+            time("p50_ms") <= time("p99_ms") && time("p99_ms") <= time("max_ms"),
+            "{row}"
+        );
+    }
+    assert_eq!(report["http"].as_array().unwrap().len(), 4);
+    assert_eq!(report["http"][3]["accuracy"], plans[7]["accuracy"]);
+    let memory = |name: &str| report["memory"][name].as_u64().unwrap();
+    assert!(memory("resident_peak") >= memory("anonymous") && memory("embeddings") > 0);
+    assert_eq!(report["peers"][0]["p99_ms"], 2000.0);
+    assert_eq!(
+        serde_json::from_str::<Value>(&fs::read_to_string(out.join("bench.json")).unwrap())
+            .unwrap(),
+        report
+    );
+    let table = fs::read_to_string(out.join("bench.md")).unwrap();
+    assert!(table.contains("| 64 | exact | other <full> |"), "{table}");
+    let plot = fs::read_to_string(out.join("latency-accuracy-64.svg")).unwrap();
+    assert_eq!(
+        plot.matches("<circle").count(),
+        5,
+        "four plans and the peer"
+    );
+    assert!(plot.contains("other &lt;full>"), "{plot}");
+}
+
+#[test]
+fn a_peer_that_fails_is_named() {
+    let dir = TempDir::new().unwrap();
+    peer(dir.path(), "this is not JSON");
+    let bench = |peers: &str| {
+        run_err(&[
+            "bench",
+            "graph",
+            "--quick",
+            "--limit",
+            "16",
+            "--against",
+            text(dir.path()),
+            "--peers",
+            peers,
+            "--out",
+            text(&dir.path().join("results")),
+        ])
+    };
+    assert!(bench("other").contains("other printed something else"));
+    assert!(bench("unknown").contains("unknown: exit status: 3"));
+}
+
+#[test]
+fn a_graph_is_generated_as_asked() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("graph");
+    let place = text(&out);
+    let generate = |more: &[&'static str]| {
+        let size = [
+            "--nodes",
+            "4000",
+            "--edges",
+            "40000",
+            "--features",
+            "6",
+            "--classes",
+            "3",
+        ];
+        let command = [
+            "--json",
+            "generate",
+            "products-like",
+            "--scale",
+            "0.25",
+            "--out",
+        ];
+        [&command[..], &[place], &size[..], more].concat()
+    };
+    let summary: Value = serde_json::from_str(&run_ok(&generate(&["--queries", "50"]))).unwrap();
+    assert_eq!(summary["nodes"], 775);
+    assert_eq!(summary["held_out"], 225);
+    assert_eq!(summary["queries"], 50);
+    assert!(run_ok(&["verify", text(&out.join("graph"))]).contains("every checksum is right"));
+    assert!(run_err(&generate(&[])).contains("exists already"));
+    assert!(run_err(&generate(&["--homophily", "2", "--overwrite"])).contains("between 0 and 1"));
+}
+
+#[test]
+fn kernels_are_measured_against_the_limits_of_the_same_run() {
+    let report: Value =
+        serde_json::from_str(&run_ok(&["--json", "bench", "kernels", "--quick"])).unwrap();
+    let gathers = report["gathers"].as_array().unwrap();
+    assert!(gathers.len() >= 20);
+    for row in gathers {
+        let rate = |name: &str| row[name].as_f64().unwrap();
+        assert!(rate("rows_gb_per_s") > 0.0 && rate("read_gb_per_s") > 0.0);
+        assert!(rate("lines_gb_per_s") >= rate("rows_gb_per_s"), "{row}");
+    }
+    assert!(
+        report["updates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|u| u["gflop_per_s"].as_f64() > Some(0.0))
+    );
+}
