@@ -126,7 +126,7 @@ fn strategies_and_answers_carry_the_promises() {
         .unwrap();
     let expected = &answer.parameters["expected_accuracy"];
     assert_eq!(*expected, satisfice_core::Parameter::Float(best));
-    assert!(answer.parameters.contains_key("lower_fidelity"));
+    assert!(answer.parameters.contains_key("fidelity_lower_bound"));
 }
 
 #[test]

@@ -618,7 +618,7 @@ pub(crate) struct Generate {
     pub seed: u64,
     /// Precision of the features.
     #[arg(long, value_enum, default_value = "f16")]
-    pub feature_precision: PrecisionArg,
+    pub store_as: PrecisionArg,
     /// Replace a graph that is there.
     #[arg(long)]
     pub overwrite: bool,

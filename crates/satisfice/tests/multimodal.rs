@@ -75,8 +75,8 @@ fn a_profiled_model_promises_what_was_measured() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["outputs"][0]["data"][0], "blue");
     let parameters = &answer["parameters"];
-    assert_eq!(parameters["modalities"], "text=1");
-    assert!(parameters["lower_accuracy"].as_f64() < parameters["expected_accuracy"].as_f64());
+    assert_eq!(parameters["strategies"], "text=1");
+    assert!(parameters["accuracy_lower_bound"].as_f64() < parameters["expected_accuracy"].as_f64());
     let body = caption("red", &json!({ "plan": "text@int8" }));
     assert_eq!(
         server.infer("fused", &body).1["parameters"]["plan"],

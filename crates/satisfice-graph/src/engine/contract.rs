@@ -53,14 +53,11 @@ pub(crate) struct Promise {
 impl Promise {
     /// What an answer says of it.
     pub(crate) fn describe(&self, parameters: &mut Parameters) {
+        let measure = self.quality.measure.name();
         let predicted_us = (self.seconds * 1e6).round() as i64;
         parameters.extend([
-            (
-                "quality_measure".to_owned(),
-                self.quality.measure.name().into(),
-            ),
-            ("quality_expected".to_owned(), self.quality.expected.into()),
-            ("quality_lower".to_owned(), self.quality.lower.into()),
+            (format!("expected_{measure}"), self.quality.expected.into()),
+            (format!("{measure}_lower_bound"), self.quality.lower.into()),
             ("predicted_us".to_owned(), predicted_us.into()),
         ]);
     }

@@ -90,7 +90,7 @@ pub(super) fn parameters(
     for quality in &strategy.quality {
         let measure = quality.measure.name();
         parameters.insert(format!("expected_{measure}"), quality.expected.into());
-        parameters.insert(format!("lower_{measure}"), quality.lower.into());
+        parameters.insert(format!("{measure}_lower_bound"), quality.lower.into());
     }
     parameters
 }

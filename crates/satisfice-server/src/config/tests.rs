@@ -57,6 +57,7 @@ fn the_example_explains_every_key() {
     assert!(full.tls.certificate.is_some() && full.tls.key.is_some());
     assert!(full.tls.client_ca.is_some() && full.auth.file.is_some());
     assert!(full.repository.path.is_some() && full.trace.endpoint.is_some());
+    assert!(full.schedule.executors.is_some());
     assert!(!full.models.is_empty() && !full.trace.headers.is_empty());
     // Every other key has a default, and is in the text under its name.
     let defaults = toml::Table::try_from(Config::default()).unwrap();

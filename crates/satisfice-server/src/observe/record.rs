@@ -116,7 +116,13 @@ impl Record {
 
     /// A stage that began at `start` is over.
     pub fn stage(&self, stage: Stage, start: Instant) {
-        self.lock().stages.push((stage, start, start.elapsed()));
+        self.stage_until(stage, start, Instant::now());
+    }
+
+    /// A stage began at `start` and was over at `end`.
+    pub(crate) fn stage_until(&self, stage: Stage, start: Instant, end: Instant) {
+        let took = end.saturating_duration_since(start);
+        self.lock().stages.push((stage, start, took));
     }
 
     /// The engine has answered.

@@ -38,7 +38,7 @@ fn spec(args: &Generate) -> SyntheticSpec {
         homophily: args.homophily.unwrap_or(preset.homophily),
         signal: args.signal.unwrap_or(preset.signal),
         queries_max: args.queries.unwrap_or(preset.queries_max),
-        feature_dtype: match args.feature_precision {
+        feature_dtype: match args.store_as {
             PrecisionArg::F32 => FeatureDType::F32,
             PrecisionArg::F16 => FeatureDType::F16,
             PrecisionArg::Int8 => FeatureDType::Int8,

@@ -134,7 +134,8 @@ impl Task {
 impl WholeTask {
     fn run(mut self, model: &Model, start: Instant) -> Outcome {
         model.stats.waited(start.duration_since(self.queued));
-        self.reply.record.stage(Stage::Queue, self.queued);
+        let record = &self.reply.record;
+        record.stage_until(Stage::Queue, self.queued, start);
         model.stats.executing();
         let bytes = self.reply.ticket.bytes();
         if let Some(chosen) = &self.chosen {
@@ -198,7 +199,8 @@ impl BatchTask {
     fn run(self, model: &Model, start: Instant) -> Outcome {
         for member in &self.members {
             model.stats.waited(start.duration_since(member.queued));
-            member.record.stage(Stage::Queue, member.queued);
+            let record = &member.record;
+            record.stage_until(Stage::Queue, member.queued, start);
         }
         model.stats.executing();
         let outputs = self.execute(model, &self.members);
