@@ -381,7 +381,7 @@ pub(crate) struct Serve {
     /// Configuration (TOML); the file that `SATISFICE_CONFIG` names when absent.
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Model repository: a directory of model directories [`repository.path`].
+    /// Model repository: a directory of model directories (`repository.path`).
     #[arg(long, conflicts_with = "cluster")]
     pub models: Option<PathBuf>,
     /// Serve as a node of a cluster: its file, the same on every node (docs/cluster.md). Every node
@@ -394,49 +394,49 @@ pub(crate) struct Serve {
     /// Name under which a cluster's model is served; the group's name when absent.
     #[arg(long, requires = "cluster")]
     pub model_name: Option<String>,
-    /// Address to listen on for HTTP; 127.0.0.1:8000 when set nowhere [`http.listen`].
+    /// Address to listen on for HTTP; 127.0.0.1:8000 when set nowhere (`http.listen`).
     #[arg(long)]
     pub listen: Option<SocketAddr>,
     /// Address to listen on for gRPC; 127.0.0.1:8001 when set nowhere, or a free port when HTTP is
-    /// to have one (port 0) [`grpc.listen`].
+    /// to have one (port 0) (`grpc.listen`).
     #[arg(long)]
     pub grpc_listen: Option<SocketAddr>,
-    /// Address to listen on for what changes the server [`admin.listen`].
+    /// Address to listen on for what changes the server (`admin.listen`).
     #[arg(long)]
     pub admin_listen: Option<SocketAddr>,
-    /// Address to listen on for metrics [`metrics.listen`].
+    /// Address to listen on for metrics (`metrics.listen`).
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,
     /// Start without recomputing the checksums of stores and embeddings
-    /// [`repository.skip_checksums`].
+    /// (`repository.skip_checksums`).
     #[arg(long)]
     pub skip_checksums: bool,
     /// Whether clients may load and unload models by name while the server runs
-    /// [`repository.control`].
+    /// (`repository.control`).
     #[arg(long, value_enum)]
     pub model_control: Option<ModelControl>,
     /// Seconds between two looks at the repository with `--model-control poll`
-    /// [`repository.poll_interval_s`].
+    /// (`repository.poll_interval_s`).
     #[arg(long)]
     pub poll_interval: Option<u64>,
     /// Versions of each model that are served: `latest`, `latest:N`, `all`, or numbers separated by
-    /// commas. Requests that name no version get the highest [`model_defaults.versions`].
+    /// commas. Requests that name no version get the highest (`model_defaults.versions`).
     #[arg(long)]
     pub versions: Option<VersionPolicy>,
     /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of a
-    /// request, always answers that [`repository.warm_up`].
+    /// request, always answers that (`repository.warm_up`).
     #[arg(long)]
     pub warm_up: bool,
     /// Requests or batches that are executed at once, over all models; the number of cores when set
-    /// nowhere, and at least 2 [`schedule.executors`].
+    /// nowhere, and at least 2 (`schedule.executors`).
     #[arg(long)]
     pub executors: Option<usize>,
     /// Microseconds that an input waits at most for others to fill its batch, while nothing else waits
-    /// [`model_defaults.admission.batch_delay_us`].
+    /// (`model_defaults.admission.batch_delay_us`).
     #[arg(long)]
     pub batch_delay_us: Option<u64>,
     /// Share of the answers by a cheaper plan that are made again by the dearest in idle time, to see
-    /// whether promises hold [`model_defaults.admission.audit_share`].
+    /// whether promises hold (`model_defaults.admission.audit_share`).
     #[arg(long, value_parser = share)]
     pub audit_share: Option<f64>,
 }
