@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{Record, clip, protocol::ModelDescription};
 use satisfice_core::{
-    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
+    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Readiness,
+    TensorSpec,
 };
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -95,9 +96,9 @@ impl ServedModel {
         self.engine.metadata()
     }
 
-    /// Whether the engine can answer now.
-    pub(super) fn is_ready(&self) -> bool {
-        self.engine.is_ready()
+    /// Whether the engine would answer now.
+    pub(super) fn readiness(&self) -> Readiness {
+        self.engine.readiness()
     }
 
     /// What the engine counts of its own.
@@ -143,7 +144,7 @@ impl ServedModel {
     /// Dropping the future takes back what was not started. Once the engine runs it runs to the end,
     /// and keeps its turn until then.
     ///
-    /// The request's contract is read here and not shown to the engine: `deadline_ms` (a number over
+    /// The request's contract is read here, and of it the engine sees the deadline alone: `deadline_ms` (a number over
     /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
     /// `min_accuracy` or `min_fidelity` (0 to 1); `priority` (1 is the highest, 0 the default).
     ///
@@ -160,6 +161,7 @@ impl ServedModel {
         self.check_names(&call.request)?;
         let parameters = &mut call.request.parameters;
         let contract = Contract::take(parameters, call.received, call.deadline)?;
+        call.request.deadline = contract.deadline;
         let ticket = self.room.enter(call.request_bytes)?;
         let submission = Submission {
             work: self.prepare(call.request, contract).await?,

@@ -17,6 +17,7 @@ mod grpc_streams;
 mod infer;
 mod openapi;
 mod properties;
+mod readiness;
 mod refusals;
 mod repository;
 mod routes;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::BenchServer, commands::serve::runtime};
 use anyhow::Result;
-use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
+use satisfice_core::{InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_load::{GrpcRequest, HttpRequest, Load, Measured, grpc, http};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
@@ -117,8 +117,7 @@ impl Requests {
                 name: "x".to_owned(),
                 tensor: Tensor::new(vec![floats], TensorData::Fp32(values))?,
             }],
-            outputs: Vec::new(),
-            parameters: Parameters::new(),
+            ..InferRequest::default()
         };
         Ok(match protocol {
             Protocol::Json => Self::Http(HttpRequest::infer(IDENTITY, &request, Format::Json)?),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::BenchSoak, commands::serve::runtime, report};
 use anyhow::{Context, Result};
-use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
+use satisfice_core::{InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_load::{HttpRequest, Soak, SoakReport, soak};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
@@ -96,8 +96,7 @@ fn requests() -> Result<Vec<HttpRequest>> {
             name: "x".to_owned(),
             tensor: Tensor::new(vec![1 << 18], TensorData::Fp32(vec![0.5; 1 << 18]))?,
         }],
-        outputs: Vec::new(),
-        parameters: Parameters::new(),
+        ..InferRequest::default()
     };
     Ok(vec![
         with(""),
