@@ -13,12 +13,12 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use timely::{
     CommunicationConfig, WorkerConfig,
@@ -38,7 +38,9 @@ pub struct WorkerOptions {
     pub round_max: Duration,
     /// Longest wait for an answer, all rounds together.
     pub batch_max: Duration,
-    /// Batches that one worker lets wait to be begun.
+    /// A round that takes longer is one that a peer was slow in.
+    pub slow: Duration,
+    /// Batches that one worker lets wait to be begun, and that it has begun at once.
     pub waiting_max: usize,
 }
 
@@ -48,6 +50,7 @@ impl Default for WorkerOptions {
             wire: Wire::F32,
             round_max: Duration::from_secs(2),
             batch_max: Duration::from_secs(30),
+            slow: Duration::from_millis(200),
             waiting_max: 64,
         }
     }
@@ -60,6 +63,7 @@ pub struct Crew {
     begin: Vec<SyncSender<Begin>>,
     guards: Mutex<Option<Guards>>,
     stop: Arc<AtomicBool>,
+    suspicion: Arc<Mutex<Option<String>>>,
     next: AtomicUsize,
     workers: usize,
     first_worker: usize,
@@ -102,16 +106,17 @@ impl Crew {
         counters: &Arc<Counters>,
     ) -> Result<Self, ClusterError> {
         let stop = Arc::new(AtomicBool::new(false));
+        let suspicion = Arc::default();
         let (mut seats, mut begin) = (Vec::new(), Vec::new());
         for part in parts {
             let (sender, receiver) = sync_channel(options.waiting_max);
             begin.push(sender);
             seats.push(Arc::new(Seat {
                 part,
-                wire: options.wire,
+                options,
                 counters: Arc::clone(counters),
-                round_max: options.round_max,
                 stop: Arc::clone(&stop),
+                suspicion: Arc::clone(&suspicion),
                 batches: Mutex::new(Some(receiver)),
                 thread: OnceLock::new(),
             }));
@@ -127,6 +132,7 @@ impl Crew {
             begin,
             guards: Mutex::new(Some(Guards(guards))),
             stop,
+            suspicion,
             next: AtomicUsize::new(0),
             workers,
             first_worker,
@@ -153,19 +159,24 @@ impl Crew {
     ) -> Result<BatchAnswer, ClusterError> {
         let head = Head::new(batch, plan, exchange, self.workers);
         let owners = self.seats[0].part.owners()?;
-        self.answer_scattered(scatter(head, batch, owners, self.workers))
+        self.answer_scattered(scatter(head, batch, owners, self.workers), None)
     }
 
-    /// As [`Crew::answer`], from the messages to the workers.
+    /// As [`Crew::answer`], from the messages to the workers, and not later than the deadline.
     pub(crate) fn answer_scattered(
         &self,
         messages: Vec<Vec<u8>>,
+        deadline: Option<Instant>,
     ) -> Result<BatchAnswer, ClusterError> {
         let place = self.next.fetch_add(1, Ordering::Relaxed) % self.seats.len();
         let elsewhere = messages.iter().enumerate();
         let elsewhere = elsewhere.filter(|&(worker, _)| worker != self.first_worker + place);
         let scattered: usize = elsewhere.map(|(_, message)| message.len()).sum();
-        match self.begin(place, messages, self.options.batch_max)? {
+        let longest = self.options.batch_max;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map_or(longest, |left| left.min(longest));
+        let done = self.begin(place, messages, time);
+        match done.map_err(|error| error.or_late(deadline))? {
             Done::Answer(mut answer) => {
                 answer.bytes += scattered as u64;
                 Ok(*answer)
@@ -222,10 +233,16 @@ impl Crew {
         }
     }
 
+    /// The peer that a worker has waited for too long since this was last asked, in words.
+    pub(crate) fn suspicion(&self) -> Option<String> {
+        let suspicion = self.suspicion.lock();
+        suspicion.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Whether a worker has ended, for whatever reason.
     pub(crate) fn has_ended(&self) -> bool {
         let guards = self.guards.lock();
-        let guards = guards.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guards = guards.unwrap_or_else(PoisonError::into_inner);
         let ended = |guards: &Guards| guards.0.guards().iter().any(JoinHandle::is_finished);
         guards.as_ref().is_none_or(ended)
     }
@@ -240,7 +257,7 @@ impl Crew {
     pub(crate) fn join(&self) -> Option<String> {
         let guards = self.guards.lock();
         let guards = guards
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .take()?;
         // The engine panics when a peer is gone, in the workers and when its guards are dropped.
         let joined = catch_unwind(AssertUnwindSafe(|| guards.0.join()));
@@ -285,6 +302,8 @@ pub(crate) fn check_part(
         "it is of another model".to_owned()
     } else if found.map != wanted.map {
         "it is of another partitioning".to_owned()
+    } else if part.kept_sums() != first.kept_sums() {
+        "it keeps the sums of other layers".to_owned()
     } else {
         return Ok(());
     };

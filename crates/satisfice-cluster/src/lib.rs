@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod forward;
 mod group;
+mod health;
 mod hello;
 mod job;
 mod link;

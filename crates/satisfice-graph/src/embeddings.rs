@@ -335,8 +335,11 @@ impl Embeddings {
         self.of_layers(model, Table::Messages)
     }
 
-    /// For each layer: its sums, where they are kept.
-    pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+    /// For each layer: its sums over the sources of every node, where they are kept.
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was.
+    pub fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Sums)
     }
 

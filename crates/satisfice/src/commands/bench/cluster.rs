@@ -207,7 +207,7 @@ impl Setup {
         for answer in 0..answers {
             let batch = self.batch(answer % self.queries.len(), 1)?;
             let start = Instant::now();
-            node.answer(&batch, Plan::Precomputed, Exchange::Partials)?;
+            node.answer(&batch, Plan::Precomputed, Exchange::Partials, None)?;
             times.push(start.elapsed());
             let start = Instant::now();
             self.engine.answer(&batch, Plan::Precomputed)?;
