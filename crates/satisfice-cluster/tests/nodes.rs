@@ -288,11 +288,11 @@ fn halves_on_the_wire_are_close_and_fewer_bytes() {
 
 #[test]
 fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
-    for name in [
-        "pyg_gcn_3_layers_directed",
-        "pyg_gat_directed",
-        "dgl_sage_pool_directed",
-        "dgl_gcn2_own_weights_undirected",
+    for (name, keeps_sums) in [
+        ("pyg_gcn_3_layers_directed", true),
+        ("pyg_gat_directed", false),
+        ("dgl_sage_pool_directed", false),
+        ("dgl_gcn2_own_weights_undirected", true),
     ] {
         let (ready, batch) = support::fixture(&some_fixture(name));
         let out = ready.dir.path().join("bare");
@@ -312,14 +312,14 @@ fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
             .missing_tables();
         let config = config("precompute", &dirs, 1);
         let nodes = start(&config);
-        assert_eq!(
-            nodes[0].precompute(PartPrecision::F32).unwrap(),
-            missing,
-            "{name}"
-        );
+        let computed = nodes[0].precompute(PartPrecision::F32).unwrap();
+        let (sums, needed): (Vec<_>, Vec<_>) =
+            computed.into_iter().partition(|table| table.starts_with('s'));
+        assert_eq!(needed, missing, "{name}");
+        assert_eq!(!sums.is_empty(), keeps_sums, "{name}: {sums:?}");
         let again = nodes[0].precompute(PartPrecision::F32).unwrap();
         assert!(again.is_empty(), "{name}: finished tables are kept");
-        for plan in [Plan::Precomputed, Plan::Exact] {
+        for plan in [Plan::Precomputed, Plan::recompute(0.5), Plan::Exact] {
             let wanted = ready.engine.answer(&batch, plan).unwrap().outputs;
             let found = nodes[1]
                 .answer(&batch, plan, Exchange::Partials, None)
