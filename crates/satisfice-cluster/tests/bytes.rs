@@ -9,7 +9,7 @@ use satisfice_cluster::{
 };
 use satisfice_graph::{Attachment, Plan};
 use satisfice_store::Queries;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 use support::Ready;
 
 const COSTS: LinkCosts = LinkCosts {
@@ -19,7 +19,7 @@ const COSTS: LinkCosts = LinkCosts {
 
 #[test]
 fn bytes_are_those_predicted() {
-    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/debian");
+    let bundle = support::bundle();
     let queries = Queries::open(&bundle.join("queries.safetensors")).unwrap();
     let ready = Ready::new(
         &bundle.join("models/gcn2"),
