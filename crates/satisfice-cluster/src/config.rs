@@ -34,6 +34,9 @@ pub struct ClusterConfig {
     /// How long a request may wait for the group to be whole, and be tried anew, in milliseconds.
     #[serde(default = "default_retry_ms")]
     pub retry_ms: u64,
+    /// Whether workers look for messages without a pause, each on a core of its own.
+    #[serde(default)]
+    pub spin: bool,
     /// Rounds that take longer, in milliseconds, are slow: a peer that is slow again and again makes its
     /// group degraded.
     #[serde(default = "default_slow_ms")]
@@ -215,6 +218,7 @@ impl ClusterConfig {
     pub(crate) fn worker_options(&self) -> WorkerOptions {
         WorkerOptions {
             wire: self.wire,
+            spin: self.spin,
             slow: Duration::from_millis(self.slow_ms),
             round_max: Duration::from_millis(self.round_max_ms),
             batch_max: Duration::from_millis(self.batch_max_ms),

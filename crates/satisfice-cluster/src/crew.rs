@@ -38,6 +38,9 @@ pub struct WorkerOptions {
     pub round_max: Duration,
     /// Longest wait for an answer, all rounds together.
     pub batch_max: Duration,
+    /// Whether workers look for messages without a pause, each on a core of its own, instead of sleeping
+    /// until some come.
+    pub spin: bool,
     /// A round that takes longer is one that a peer was slow in.
     pub slow: Duration,
     /// Batches that one worker lets wait to be begun, and that it has begun at once.
@@ -50,6 +53,7 @@ impl Default for WorkerOptions {
             wire: Wire::F32,
             round_max: Duration::from_secs(2),
             batch_max: Duration::from_secs(30),
+            spin: false,
             slow: Duration::from_millis(200),
             waiting_max: 64,
         }
@@ -256,9 +260,7 @@ impl Crew {
     /// Waits for the workers' threads; why they ended, if not because they were told.
     pub(crate) fn join(&self) -> Option<String> {
         let guards = self.guards.lock();
-        let guards = guards
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
+        let guards = guards.unwrap_or_else(PoisonError::into_inner).take()?;
         // The engine panics when a peer is gone, in the workers and when its guards are dropped.
         let joined = catch_unwind(AssertUnwindSafe(|| guards.0.join()));
         match joined {

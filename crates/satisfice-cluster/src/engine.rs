@@ -58,15 +58,24 @@ impl ClusterEngine {
     }
 
     /// What to exchange for a batch, and what that is predicted to cost.
-    fn choose(&self, batch: &QueryBatch, plan: Plan, choice: Choice) -> (Exchange, Cost) {
+    fn choose(
+        &self,
+        batch: &QueryBatch,
+        plan: Plan,
+        choice: Choice,
+    ) -> Result<(Exchange, Cost), ClusterError> {
         let config = self.node.config();
         let links = (config.wire, config.link_costs());
         let cost = |exchange| predict(self.node.part(), (batch, plan), exchange, links);
-        let (partials, rows) = (cost(Exchange::Partials), cost(Exchange::Rows));
+        let cost = |exchange| Ok((exchange, cost(exchange)?));
         match choice {
-            Choice::Rows => (Exchange::Rows, rows),
-            Choice::Auto if rows.seconds < partials.seconds => (Exchange::Rows, rows),
-            Choice::Auto | Choice::Partials => (Exchange::Partials, partials),
+            Choice::Rows => cost(Exchange::Rows),
+            Choice::Partials => cost(Exchange::Partials),
+            Choice::Auto => {
+                let (partials, rows) = (cost(Exchange::Partials)?, cost(Exchange::Rows)?);
+                let is_rows = rows.1.seconds < partials.1.seconds;
+                Ok(if is_rows { rows } else { partials })
+            }
         }
     }
 
@@ -134,6 +143,10 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &BatchAnswer, cost: Cost) ->
             "exchange_bytes_predicted".to_owned(),
             count(cost.bytes as u64),
         ),
+        (
+            "link_bytes_predicted".to_owned(),
+            count(cost.link_bytes as u64),
+        ),
         ("message_bytes".to_owned(), count(answer.bytes)),
         ("rows_moved".to_owned(), count(answer.rows_moved)),
         ("group_us".to_owned(), micros(answer.time)),
@@ -153,7 +166,7 @@ impl Engine for ClusterEngine {
         let promise = self.outlook.promise(&graph, (&batch, plan), request)?;
         let chosen = promise.as_ref().map(|(plan, _)| *plan).or(plan);
         let plan = chosen.unwrap_or(self.format.default_plan());
-        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?);
+        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?)?;
         let decode = start.elapsed();
         let answer = self.node.answer(&batch, plan, exchange, request.deadline)?;
         let counter = match exchange {
@@ -183,8 +196,9 @@ impl Engine for ClusterEngine {
             .offers(&self.node.part().distant_graph()?, &batch);
         for offer in &mut offers {
             if let Ok(plan) = offer.plan.parse() {
-                let (_, cost) = self.choose(&batch, plan, choice);
-                offer.seconds = offer.seconds / self.node.config().nodes.len() as f64 + cost.seconds;
+                let (_, cost) = self.choose(&batch, plan, choice)?;
+                offer.seconds =
+                    offer.seconds / self.node.config().nodes.len() as f64 + cost.seconds;
             }
         }
         Ok(offers)

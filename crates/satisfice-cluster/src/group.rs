@@ -203,10 +203,7 @@ impl Group {
                 "cluster:group",
                 Box::new(move || look_after(&looking, &heard)),
             )?,
-            spawn(
-                "cluster:health",
-                Box::new(move || Health::watch(&watching)),
-            )?,
+            spawn("cluster:health", Box::new(move || Health::watch(&watching)))?,
         ];
         Ok(Self { shared, threads })
     }

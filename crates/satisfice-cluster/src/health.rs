@@ -45,7 +45,11 @@ impl Health {
 
     /// Other replicas whose groups are whole.
     pub(crate) fn replicas_whole(&self) -> usize {
-        self.lock().replicas.values().filter(|whole| **whole).count()
+        self.lock()
+            .replicas
+            .values()
+            .filter(|whole| **whole)
+            .count()
     }
 
     /// How a node is whose own group is in `group`.
@@ -156,7 +160,10 @@ mod tests {
         assert_eq!(look(0, &[(1, 0)]), None);
         assert_eq!(look(1, &[(1, 2), (2, 1)]), None, "it may happen");
         let slow = look(2, &[(1, 2), (2, 4)]).expect("four rounds");
-        assert!(slow.contains("worker 2") && slow.contains("4 rounds"), "{slow}");
+        assert!(
+            slow.contains("worker 2") && slow.contains("4 rounds"),
+            "{slow}"
+        );
         assert!(look(31, &[(1, 2), (2, 4)]).is_some(), "within the window");
         assert_eq!(look(40, &[(1, 2), (2, 4)]), None, "that is long ago");
     }

@@ -13,6 +13,7 @@ mod assign;
 mod choice;
 mod config;
 mod crew;
+mod crossing;
 mod engine;
 mod error;
 mod forward;

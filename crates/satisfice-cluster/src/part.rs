@@ -2,6 +2,7 @@
 
 use crate::{
     ClusterError,
+    crossing::{OutDegrees, out_degrees},
     manifest::{PartManifest, checksum},
     partition::{DEGREES, EDGES, FEATURES, IDS, NODES, OWNERS},
 };
@@ -42,6 +43,8 @@ pub struct Part {
     /// For each kind: the factor of every node of the part, without a batch.
     scales: Vec<Vec<f32>>,
     out_edges: OnceLock<OutEdges>,
+    /// Nodes of the whole graph by out-degree.
+    out_degrees: OnceLock<OutDegrees>,
 }
 
 /// Targets of each node of the part, by row.
@@ -96,6 +99,7 @@ impl Part {
             kinds: model.scales(),
             scales: Vec::new(),
             out_edges: OnceLock::new(),
+            out_degrees: OnceLock::new(),
             dir: dir.to_owned(),
             ids,
             model_dir,
@@ -283,6 +287,13 @@ impl Part {
         })
     }
 
+    /// Nodes of the whole graph by out-degree.
+    pub(crate) fn out_degrees(&self) -> Result<&OutDegrees, ClusterError> {
+        let degrees = self.degrees()?.out_degree;
+        let count = || out_degrees(degrees.iter().copied());
+        Ok(self.out_degrees.get_or_init(count))
+    }
+
     /// The graph as promises are made from it: all degrees, and the part's rows of the tables.
     pub(crate) fn distant_graph(&self) -> Result<DistantGraph<'_>, ClusterError> {
         let layers = 0..self.model.layers();
@@ -293,7 +304,10 @@ impl Part {
         Ok(DistantGraph {
             model: &self.model,
             degrees: self.degrees()?,
-            levels: layers.clone().map(|l| self.level(l)).collect::<Result<_, _>>()?,
+            levels: layers
+                .clone()
+                .map(|l| self.level(l))
+                .collect::<Result<_, _>>()?,
             messages: layers.clone().map(messages).collect::<Result<_, _>>()?,
             sums: layers.map(|l| self.sum_rows(l)).collect::<Result<_, _>>()?,
         })

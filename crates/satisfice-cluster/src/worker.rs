@@ -120,7 +120,7 @@ pub(crate) fn run(engine: &mut Worker, seat: &Seat) {
             input.send_batch(&mut slab);
             busy = true;
         }
-        match busy {
+        match busy || seat.options.spin {
             true => engine.step(),
             false => engine.step_or_park(Some(SLEEP_MAX)),
         };

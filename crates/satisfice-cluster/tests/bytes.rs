@@ -39,7 +39,8 @@ fn bytes_are_those_predicted() {
             let batch = ready.engine.attach(Attachment::from(&slice)).unwrap();
             for exchange in [Exchange::Partials, Exchange::Rows] {
                 for plan in [Plan::Precomputed, Plan::recompute(0.25)] {
-                    let cost = predict(&first, (&batch, plan), exchange, (Wire::F32, COSTS));
+                    let cost =
+                        predict(&first, (&batch, plan), exchange, (Wire::F32, COSTS)).unwrap();
                     let answer = crew.answer(&batch, plan, exchange).unwrap();
                     let measured = answer.layer_bytes as f64;
                     let ratio = measured / cost.bytes;

@@ -196,7 +196,10 @@ fn a_request_waits_for_the_group_until_its_deadline_and_no_longer() {
     let start = Instant::now();
     let error = ask(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ClusterError::Late { .. }), "{error}");
-    assert!(error.to_string().contains("node 1"), "who is missing: {error}");
+    assert!(
+        error.to_string().contains("node 1"),
+        "who is missing: {error}"
+    );
     assert!(start.elapsed() < MINUTE);
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     let second = ClusterNode::start(&config, 1, Check::Structure).unwrap();
@@ -313,8 +316,9 @@ fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
         let config = config("precompute", &dirs, 1);
         let nodes = start(&config);
         let computed = nodes[0].precompute(PartPrecision::F32).unwrap();
-        let (sums, needed): (Vec<_>, Vec<_>) =
-            computed.into_iter().partition(|table| table.starts_with('s'));
+        let (sums, needed): (Vec<_>, Vec<_>) = computed
+            .into_iter()
+            .partition(|table| table.starts_with('s'));
         assert_eq!(needed, missing, "{name}");
         assert_eq!(!sums.is_empty(), keeps_sums, "{name}: {sums:?}");
         let again = nodes[0].precompute(PartPrecision::F32).unwrap();

@@ -93,10 +93,16 @@ fn a_cluster_promises_what_one_machine_promises() {
     for (size, engine) in [(64, &engines[0]), (7, &engines[1])] {
         assert!(engine.profile_problem().is_none());
         let plain = request(&queries, 0..size, &[]);
-        let (wanted, found) = (single.offers(&plain).unwrap(), engine.offers(&plain).unwrap());
+        let (wanted, found) = (
+            single.offers(&plain).unwrap(),
+            engine.offers(&plain).unwrap(),
+        );
         assert_eq!(wanted.len(), 3);
         for (wanted, found) in wanted.iter().zip(&found) {
-            assert_eq!((&found.plan, &found.quality), (&wanted.plan, &wanted.quality));
+            assert_eq!(
+                (&found.plan, &found.quality),
+                (&wanted.plan, &wanted.quality)
+            );
             assert!(found.seconds.is_finite() && found.seconds > 0.0);
         }
         // Whatever plan is taken, it promises what was asked for.
@@ -106,7 +112,10 @@ fn a_cluster_promises_what_one_machine_promises() {
             let taken = wanted.iter().find(|offer| offer.plan == plan(&response));
             assert!(taken.unwrap().quality[1].lower >= lower);
             let said = &response.parameters["fidelity_lower_bound"];
-            assert!(matches!(said, Parameter::Float(said) if *said >= lower), "{said:?}");
+            assert!(
+                matches!(said, Parameter::Float(said) if *said >= lower),
+                "{said:?}"
+            );
         }
         let too_much = request(&queries, 0..size, &[("min_accuracy", 0.9999)]);
         let refused = engine.infer(&too_much).unwrap_err();

@@ -365,7 +365,10 @@ fn a_hung_peer_costs_a_request_no_more_than_its_deadline_and_is_noticed_all_the_
         thread::sleep(Duration::from_millis(20));
     }
     let (_, answer) = ask(&group.http[0], "GET", "/v2/health/ready", b"").unwrap();
-    assert_eq!(body_of(&answer), json!({ "ready": false, "state": "forming" }));
+    assert_eq!(
+        body_of(&answer),
+        json!({ "ready": false, "state": "forming" })
+    );
     processes[1].signal("-CONT");
     group.wait();
     let (status, answer) = group.infer(0, &body).unwrap();

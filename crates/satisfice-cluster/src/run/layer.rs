@@ -6,12 +6,13 @@ use super::{
 };
 use crate::{
     ClusterError,
+    crossing::keeps_sums,
     job::Exchange,
     part::PartView,
     slab::{Payload, SlabReader, SlabWriter},
 };
 use rayon::prelude::*;
-use satisfice_graph::{DegreeScale, OwnRows, Reduction, SplitLayer};
+use satisfice_graph::{DegreeScale, OwnRows, SplitLayer};
 use satisfice_kernels::Rows;
 use std::sync::atomic::Ordering;
 
@@ -35,28 +36,12 @@ pub(crate) struct AtHand {
     pub rows: Vec<u32>,
 }
 
-/// Of how many nodes one at most may have changed for kept sums to be brought up to date: what a changed
-/// source costs is twice what it costs to read it alone.
-const CHANGED_OF: usize = 4;
-
 impl Run<'_> {
-    /// Whether the fresh nodes of a layer bring the sums that are kept of their sources up to date,
-    /// instead of reading all sources. All workers say the same: it follows from what all know.
+    /// Whether the fresh nodes of a layer bring kept sums up to date.
     pub(super) fn keeps_sums(&self, index: usize, fresh: &[ByOwner]) -> Result<bool, ClusterError> {
-        let part = &self.desk.part;
-        let split = part.model().split_layer(index);
-        let is_sum = matches!(split.reduction(), Reduction::Sum { .. });
-        if !is_sum || part.sum_rows(index)?.is_none() {
-            return Ok(false);
-        }
-        let rescaled = match split.scales().0 {
-            None => 0,
-            Some(scale) if scale.follows_out_degree() => self.job.head.candidates,
-            Some(_) => self.job.head.touched,
-        };
         let below = index.checked_sub(1).and_then(|below| fresh.get(below));
-        let below = below.map_or(0, |below| below.iter().map(Vec::len).sum());
-        Ok(CHANGED_OF * (rescaled + below) <= part.manifest().graph_nodes)
+        let below: usize = below.map_or(0, |below| below.iter().map(Vec::len).sum());
+        keeps_sums(&self.desk.part, index, self.job.head, below as f64)
     }
 
     /// Values of the worker's queries and fresh nodes after a layer; `keeps` as [`Run::keeps_sums`] says.
@@ -488,7 +473,12 @@ fn make_messages(split: SplitLayer<'_>, values: &[f32], width: usize) -> Vec<f32
 }
 
 /// Values of the worker's targets, `[targets, width]`.
-pub(super) fn complete(split: SplitLayer<'_>, reduced: &[f32], own: &Own, targets: usize) -> Vec<f32> {
+pub(super) fn complete(
+    split: SplitLayer<'_>,
+    reduced: &[f32],
+    own: &Own,
+    targets: usize,
+) -> Vec<f32> {
     let slice = |values: &[f32], from: usize, to: usize| {
         let width = values.len() / targets;
         from * width..to * width

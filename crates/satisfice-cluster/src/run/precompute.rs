@@ -157,7 +157,9 @@ impl Run<'_> {
             Table::Values(0) => self.locally(&mut writer, |rows| {
                 Ok(model.apply_input(read(part.features()?, rows)))
             })?,
-            Table::Values(level) => self.locally(&mut writer, |rows| self.completed(level, rows))?,
+            Table::Values(level) => {
+                self.locally(&mut writer, |rows| self.completed(level, rows))?
+            }
             Table::Messages(layer) => self.locally(&mut writer, |rows| {
                 let below = part.level(layer - 1)?;
                 let split = model.split_layer(layer - 1);

@@ -1,9 +1,7 @@
 //! Requests that name a minimum instead of a plan.
 
 use super::GraphEngine;
-use crate::{
-    GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast,
-};
+use crate::{GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast};
 use satisfice_core::{InferRequest, Measure, Offer, Parameter, Parameters, Quality};
 
 /// The least share of good answers that a request asks for.
