@@ -47,8 +47,9 @@ pub struct Cost {
 /// Bytes before the numbers of a section.
 const SECTION_BYTES: f64 = 16.0;
 
-/// Bytes that a message has besides its numbers: where it belongs, and the engine's frame.
-const MESSAGE_BYTES: f64 = 88.0;
+/// Bytes that a message costs besides its numbers, as measured: where it belongs, the engine's frame and
+/// progress, a packet begun for it and its acknowledgement.
+const MESSAGE_BYTES: f64 = 400.0;
 
 /// Bytes on a link for each byte of messages: TCP/IP over Ethernet, a header of 66 bytes to 1,448 of data, and
 /// an acknowledgement to every two of them.
@@ -70,7 +71,7 @@ pub fn predict(
         Wire::F32 => 4.0,
         Wire::F16 => 2.0,
     };
-    let traffic = Traffic::new(part, batch)?;
+    let traffic = Traffic::new(part, (batch, plan))?;
     let (queries, nothing) = (traffic.of_queries(), Fresh::default());
     let fresh = Fresh::of(part, batch, plan)?;
     let others = workers - 1.0;
@@ -134,7 +135,12 @@ fn around(part: &Part, (batch, plan): (&QueryBatch, Plan), fresh: f64) -> Around
     let answers = share * 4.0 * queries * part.model().outputs() as f64 + others * 72.0;
     let (chosen, rounds) = match plan {
         Plan::Precomputed => (0.0, 0.0),
-        Plan::Recompute { .. } => (12.0 * others * fresh, 1.0),
+        // No more than all that are chosen can be chosen of one worker's.
+        Plan::Recompute { .. } => {
+            let candidates = batch.readers().len() as f64;
+            (12.0 * others * (workers * fresh).min(candidates), 1.0)
+        }
+        Plan::Refresh => (4.0 * others * fresh, 1.0),
         Plan::Exact => (4.0 * others * fresh, part.model().layers() as f64 - 1.0),
     };
     Around {

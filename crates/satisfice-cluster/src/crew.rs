@@ -154,13 +154,15 @@ impl Crew {
     ///
     /// # Errors
     /// [`ClusterError::Forming`] when the group falls apart under it, [`ClusterError::Slow`] when a peer
-    /// does not answer, [`ClusterError::Worker`] when a worker fails on it.
+    /// does not answer, [`ClusterError::Worker`] when a worker fails on it; [`ClusterError::Graph`] for
+    /// [`Plan::Refresh`] where parts keep nothing for it.
     pub fn answer(
         &self,
         batch: &QueryBatch,
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
+        self.seats[0].part.check_plan(plan)?;
         let head = Head::new(batch, plan, exchange, self.workers);
         let owners = self.seats[0].part.owners()?;
         self.answer_scattered(scatter(head, batch, owners, self.workers), None)
@@ -304,7 +306,7 @@ pub(crate) fn check_part(
         "it is of another model".to_owned()
     } else if found.map != wanted.map {
         "it is of another partitioning".to_owned()
-    } else if part.kept_sums() != first.kept_sums() {
+    } else if part.kept_layers() != first.kept_layers() {
         "it keeps the sums of other layers".to_owned()
     } else {
         return Ok(());

@@ -82,6 +82,7 @@ impl Fresh {
                 nodes.sort_unstable_by_key(|&(node, ..)| node);
                 nodes
             }
+            Plan::Refresh => readers.map(every).collect(),
             Plan::Exact => {
                 let effects = part.model().degree_effects();
                 let mut rescaled = 0.0;
@@ -122,15 +123,19 @@ fn out_edges(part: &Part, nodes: impl Iterator<Item = u32>) -> Result<f64, Clust
 pub(crate) struct Traffic<'a> {
     part: &'a Part,
     batch: &'a QueryBatch,
+    head: Head,
     workers: usize,
     owner_of_query: Vec<usize>,
     owners: &'a [u8],
 }
 
 impl<'a> Traffic<'a> {
-    pub(crate) fn new(part: &'a Part, batch: &'a QueryBatch) -> Result<Self, ClusterError> {
+    pub(crate) fn new(
+        part: &'a Part,
+        (batch, plan): (&'a QueryBatch, Plan),
+    ) -> Result<Self, ClusterError> {
         let workers = part.manifest().parts;
-        let head = Head::new(batch, Plan::Precomputed, Exchange::Partials, workers);
+        let head = Head::new(batch, plan, Exchange::Partials, workers);
         let mut owner_of_query = vec![0; batch.queries()];
         for worker in 0..workers {
             owner_of_query[head.owned(worker, workers)].fill(worker);
@@ -138,6 +143,7 @@ impl<'a> Traffic<'a> {
         Ok(Self {
             part,
             batch,
+            head,
             workers,
             owner_of_query,
             owners: part.owners()?,
@@ -222,9 +228,11 @@ impl<'a> Traffic<'a> {
     /// The sources that changed, where fresh nodes bring kept sums up to date; nothing where they read all.
     fn changed(&self, layer: usize, below: &Fresh) -> Result<Option<OutDegrees>, ClusterError> {
         let (part, batch) = (self.part, self.batch);
-        let head = Head::new(batch, Plan::Precomputed, Exchange::Partials, self.workers);
-        if !keeps_sums(part, layer, head, below.len())? {
+        if !keeps_sums(part, layer, self.head, below.len())? {
             return Ok(None);
+        }
+        if self.head.plan == Plan::Refresh {
+            return Ok(Some(Vec::new()));
         }
         let out_degree = part.degrees()?.out_degree;
         let degree = |node: u32| out_degree[node as usize];
@@ -259,8 +267,8 @@ impl<'a> Traffic<'a> {
 /// source costs is twice what it costs to read it alone.
 const CHANGED_OF: f64 = 4.0;
 
-/// Whether the fresh nodes of a layer bring the sums that are kept of their sources up to date, instead of
-/// reading all sources; `below` nodes were fresh in the layer below. All workers say the same: it follows
+/// Whether the fresh nodes of a layer start from what is kept of their sources, instead of reading all
+/// sources: `refresh` does, and sums are brought up to date where little changed. `below` nodes were fresh in the layer below. All workers say the same: it follows
 /// from what all know.
 pub(crate) fn keeps_sums(
     part: &Part,
@@ -269,8 +277,14 @@ pub(crate) fn keeps_sums(
     below: f64,
 ) -> Result<bool, ClusterError> {
     let split = part.model().split_layer(layer);
-    let is_sum = matches!(split.reduction(), Reduction::Sum { .. });
-    if !is_sum || part.sum_rows(layer)?.is_none() {
+    if part.kept_rows(layer)?.is_none() {
+        return Ok(false);
+    }
+    if head.plan == Plan::Refresh {
+        return Ok(true);
+    }
+    // From other reductions nothing can be taken.
+    if !matches!(split.reduction(), Reduction::Sum { .. }) {
         return Ok(false);
     }
     let rescaled = match split.scales().0 {

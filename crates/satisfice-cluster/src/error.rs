@@ -128,6 +128,18 @@ impl From<ClusterError> for Error {
     }
 }
 
+/// The parts hold nothing that was reduced before, which is what `refresh` starts from.
+pub(crate) fn no_refresh() -> ClusterError {
+    ClusterError::Graph(GraphError::Request {
+        code: "nothing_kept",
+        message: "plan `refresh` starts from kept sums, and the cluster's parts have none".to_owned(),
+        hint: Some(
+            "cut parts of a model whose sums are kept, or use `pe`, `recompute:<budget>` or `exact`"
+                .to_owned(),
+        ),
+    })
+}
+
 /// Names the file with an error of the system.
 pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> ClusterError {
     let path = path.into();

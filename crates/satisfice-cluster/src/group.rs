@@ -161,7 +161,7 @@ impl Group {
             store: manifest.store.clone(),
             model: manifest.model.clone(),
             map: manifest.map.clone(),
-            sums: parts[0].kept_sums(),
+            sums: parts[0].kept_layers(),
         };
         let shared = Arc::new(Shared {
             counters: Arc::default(),

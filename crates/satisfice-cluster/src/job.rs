@@ -70,6 +70,7 @@ impl Head {
         let (plan, budget, policy) = match self.plan {
             Plan::Precomputed => (0, 0.0, 0),
             Plan::Exact => (1, 0.0, 0),
+            Plan::Refresh => (3, 0.0, 0),
             Plan::Recompute { budget, policy } => {
                 let at = Policy::ALL.iter().position(|&p| p == policy);
                 (2, budget, at.unwrap_or(0))
@@ -101,6 +102,7 @@ impl Head {
         let plan = match (words[0], policy) {
             (0, _) => Some(Plan::Precomputed),
             (1, _) => Some(Plan::Exact),
+            (3, _) => Some(Plan::Refresh),
             (2, Some(policy)) => Some(Plan::Recompute {
                 budget: budget[0],
                 policy,

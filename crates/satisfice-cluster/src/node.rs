@@ -219,6 +219,7 @@ impl ClusterNode {
         let until = deadline.map_or(patience, |deadline| deadline.min(patience));
         let workers = shared.identity.workers;
         let head = Head::new(batch, plan, exchange, workers);
+        self.part().check_plan(plan)?;
         let owners = self.part().owners()?;
         let messages = || scatter(head, batch, owners, workers);
         loop {

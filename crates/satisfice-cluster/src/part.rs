@@ -3,11 +3,12 @@
 use crate::{
     ClusterError,
     crossing::{OutDegrees, out_degrees},
+    error::no_refresh,
     manifest::{PartManifest, checksum},
     partition::{DEGREES, EDGES, FEATURES, IDS, NODES, OWNERS},
 };
 use satisfice_graph::{
-    DegreeScale, Degrees, DistantGraph, GnnModel, GraphError, ModelDir, NodeDegrees, Profile,
+    DegreeScale, Degrees, DistantGraph, GnnModel, GraphError, ModelDir, NodeDegrees, Plan, Profile,
 };
 use satisfice_kernels::Rows;
 use satisfice_store::{Check, FileRecord, NodeIdTable, TensorFile};
@@ -37,8 +38,8 @@ pub struct Part {
     levels: Vec<OnceLock<TensorFile>>,
     /// Messages of the layers 1 .. K, where they are not the values.
     messages: Vec<OnceLock<TensorFile>>,
-    /// Sums of the layers 1 .. K-1 over the sources of each node, where they are kept.
-    sums: Vec<OnceLock<TensorFile>>,
+    /// What the layers 1 .. K-1 reduce the sources of each node to, where it is kept.
+    kept: Vec<OnceLock<TensorFile>>,
     kinds: Vec<DegreeScale>,
     /// For each kind: the factor of every node of the part, without a batch.
     scales: Vec<Vec<f32>>,
@@ -95,7 +96,7 @@ impl Part {
             features: open(FEATURES)?,
             levels: tables(),
             messages: tables(),
-            sums: tables(),
+            kept: tables(),
             kinds: model.scales(),
             scales: Vec::new(),
             out_edges: OnceLock::new(),
@@ -143,7 +144,7 @@ impl Part {
             ),
             "s" if (1..self.model.layers()).contains(&number) => {
                 let split = self.model.split_layer(number - 1);
-                (&self.sums[number - 1], split.partial_width(), "s")
+                (&self.kept[number - 1], split.partial_width(), "s")
             }
             _ => return Err(wrong("it is no table of the model".to_owned())),
         };
@@ -309,7 +310,9 @@ impl Part {
                 .map(|l| self.level(l))
                 .collect::<Result<_, _>>()?,
             messages: layers.clone().map(messages).collect::<Result<_, _>>()?,
-            sums: layers.map(|l| self.sum_rows(l)).collect::<Result<_, _>>()?,
+            reduced: layers
+                .map(|l| self.kept_rows(l))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -383,17 +386,25 @@ impl Part {
         }
     }
 
-    /// Sums of a layer (from 0) over the sources of each node, `[nodes, partial width]`, where they are
-    /// kept.
-    pub(crate) fn sum_rows(&self, layer: usize) -> Result<Option<Rows<'_>>, ClusterError> {
-        let file = self.sums[layer].get();
+    /// What a layer (from 0) reduces the sources of each node to, `[nodes, partial width]`, where it is kept;
+    /// 0 where there is no source.
+    pub(crate) fn kept_rows(&self, layer: usize) -> Result<Option<Rows<'_>>, ClusterError> {
+        let file = self.kept[layer].get();
         Ok(file.map(|file| file.rows("s")).transpose()?)
     }
 
-    /// The layers (from 1) whose sums are kept.
-    pub(crate) fn kept_sums(&self) -> Vec<usize> {
-        let kept = |layer: &usize| self.sums[layer - 1].get().is_some();
-        (1..=self.sums.len()).filter(kept).collect()
+    /// The layers (from 1) of which it is kept what they reduce the sources of each node to.
+    pub(crate) fn kept_layers(&self) -> Vec<usize> {
+        let kept = |layer: &usize| self.kept[layer - 1].get().is_some();
+        (1..=self.kept.len()).filter(kept).collect()
+    }
+
+    /// Whether the plan can be answered: `refresh` starts from what is kept.
+    pub(crate) fn check_plan(&self, plan: Plan) -> Result<(), ClusterError> {
+        match plan == Plan::Refresh && self.kept_layers().len() + 1 < self.model.layers() {
+            true => Err(no_refresh()),
+            false => Ok(()),
+        }
     }
 
     fn missing(&self, table: &str) -> ClusterError {
@@ -441,6 +452,12 @@ impl<'a> PartView<'a> {
     /// Degrees of a row in the whole graph, without a batch.
     pub(crate) fn degrees(&self, row: u32) -> Degrees {
         self.degrees.of(self.nodes[row as usize])
+    }
+
+    /// Whether a row has stored in-edges, leaving out those from itself where `without_self`.
+    pub(crate) fn has_sources(&self, row: u32, without_self: bool) -> bool {
+        let degrees = self.degrees(row);
+        degrees.incoming > if without_self { degrees.loops } else { 0 }
     }
 
     /// Rows of the part with an edge to a node of the graph.

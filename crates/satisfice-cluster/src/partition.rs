@@ -203,7 +203,7 @@ fn stored_tables<'a>(
 ) -> Result<Vec<(String, &'static str, Rows<'a>)>, ClusterError> {
     let levels = embeddings.levels(model, store)?;
     let messages = embeddings.messages(model)?;
-    let sums = embeddings.sums(model)?;
+    let reduced = embeddings.reduced(model)?;
     let mut tables = Vec::new();
     for (level, rows) in levels.into_iter().enumerate() {
         if level > 0 || model.has_input() {
@@ -212,7 +212,7 @@ fn stored_tables<'a>(
         if let Some(rows) = messages[level] {
             tables.push((format!("m{}", level + 1), "m", rows));
         }
-        if let Some(rows) = sums[level] {
+        if let Some(rows) = reduced[level] {
             tables.push((format!("s{}", level + 1), "s", rows));
         }
     }

@@ -291,11 +291,11 @@ fn halves_on_the_wire_are_close_and_fewer_bytes() {
 
 #[test]
 fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
-    for (name, keeps_sums) in [
-        ("pyg_gcn_3_layers_directed", true),
-        ("pyg_gat_directed", false),
-        ("dgl_sage_pool_directed", false),
-        ("dgl_gcn2_own_weights_undirected", true),
+    for name in [
+        "pyg_gcn_3_layers_directed",
+        "pyg_gat_directed",
+        "dgl_sage_pool_directed",
+        "dgl_gcn2_own_weights_undirected",
     ] {
         let (ready, batch) = support::fixture(&some_fixture(name));
         let out = ready.dir.path().join("bare");
@@ -320,10 +320,10 @@ fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
             .into_iter()
             .partition(|table| table.starts_with('s'));
         assert_eq!(needed, missing, "{name}");
-        assert_eq!(!sums.is_empty(), keeps_sums, "{name}: {sums:?}");
+        assert_eq!(sums.len(), ready.model.layers() - 1, "{name}: {sums:?}");
         let again = nodes[0].precompute(PartPrecision::F32).unwrap();
         assert!(again.is_empty(), "{name}: finished tables are kept");
-        for plan in [Plan::Precomputed, Plan::recompute(0.5), Plan::Exact] {
+        for plan in PLANS {
             let wanted = ready.engine.answer(&batch, plan).unwrap().outputs;
             let found = nodes[1]
                 .answer(&batch, plan, Exchange::Partials, None)

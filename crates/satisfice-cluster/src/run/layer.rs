@@ -12,7 +12,7 @@ use crate::{
     slab::{Payload, SlabReader, SlabWriter},
 };
 use rayon::prelude::*;
-use satisfice_graph::{DegreeScale, OwnRows, SplitLayer};
+use satisfice_graph::{DegreeScale, OwnRows, Plan, SplitLayer};
 use satisfice_kernels::Rows;
 use std::sync::atomic::Ordering;
 
@@ -21,10 +21,10 @@ pub(super) const BLOCK: usize = 64;
 
 /// A layer as a batch goes through it.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
-    index: usize,
-    /// Whether fresh nodes bring their kept sums up to date.
-    keeps: bool,
+pub(super) struct Layer {
+    pub index: usize,
+    /// Whether fresh nodes start from what is kept of their sources.
+    pub keeps: bool,
 }
 
 /// Values computed anew at one level by one worker.
@@ -37,7 +37,7 @@ pub(crate) struct AtHand {
 }
 
 impl Run<'_> {
-    /// Whether the fresh nodes of a layer bring kept sums up to date.
+    /// Whether the fresh nodes of a layer start from what is kept of their sources.
     pub(super) fn keeps_sums(&self, index: usize, fresh: &[ByOwner]) -> Result<bool, ClusterError> {
         let below = index.checked_sub(1).and_then(|below| fresh.get(below));
         let below: usize = below.map_or(0, |below| below.iter().map(Vec::len).sum());
@@ -104,9 +104,9 @@ impl Run<'_> {
         Ok((reduced, own, rows))
     }
 
-    /// The worker's targets before any source is added: stored nodes with their kept sums where those are
-    /// brought up to date.
-    fn cleared(
+    /// The worker's targets before any source is added: stored nodes with what is kept of theirs where they
+    /// start from it.
+    pub(super) fn cleared(
         &self,
         layer: Layer,
         queries: usize,
@@ -120,12 +120,16 @@ impl Run<'_> {
             .chunks_exact_mut(width)
             .for_each(|row| split.clear(row));
         if layer.keeps
-            && let Some(sums) = part.sum_rows(layer.index)?
+            && let Some(kept) = part.kept_rows(layer.index)?
         {
+            let (view, without_self) = (part.view()?, split.without_self());
             let of_rows = reduced.chunks_exact_mut(width).skip(queries);
-            of_rows
-                .zip(rows)
-                .for_each(|(sum, &row)| sums.read(row as usize, sum));
+            for (reduced, &row) in of_rows.zip(rows) {
+                // Of a node without a stored source nothing is kept.
+                if view.has_sources(row, without_self) {
+                    kept.read(row as usize, reduced);
+                }
+            }
             self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
         }
         Ok(reduced)
@@ -198,7 +202,8 @@ impl Run<'_> {
         });
         let queries = self.job.owned.len();
         let (source, _) = split.scales();
-        let rescaled = match source.filter(|_| layer.keeps) {
+        let refreshes = self.job.head.plan == Plan::Refresh;
+        let rescaled = match source.filter(|_| layer.keeps && !refreshes) {
             Some(scale) => self.rescaled(scale),
             None => &[],
         };
@@ -215,7 +220,7 @@ impl Run<'_> {
             view,
             job: self.job,
             keeps: layer.keeps,
-            changes: !(rescaled.is_empty() && below.rows.is_empty()),
+            changes: !refreshes && (!rescaled.is_empty() || !below.rows.is_empty()),
             messages: part.message_rows(layer.index)?,
             messages_at_hand: Rows::f32(at_hand, split.message_width()),
             scales: kind.map(|kind| &scratch.scales[kind][..]),

@@ -3,7 +3,7 @@
 
 use super::{
     ByOwner, Desk, Run,
-    layer::{AtHand, complete},
+    layer::{AtHand, Layer, complete},
 };
 use crate::{
     ClusterError, PartPrecision,
@@ -13,7 +13,6 @@ use crate::{
     partition::append,
     slab::{SlabReader, SlabWriter},
 };
-use satisfice_graph::Reduction;
 use satisfice_kernels::Rows;
 use satisfice_store::{DType, TensorSpec, TensorWriter};
 use std::{cell::Cell, collections::BTreeSet, ops::Range, sync::atomic::AtomicU64};
@@ -34,7 +33,7 @@ enum Table {
     Values(usize),
     /// What nodes send as sources of a layer (from 1).
     Messages(usize),
-    /// What a layer (from 1) sums over the sources of each node.
+    /// What a layer (from 1) reduces the sources of each node to.
     Sums(usize),
 }
 
@@ -51,14 +50,14 @@ impl Table {
         Ok(match self {
             Self::Values(level) => part.level(level).is_ok(),
             Self::Messages(layer) => part.message_rows(layer - 1).is_ok(),
-            Self::Sums(layer) => part.sum_rows(layer - 1)?.is_some(),
+            Self::Sums(layer) => part.kept_rows(layer - 1)?.is_some(),
         })
     }
 }
 
 /// Computes the tables that any worker lacks, in order; one that is finished at all is kept. Every table
 /// is written when it is whole, so a run that is cut off goes on where it stopped. Values follow from
-/// sums, where a layer has some.
+/// what their sources are reduced to.
 pub(super) async fn run(
     desk: &Desk,
     post: &Post,
@@ -112,8 +111,7 @@ fn tables(desk: &Desk) -> Vec<Table> {
         if split.makes_messages() {
             tables.push(Table::Messages(level + 1));
         }
-        let is_sum = matches!(split.reduction(), Reduction::Sum { .. });
-        if is_sum && level + 1 < model.layers() {
+        if level + 1 < model.layers() {
             tables.push(Table::Sums(level + 1));
         }
     }
@@ -144,10 +142,12 @@ impl Run<'_> {
                 for start in (0..part.manifest().graph_nodes).step_by(CHUNK_NODES) {
                     let nodes = self.chunk(start)?;
                     let reduced = self.reduced(layer - 1, &NOTHING, (&nodes, false)).await?;
-                    writer.append(&reduced.0)?;
+                    let (mut reduced, _, rows) = reduced;
+                    self.clear_sourceless(layer - 1, &rows, &mut reduced)?;
+                    writer.append(&reduced)?;
                 }
             }
-            Table::Values(level) if level > 0 && part.sum_rows(level - 1)?.is_none() => {
+            Table::Values(level) if level > 0 && part.kept_rows(level - 1)?.is_none() => {
                 for start in (0..part.manifest().graph_nodes).step_by(CHUNK_NODES) {
                     let nodes = self.chunk(start)?;
                     let layer = self.layer(level - 1, &NOTHING, (&nodes, false)).await?;
@@ -158,7 +158,7 @@ impl Run<'_> {
                 Ok(model.apply_input(read(part.features()?, rows)))
             })?,
             Table::Values(level) => {
-                self.locally(&mut writer, |rows| self.completed(level, rows))?
+                self.locally(&mut writer, |rows| self.completed(level, rows))?;
             }
             Table::Messages(layer) => self.locally(&mut writer, |rows| {
                 let below = part.level(layer - 1)?;
@@ -195,15 +195,36 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Values of some rows after a layer (from 1) whose sums are there.
+    /// Sets what the sources of nodes without any are reduced to to 0, which is what is kept of them.
+    fn clear_sourceless(
+        &self,
+        index: usize,
+        rows: &[u32],
+        reduced: &mut [f32],
+    ) -> Result<(), ClusterError> {
+        let part = &self.desk.part;
+        let (view, split) = (part.view()?, part.model().split_layer(index));
+        let kept = reduced.chunks_exact_mut(split.partial_width());
+        for (kept, &row) in kept.zip(rows) {
+            if !view.has_sources(row, split.without_self()) {
+                kept.fill(0.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Values of some rows after a layer (from 1) of which it is kept what their sources are reduced to.
     fn completed(&self, layer: usize, rows: Range<usize>) -> Result<Vec<f32>, ClusterError> {
         let part = &self.desk.part;
-        let sums = part.sum_rows(layer - 1)?;
-        let sums = sums.map(|sums| read(sums, rows.clone()));
         let rows: Vec<u32> = rows.map(|row| row as u32).collect();
         let own = self.own_rows(layer - 1, &NOTHING, &[], &rows)?;
         let split = part.model().split_layer(layer - 1);
-        Ok(complete(split, &sums.unwrap_or_default(), &own, rows.len()))
+        let kept = Layer {
+            index: layer - 1,
+            keeps: true,
+        };
+        let reduced = self.cleared(kept, 0, &rows)?;
+        Ok(complete(split, &reduced, &own, rows.len()))
     }
 }
 

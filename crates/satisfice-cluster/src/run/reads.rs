@@ -70,9 +70,9 @@ pub(super) struct Reads<'a> {
     pub split: SplitLayer<'a>,
     pub view: PartView<'a>,
     pub job: &'a Job,
-    /// Whether stored targets bring kept sums up to date: of their sources only what changed is read.
+    /// Whether stored targets start from what is kept of their sources: only what changed is read.
     pub keeps: bool,
-    /// Whether any source of the part may have changed.
+    /// Whether changes of stored sources count, and there may be some in the part.
     pub changes: bool,
     pub messages: Rows<'a>,
     pub messages_at_hand: Rows<'a>,

@@ -23,8 +23,9 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub const PLANS: [Plan; 6] = [
+pub const PLANS: [Plan; 7] = [
     Plan::Precomputed,
+    Plan::Refresh,
     Plan::Recompute {
         budget: 0.25,
         policy: Policy::Ratio,

@@ -54,8 +54,8 @@ pub struct DistantGraph<'a> {
     pub levels: Vec<Rows<'a>>,
     /// For each layer: its messages, where they are not the values.
     pub messages: Vec<Option<Rows<'a>>>,
-    /// For each layer: its sums, where they are kept.
-    pub sums: Vec<Option<Rows<'a>>>,
+    /// For each layer: what it reduces the sources of each node to, where it is kept.
+    pub reduced: Vec<Option<Rows<'a>>>,
 }
 
 /// What the plans of a model promise, without the edges of its graph.
@@ -136,7 +136,7 @@ impl Outlook {
             graph: view,
             levels: &graph.levels,
             messages: &graph.messages,
-            sums: &graph.sums,
+            reduced: &graph.reduced,
             own: None,
             scales: pool.scales(),
         };
