@@ -96,7 +96,8 @@ pub(super) fn plan_cascade(
             (rows, true) => (then[rows - 1] - first[rows - 1]).max(0.0),
             (rows, false) => then[rows - 1],
         };
-        let mean = (0..=latency.batch).map(|rows| binomial(latency.batch, rows, again) * second(rows));
+        let mean =
+            (0..=latency.batch).map(|rows| binomial(latency.batch, rows, again) * second(rows));
         latency.planned_seconds = first[latency.batch - 1] + mean.sum::<f64>();
     }
 }
@@ -139,11 +140,17 @@ mod tests {
 
     #[test]
     fn cascades_are_planned_with_their_mean() {
-        let (first, then) = (latency(&[(1, 1.0), (2, 2.0)]), latency(&[(1, 9.0), (2, 12.0)]));
+        let (first, then) = (
+            latency(&[(1, 1.0), (2, 2.0)]),
+            latency(&[(1, 9.0), (2, 12.0)]),
+        );
         let planned = |again, keeps| {
             let mut cascade = latency(&[(1, 0.0), (2, 0.0)]);
             plan_cascade(&mut cascade, &first, &then, again, keeps);
-            cascade.iter().map(|l| l.planned_seconds).collect::<Vec<_>>()
+            cascade
+                .iter()
+                .map(|l| l.planned_seconds)
+                .collect::<Vec<_>>()
         };
         assert_eq!(planned(0.0, true), [1.0, 2.0]);
         assert_eq!(planned(1.0, true), [9.0, 12.0]);

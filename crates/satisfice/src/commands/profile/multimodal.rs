@@ -109,7 +109,10 @@ fn compare(document: &Document) -> String {
         }
     }
     if promises > 0 {
-        let _ = writeln!(text, "\nHeld-out inputs keep {kept} of {promises} promises.");
+        let _ = writeln!(
+            text,
+            "\nHeld-out inputs keep {kept} of {promises} promises."
+        );
     }
     text
 }
