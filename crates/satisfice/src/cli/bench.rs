@@ -116,19 +116,22 @@ pub(crate) struct BenchMultimodal {
     /// Where the profiled model and the charts go.
     #[arg(long, default_value = "satisfice-bench/multimodal")]
     pub out: PathBuf,
-    /// Points of accuracy that a job may lose, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "0,0.5,1,2,5,10,20", value_parser = points)]
+    /// Points of accuracy that a job may lose, separated by commas; 0,0.5,1,2,5,10,20 when absent, 1,10
+    /// with `--quick`.
+    #[arg(long, value_delimiter = ',', value_parser = points)]
     pub floors: Vec<f64>,
-    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub forms: u8,
+    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both; 4 when
+    /// absent, 1 with `--quick`.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub forms: Option<u8>,
     /// Leave out the clients that pick plans themselves.
     #[arg(long)]
     pub only_satisfice: bool,
     /// By when a job's answer is needed.
     #[arg(long, default_value_t = 250)]
     pub deadline_ms: u64,
-    /// Length of one run; 5 when absent, 1.5 with `--quick`.
+    /// Length of one run; 4 when absent, 1 with `--quick`. Longer where that would be less than 200 jobs
+    /// (40 with `--quick`).
     #[arg(long, value_parser = run_seconds)]
     pub seconds: Option<f64>,
     /// Draws the traffic.
