@@ -11,6 +11,7 @@ mod schedule;
 mod served;
 mod settings;
 mod stats;
+mod times;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};

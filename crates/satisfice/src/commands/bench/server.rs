@@ -45,8 +45,8 @@ struct Row {
     tensor_bytes: usize,
     connections: usize,
     satisfice: Measured,
-    /// A server that answers with the body and does nothing else; for HTTP only.
-    limit: Option<Measured>,
+    /// A server that answers with the body, or with the message's inputs, and does nothing else.
+    limit: Measured,
     peer: Option<Measured>,
 }
 
@@ -56,8 +56,8 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
         true => &[1, 64],
         false => &[1, 8, 64, 256],
     };
-    let ours = Server::of_this_program(&["bench", "serve-identity"], true)?;
-    let limit = Server::of_this_program(&["bench", "serve-echo"], false)?;
+    let ours = Server::of_this_program(&["bench", "serve-identity"])?;
+    let limit = Server::of_this_program(&["bench", "serve-echo"])?;
     let peer = args
         .against
         .as_deref()
@@ -79,10 +79,7 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
                     protocol,
                     tensor_bytes: 4 * floats,
                     connections,
-                    limit: match protocol {
-                        Protocol::Grpc => None,
-                        Protocol::Json | Protocol::Binary => Some(measure(&limit)?),
-                    },
+                    limit: measure(&limit)?,
                     satisfice: measure(&ours)?,
                     peer: peer.as_ref().map(measure).transpose()?,
                 });
@@ -128,10 +125,9 @@ impl Requests {
     }
 
     async fn measure(&self, server: &Server, load: Load) -> Result<Measured> {
-        Ok(match (self, server.grpc) {
-            (Self::Grpc(request), Some(address)) => grpc(address, request, load).await?,
-            (Self::Grpc(_), None) => anyhow::bail!("the server has no gRPC"),
-            (Self::Http(request), _) => http(server.http, request, load).await?,
+        Ok(match self {
+            Self::Grpc(request) => grpc(server.grpc, request, load).await?,
+            Self::Http(request) => http(server.http, request, load).await?,
         })
     }
 }
@@ -148,9 +144,7 @@ fn line(row: &Row) -> String {
         let ratio = row.satisfice.per_second / other.per_second;
         let _ = write!(text, " | {name} {} ({ratio:.2}x)", figures(other));
     };
-    if let Some(limit) = &row.limit {
-        compare("limit", limit);
-    }
+    compare("limit", &row.limit);
     if let Some(peer) = &row.peer {
         compare("peer", peer);
     }
