@@ -21,6 +21,7 @@ pub use schedule::PlanAudit;
 pub use served::{Call, ServedModel};
 pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
+pub(crate) use times::Times;
 
 use crate::{Models, clip};
 use control::Control;

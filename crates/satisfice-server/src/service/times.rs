@@ -1,21 +1,19 @@
-//! What requests take, by how long they are on the wire.
+//! What it takes to work on requests, by how long they are on the wire.
 
 /// Weight of the newest execution in the usual time.
 const NEWEST: f64 = 0.2;
 
-/// What is left of the longest time with every execution after it.
-const KEPT: f64 = 0.98;
-
-/// Executions before it is believed that none takes long.
+/// Executions before anything is believed, and those that the mean is of.
 const BRIEF_AFTER: u32 = 16;
+const MEAN_OF: u32 = 64;
 
-/// What an async thread may be kept from its other connections for: some times what it takes to hand work
-/// to another thread and to be woken with the result. In seconds.
+/// What an async thread may be kept from its other connections for, in the mean: some times what it takes
+/// to hand work to another thread and to be woken with the result. In seconds.
 const BRIEF: f64 = 200e-6;
 
-/// Times by the size of requests, which tells powers of two apart.
+/// Times by the size of requests or messages, which tells powers of two apart.
 #[derive(Debug)]
-pub(super) struct Times([Option<Time>; SIZES]);
+pub(crate) struct Times([Option<Time>; SIZES]);
 
 const SIZES: usize = usize::BITS as usize + 1;
 
@@ -28,23 +26,24 @@ impl Default for Times {
 #[derive(Debug, Clone, Copy)]
 struct Time {
     executions: u32,
-    /// Seconds.
+    /// Seconds, the newest first of all.
     usual: f64,
-    /// Seconds, of those that were executed lately.
-    longest: f64,
+    /// Mean seconds of the last ones. One long execution among many is what the system does to any thread
+    /// on a busy machine; work that is long by itself shows.
+    mean: f64,
 }
 
 impl Times {
     /// A request of `bytes` bytes took so many seconds.
-    pub(super) fn observe(&mut self, bytes: usize, seconds: f64) {
+    pub(crate) fn observe(&mut self, bytes: usize, seconds: f64) {
         let time = self.0[size(bytes)].get_or_insert(Time {
             executions: 0,
             usual: seconds,
-            longest: seconds,
+            mean: seconds,
         });
         time.executions = time.executions.saturating_add(1);
         time.usual += NEWEST * (seconds - time.usual);
-        time.longest = seconds.max(KEPT * time.longest);
+        time.mean += (seconds - time.mean) / f64::from(time.executions.min(MEAN_OF));
     }
 
     /// Seconds that a request of `bytes` bytes takes, as others of nearly that size did.
@@ -56,10 +55,10 @@ impl Times {
         nearest.map(|(_, usual)| usual)
     }
 
-    /// Whether requests of this size, as far as is known, are over before another thread could begin with
-    /// them.
-    pub(super) fn are_brief(&self, bytes: usize) -> bool {
-        let brief = |time: &Time| time.executions >= BRIEF_AFTER && time.longest <= BRIEF;
+    /// Whether requests of this size, as far as is known, are over about as soon as another thread could
+    /// begin with them.
+    pub(crate) fn are_brief(&self, bytes: usize) -> bool {
+        let brief = |time: &Time| time.executions >= BRIEF_AFTER && time.mean <= BRIEF;
         self.0[size(bytes)].as_ref().is_some_and(brief)
     }
 }
@@ -84,15 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_long_is_remembered_for_a_while() {
+    fn what_is_long_in_the_mean_is_not_brief() {
         let mut times = Times::default();
         for _ in 0..BRIEF_AFTER {
             assert!(!times.are_brief(100));
             times.observe(100, BRIEF / 2.0);
         }
         assert!(times.are_brief(100) && !times.are_brief(200));
-        times.observe(100, 2.0 * BRIEF);
-        assert!(!times.are_brief(100));
+        times.observe(100, 4.0 * BRIEF);
+        assert!(times.are_brief(100), "one is an accident");
+        times.observe(100, 1000.0 * BRIEF);
         let until = (0..1000).position(|_| {
             times.observe(100, BRIEF / 2.0);
             times.are_brief(100)

@@ -14,6 +14,9 @@ use std::{fmt::Write, time::Duration};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Json, Protocol::Binary, Protocol::Grpc];
 
+/// Shortest time that large tensors are measured.
+const LARGE_SECONDS_MIN: f64 = 1.5;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Protocol {
@@ -47,6 +50,7 @@ struct Row {
     satisfice: Measured,
     /// A server that answers with the body, or with the message's inputs, and does nothing else.
     limit: Measured,
+    /// MLServer, which has no binary tensors over HTTP.
     peer: Option<Measured>,
 }
 
@@ -71,7 +75,11 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
                 let load = Load {
                     connections,
                     warm_up: Duration::from_millis(300),
-                    duration: Duration::from_secs_f64(seconds),
+                    // What takes long is to be answered more than once.
+                    duration: Duration::from_secs_f64(match floats {
+                        1 => seconds,
+                        _ => seconds.max(LARGE_SECONDS_MIN),
+                    }),
                 };
                 let requests = Requests::new(protocol, floats)?;
                 let measure = |server| runtime.block_on(requests.measure(server, load));
@@ -81,7 +89,12 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
                     connections,
                     limit: measure(&limit)?,
                     satisfice: measure(&ours)?,
-                    peer: peer.as_ref().map(measure).transpose()?,
+                    peer: match protocol {
+                        Protocol::Binary => None,
+                        Protocol::Json | Protocol::Grpc => {
+                            peer.as_ref().map(measure).transpose()?
+                        }
+                    },
                 });
                 if let Some(row) = rows.last() {
                     output.say(line(row).trim_end())?;
