@@ -11,6 +11,7 @@ mod schedule;
 mod served;
 mod settings;
 mod stats;
+mod times;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
@@ -20,6 +21,7 @@ pub use schedule::PlanAudit;
 pub use served::{Call, ServedModel};
 pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
+pub(crate) use times::Times;
 
 use crate::{Models, clip};
 use control::Control;

@@ -213,7 +213,7 @@ async fn take_in(
         let (limits, bodies) = (app.front.limits(), Arc::clone(app.front.bodies()));
         // What is small may hold much.
         let decompress = move || compression::decompress(encoding, &body, limits, &bodies);
-        body = app.front.codecs().run(usize::MAX, decompress).await??;
+        body = app.front.codecs().elsewhere(decompress).await??;
         model.check_room(body.bytes.len())?;
     }
     Ok(Arrived {

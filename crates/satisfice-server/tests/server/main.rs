@@ -6,6 +6,7 @@ mod access;
 mod admission;
 mod auditing;
 mod batching;
+mod brief;
 mod client;
 mod compression;
 mod connections;

@@ -127,6 +127,10 @@ impl Samples {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(super) fn take(&mut self) -> Option<(LaneId, Sample)> {
         let (lane, sample) = self.waiting.pop_front()?;
         self.bytes -= sample.bytes;

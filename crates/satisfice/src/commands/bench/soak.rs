@@ -43,7 +43,7 @@ struct Counted {
 
 pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
     let duration = Duration::from_secs_f64(60.0 * args.minutes);
-    let server = Server::of_this_program(&["bench", "serve-identity"], true)?;
+    let server = Server::of_this_program(&["bench", "serve-identity"])?;
     let soak_of = Soak {
         address: server.http,
         requests: requests()?,
