@@ -21,6 +21,10 @@ impl Run<'_> {
                 Ok(vec![chosen; inner])
             }
             Plan::Exact => self.changed(inner).await,
+            Plan::Refresh => {
+                let rows: Vec<u32> = self.job.readers.iter().map(|&(row, _)| row).collect();
+                Ok(vec![self.share(&rows).await?; inner])
+            }
         }
     }
 

@@ -259,6 +259,15 @@ pub(crate) struct BenchCluster {
     /// Held-out queries (`.safetensors`, docs/formats.md).
     #[arg(long)]
     pub queries: PathBuf,
+    /// Measure this cluster instead: as its node 0, when the other nodes are served.
+    #[arg(long, value_name = "CLUSTER.TOML")]
+    pub cluster: Option<PathBuf>,
+    /// With `--cluster`: a file in which the kernel counts bytes that a node sent; one for each node.
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub link_counter: Vec<PathBuf>,
+    /// Plans to measure.
+    #[arg(long, value_name = "PLAN", default_values = ["pe", "recompute:25%"])]
+    pub plan: Vec<Plan>,
     /// Less of the same.
     #[arg(long)]
     pub quick: bool,
