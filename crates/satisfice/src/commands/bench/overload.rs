@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::BenchOverload, commands::serve::runtime, report};
 use anyhow::Result;
-use satisfice_load::{HttpRequest, Load, Measured, http};
+use satisfice_load::closed::{HttpRequest, Load, Measured, http};
 use serde::Serialize;
 use std::{fmt::Write, time::Duration};
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: &BenchOverload, output: Output) -> Result<()> {
     let seconds = if args.quick { 1.5 } else { 6.0 };
     let executors = EXECUTORS.to_string();
     let arguments = ["bench", "serve-identity", "--executors", &executors];
-    let server = Server::of_this_program(&arguments, true)?;
+    let server = Server::of_this_program(&arguments)?;
     let body = format!(
         r#"{{"parameters":{{"work_ms":{WORK_MS},"deadline_ms":{DEADLINE_MS}}},"inputs":[{{"name":"x","datatype":"FP32","shape":[1],"data":[0.5]}}]}}"#
     );
