@@ -113,7 +113,7 @@ fn fresh_nodes(batch: &QueryBatch, plan: Plan) -> f64 {
     match plan {
         Plan::Precomputed => 0.0,
         Plan::Recompute { budget, .. } => (budget * candidates + 0.5).floor(),
-        Plan::Exact => candidates,
+        Plan::Refresh | Plan::Exact => candidates,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     ClusterError, PartPrecision,
+    error::no_refresh,
     job::{Exchange, Head, Task, scatter},
     part::Part,
     run::{BatchAnswer, Counters, Done},
@@ -144,13 +145,17 @@ impl Crew {
     ///
     /// # Errors
     /// [`ClusterError::Forming`] when the group falls apart under it, [`ClusterError::Slow`] when a peer
-    /// does not answer, [`ClusterError::Worker`] when a worker fails on it.
+    /// does not answer, [`ClusterError::Worker`] when a worker fails on it; [`ClusterError::Graph`] for
+    /// [`Plan::Refresh`], which parts keep nothing for.
     pub fn answer(
         &self,
         batch: &QueryBatch,
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
+        if plan == Plan::Refresh {
+            return Err(no_refresh());
+        }
         let head = Head::new(batch, plan, exchange, self.workers);
         let owners = self.seats[0].part.owners()?;
         self.answer_scattered(scatter(head, batch, owners, self.workers))

@@ -102,6 +102,15 @@ impl From<ClusterError> for Error {
     }
 }
 
+/// Parts hold nothing that was reduced before, which is what `refresh` starts from.
+pub(crate) fn no_refresh() -> ClusterError {
+    ClusterError::Graph(GraphError::Request {
+        code: "plan_not_on_cluster",
+        message: "a cluster does not know the plan `refresh`: its parts keep no sums".to_owned(),
+        hint: Some("use `pe`, `recompute:<budget>` or `exact`".to_owned()),
+    })
+}
+
 /// Names the file with an error of the system.
 pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> ClusterError {
     let path = path.into();

@@ -67,6 +67,7 @@ impl Head {
         let (plan, budget, policy) = match self.plan {
             Plan::Precomputed => (0, 0.0, 0),
             Plan::Exact => (1, 0.0, 0),
+            Plan::Refresh => (3, 0.0, 0),
             Plan::Recompute { budget, policy } => {
                 let at = Policy::ALL.iter().position(|&p| p == policy);
                 (2, budget, at.unwrap_or(0))

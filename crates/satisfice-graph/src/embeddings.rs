@@ -42,7 +42,7 @@ pub(crate) enum Table {
     Values(usize),
     /// What each node sends as a source of a layer, where that is not its value.
     Messages(usize),
-    /// What a layer sums over the sources of each node.
+    /// What a layer reduces the sources of each node to: a sum, a maximum, or the parts of a softmax.
     Sums(usize),
     /// What the first layer adds of each node's own value.
     Own,
@@ -66,7 +66,7 @@ impl Table {
             if layer == model.layers() {
                 break;
             }
-            if with_sums && conv.source_sum().is_some() {
+            if with_sums {
                 tables.push(Self::Sums(layer));
             }
             if with_sums && layer == 1 && model.kept_own().is_some() {
@@ -99,7 +99,8 @@ impl Table {
     pub(crate) fn width(self, model: &GnnModel) -> usize {
         match self {
             Self::Values(level) => model.level_width(level),
-            Self::Messages(layer) | Self::Sums(layer) => model.message_width(layer),
+            Self::Messages(layer) => model.message_width(layer),
+            Self::Sums(layer) => model.reduction_width(layer),
             Self::Own => model.layers[0].conv.width(),
         }
     }
@@ -335,8 +336,8 @@ impl Embeddings {
         self.of_layers(model, Table::Messages)
     }
 
-    /// For each layer: its sums, where they are kept.
-    pub(crate) fn sums(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+    /// For each layer: what it reduces the sources of each node to, where it is kept.
+    pub(crate) fn reduced(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Sums)
     }
 

@@ -126,13 +126,13 @@ impl GraphEngine {
     ) -> Result<T, GraphError> {
         let levels = self.embeddings.levels(&self.model, &self.store)?;
         let messages = self.embeddings.messages(&self.model)?;
-        let sums = self.embeddings.sums(&self.model)?;
+        let reduced = self.embeddings.reduced(&self.model)?;
         let serving = Serving {
             model: &self.model,
             graph: graph_view(&self.store, &self.loops),
             levels: &levels,
             messages: &messages,
-            sums: &sums,
+            reduced: &reduced,
             own: self.embeddings.own()?,
             scales: self.scratch.scales(),
         };

@@ -16,10 +16,10 @@ pub use split::SplitLayer;
 
 use crate::{
     GraphError,
-    run::{DegreeScale, LayerInput, Sources},
+    run::{DegreeScale, LayerInput, Sources, TargetRows, reduce},
 };
 use config::{Aggregator, ConvConfig, GatConfig, LayerConfig, Norm, ResidualConfig};
-use conv::{Attention, Gcn, Gcn2, Gin, Place, Reduce, Sage};
+use conv::{Attention, Gcn, Gcn2, Gin, Made, Needs, Place, Reduce, Sage};
 use jumping::Jumping;
 use row_op::{OpError, RowOp, apply_ops, take_ops};
 use std::{ops::Range, path::Path};
@@ -39,23 +39,42 @@ impl Layer {
         self.width
     }
 
-    /// Rows of some targets, `[targets, width]`.
+    /// What it reads of a target besides what the sources were reduced to.
+    pub(crate) fn needs(&self) -> Needs {
+        let needs = self.conv.needs();
+        let adds_input = self.after.iter().any(|op| matches!(op, RowOp::Residual));
+        Needs {
+            values: needs.values || adds_input,
+            ..needs
+        }
+    }
+
+    /// Rows of some targets, `[targets, width]`. `sources` is space to work in.
     pub(crate) fn compute(
         &self,
         input: &LayerInput<'_>,
         range: Range<usize>,
         sources: &mut Sources,
     ) -> Vec<f32> {
-        let rows = self.conv.compute(input, range.clone(), sources);
-        let adds_input = self.after.iter().any(|op| matches!(op, RowOp::Residual));
-        let layer_input = match adds_input {
-            true => input.own_rows(range),
-            false => Vec::new(),
+        let rows = TargetRows::read(self, input, range.clone());
+        let own = rows.view();
+        let made = Made {
+            mapped: match self.conv.own() {
+                Some(linear) => input.mapped_own(linear, range.clone()),
+                None => Vec::new(),
+            },
+            terms: self.conv.terms(own.values, own.messages),
         };
-        apply_ops(&self.after, rows, self.conv.width(), &layer_input)
+        let reduced = reduce(&*self.conv, input, range, &made.terms, sources);
+        self.complete(reduced, &made, &own)
+    }
+
+    /// Rows of some targets, `[targets, width]`, from what all their sources were reduced to.
+    fn complete(&self, reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32> {
+        let rows = self.conv.complete(reduced, made, own);
+        apply_ops(&self.after, rows, self.conv.width(), own.values)
     }
 }
-
 /// A trained graph neural network.
 #[derive(Debug)]
 pub struct GnnModel {
@@ -128,12 +147,18 @@ impl GnnModel {
             .unwrap_or(self.level_width(layer - 1))
     }
 
+    /// Width of what the sources of a layer, 1 .. K, are reduced to.
+    pub fn reduction_width(&self, layer: usize) -> usize {
+        let reduction = self.layers[layer - 1].conv.reduction();
+        reduction.width(self.message_width(layer))
+    }
+
     /// The linear map of each stored node's own value that the first layer adds, where keeping it
     /// mapped is no wider than the value.
     pub(crate) fn kept_own(&self) -> Option<&Linear> {
         let conv = &self.layers[0].conv;
         let narrow = |linear: &&Linear| linear.outputs() <= linear.inputs();
-        conv.source_sum().and(conv.own()).filter(narrow)
+        conv.own().filter(narrow)
     }
 
     /// Values of level 0, `[rows, width]`, from features.

@@ -63,6 +63,10 @@ impl Policy {
 pub enum Plan {
     /// Only the queries are computed; every stored row is read as it was precomputed.
     Precomputed,
+    /// The queries are computed, and every stored neighbour of theirs takes its new edges in: what its
+    /// stored sources were reduced to is kept as it was, with the factors, values and coefficients
+    /// that they had without the batch.
+    Refresh,
     /// The queries, and the stored neighbours that the queries change most, are computed.
     Recompute {
         /// Share of the batch's unique direct neighbours, 0 to 1.
@@ -99,8 +103,8 @@ impl Plan {
 /// A text that names no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a plan: use `pe`, `recompute:<budget>` such as `recompute:25%`, or `exact`; a \
-     policy may follow the budget, as in `recompute:25%:reach`"
+    "`{text}` is not a plan: use `pe`, `refresh`, `recompute:<budget>` such as `recompute:25%`, or \
+     `exact`; a policy may follow the budget, as in `recompute:25%:reach`"
 )]
 pub struct UnknownPlan {
     /// The text given.
@@ -111,6 +115,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Precomputed => f.write_str("pe"),
+            Self::Refresh => f.write_str("refresh"),
             // Rounding away what binary fractions add: 0.07 * 100 is 7.000000000000001.
             Self::Recompute { budget, policy } => {
                 write!(f, "recompute:{}%", (budget * 1e8).round() / 1e6)?;
@@ -130,6 +135,7 @@ impl FromStr for Plan {
     fn from_str(text: &str) -> Result<Self, UnknownPlan> {
         match text {
             "pe" => return Ok(Self::Precomputed),
+            "refresh" => return Ok(Self::Refresh),
             "exact" => return Ok(Self::Exact),
             _ => {}
         }
@@ -163,6 +169,7 @@ mod tests {
         for text in [
             "pe",
             "exact",
+            "refresh",
             "recompute:0%",
             "recompute:7%",
             "recompute:12.5%",
@@ -188,6 +195,7 @@ mod tests {
             "recompute:-1%",
             "recompute:NaN",
             "recompute:inf",
+            "refresh:10%",
         ] {
             assert!(text.parse::<Plan>().is_err(), "{text}");
         }

@@ -182,8 +182,7 @@ impl Pass<'_> {
                 write(&pass.messages(nodes), nodes.len())
             })?,
             Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
-                let sums = pass.sums(nodes, kept).unwrap_or_default();
-                write(&sums, nodes.len())
+                write(&pass.reduced(nodes, kept), nodes.len())
             })?,
             Table::Own => self.with_layer(1, |pass, _, nodes| {
                 write(&pass.own(nodes).unwrap_or_default(), nodes.len())
@@ -219,7 +218,7 @@ impl Pass<'_> {
         let initial = self.rows(initial.as_ref())?;
         let below = self.rows(below.as_ref())?;
         let messages = self.open_kept(Table::Messages(layer))?;
-        let sums = self.open_kept(Table::Sums(layer))?;
+        let reduced = self.open_kept(Table::Sums(layer))?;
         let own = match layer {
             1 => self.open_kept(Table::Own)?,
             _ => None,
@@ -227,7 +226,7 @@ impl Pass<'_> {
         let kept = Kept {
             own: own.as_ref().map(OpenTable::rows).transpose()?,
             messages: messages.as_ref().map(OpenTable::rows).transpose()?,
-            sums: sums.as_ref().map(OpenTable::rows).transpose()?,
+            reduced: reduced.as_ref().map(OpenTable::rows).transpose()?,
         };
         let pass = LayerPass::new(&self.model.layers[layer - 1], self.graph, initial, below);
         for nodes in chunks(self.store.nodes()) {

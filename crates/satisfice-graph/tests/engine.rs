@@ -9,8 +9,9 @@ use satisfice_store::Queries;
 use std::{ops::Range, thread};
 use support::Ready;
 
-const PLANS: [Plan; 3] = [
+const PLANS: [Plan; 4] = [
     Plan::Precomputed,
+    Plan::Refresh,
     Plan::Recompute {
         budget: 0.25,
         policy: satisfice_graph::Policy::Reach,

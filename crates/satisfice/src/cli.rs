@@ -269,7 +269,7 @@ pub(crate) struct ProfileGraph {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "pe,recompute:5%,recompute:5%:reach,recompute:10%,recompute:10%:reach,recompute:25%,recompute:25%:reach,recompute:50%,recompute:50%:reach,recompute:100%"
+        default_value = "pe,refresh,recompute:5%,recompute:5%:reach,recompute:10%,recompute:10%:reach,recompute:25%,recompute:25%:reach,recompute:50%,recompute:50%:reach,recompute:100%"
     )]
     pub plans: Vec<Plan>,
     /// Queries in a batch, separated by commas.
@@ -309,7 +309,7 @@ pub(crate) struct Grid {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "pe,recompute:10%,recompute:25%,recompute:50%,recompute:100%,exact"
+        default_value = "pe,refresh,recompute:10%,recompute:25%,recompute:50%,recompute:100%,exact"
     )]
     pub plans: Vec<Plan>,
     /// Measure every `recompute` plan by each of these policies, separated by commas: `ratio`,

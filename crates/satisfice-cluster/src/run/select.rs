@@ -3,6 +3,7 @@
 use super::{ByOwner, Run};
 use crate::{
     ClusterError,
+    error::no_refresh,
     slab::{SlabReader, SlabWriter},
 };
 use satisfice_graph::{Plan, Policy};
@@ -21,6 +22,7 @@ impl Run<'_> {
                 Ok(vec![chosen; inner])
             }
             Plan::Exact => self.changed(inner).await,
+            Plan::Refresh => Err(no_refresh()),
         }
     }
 

@@ -13,9 +13,8 @@ pub(crate) use gin::Gin;
 pub(crate) use sage::Sage;
 
 use super::{linear::Linear, row_op::RowOp};
-use crate::run::{DegreeScale, LayerInput, Sources, Target};
+use crate::run::DegreeScale;
 use satisfice_kernels::{Rows, gather_max, gather_sum};
-use std::ops::Range;
 
 /// One kind of message passing: from the values of the level below to rows of
 /// [`Convolution::width`] values.
@@ -39,11 +38,6 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         self.propagation().is_none()
     }
 
-    /// The plain sum over its sources' messages that it takes, where it takes one.
-    fn source_sum(&self) -> Option<SourceSum> {
-        self.propagation().map(Propagation::source_sum)
-    }
-
     /// The linear map of the target's own value that it adds to the rest, where it adds one.
     fn own(&self) -> Option<&Linear> {
         None
@@ -56,27 +50,17 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         })
     }
 
-    /// Rows of some targets, `[targets, width]`. `sources` is space to work in.
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32>;
-
-    /// How what its sources send is reduced, where it can be reduced in parts.
+    /// How what its sources send is reduced, part by part in any order.
     fn reduction(&self) -> Reduction;
+
+    /// What of a target it reads besides.
+    fn needs(&self) -> Needs;
 
     /// What targets bring to the reduction over their sources, `[targets, term width]`, from their
     /// own values and messages.
     fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
         let _ = (values, messages);
         Vec::new()
-    }
-
-    /// Whether it mixes the values before the first layer into its rows.
-    fn reads_initial(&self) -> bool {
-        false
     }
 
     /// Values per row of [`Convolution::terms`].
@@ -90,8 +74,48 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
     }
 
     /// Rows of some targets, `[targets, width]`, from what all their sources were reduced to,
-    /// `[targets, reduction width]`: the same as [`Convolution::compute`] up to rounding.
-    fn complete(&self, reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32>;
+    /// `[targets, reduction width]`.
+    fn complete(&self, reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32>;
+}
+
+impl dyn Convolution + '_ {
+    /// Adds the messages named, each times its factor where there are `scales`, to a target's partial
+    /// result. `term` is the target's row of [`Convolution::terms`].
+    pub(crate) fn add(
+        &self,
+        rows: Rows<'_>,
+        ids: &[u32],
+        scales: Option<&[f32]>,
+        term: &[f32],
+        partial: &mut [f32],
+    ) {
+        match self.reduction() {
+            Reduction::Sum { .. } => gather_sum(rows, ids, scales, partial),
+            Reduction::Max => gather_max(rows, ids, partial),
+            Reduction::Softmax { .. } => self.attend(rows, ids, term, partial),
+        }
+    }
+}
+
+/// Which rows of a target a layer reads besides what its sources were reduced to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Its value, but for [`Convolution::own`] of it.
+    pub values: bool,
+    /// Its message.
+    pub messages: bool,
+    /// Its value before the first layer.
+    pub initial: bool,
+}
+
+/// What a layer makes of the own rows of some targets before it completes them; empty where it makes
+/// nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Made {
+    /// [`Convolution::own`] of their values, `[targets, width]`.
+    pub mapped: Vec<f32>,
+    /// [`Convolution::terms`], `[targets, term width]`.
+    pub terms: Vec<f32>,
 }
 
 /// How the messages of a target's sources are reduced, part by part in any order.
@@ -112,6 +136,36 @@ pub enum Reduction {
         /// Whether edges from a node to itself are left out.
         without_self: bool,
     },
+}
+
+impl Reduction {
+    /// Whether edges from a node to itself are left out.
+    pub fn without_self(self) -> bool {
+        match self {
+            Self::Sum { without_self } | Self::Softmax { without_self, .. } => without_self,
+            Self::Max => false,
+        }
+    }
+
+    /// Values of a partial result over messages of `message_width` values.
+    pub(crate) fn width(self, message_width: usize) -> usize {
+        match self {
+            Self::Sum { .. } | Self::Max => message_width,
+            Self::Softmax { heads, .. } => 2 * heads + message_width,
+        }
+    }
+
+    /// Makes it the partial result over no source.
+    pub(crate) fn clear(self, partial: &mut [f32]) {
+        match self {
+            Self::Sum { .. } => partial.fill(0.0),
+            Self::Max => partial.fill(f32::NEG_INFINITY),
+            Self::Softmax { heads, .. } => {
+                partial[..heads].fill(f32::NEG_INFINITY);
+                partial[heads..].fill(0.0);
+            }
+        }
+    }
 }
 
 /// What the owner of some targets knows of them.
@@ -174,129 +228,6 @@ pub(crate) enum Reduce {
     Max,
 }
 
-/// How a layer's plain sum over sources leaves out self-loops; only layers that have such a sum can
-/// have it kept and brought up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SourceSum {
-    /// The graph's self-loops do not count.
-    pub without_self: bool,
-}
-
-impl SourceSum {
-    /// Adds the messages of a target's sources, each times its factor as a source, to `sum`.
-    ///
-    /// Where the sum of the stored sources is kept, and what changed of it is less than the whole,
-    /// only that is read: the rows that are not to count any more are subtracted as they were
-    /// counted, and the rows that count now are added. Source: the identity
-    /// `Σ c' x' = Σ c x + Σ over what changed of (c' x' - c x)`.
-    pub(crate) fn add(
-        self,
-        input: &LayerInput<'_>,
-        target: Target,
-        sources: &mut Sources,
-        sum: &mut [f32],
-    ) {
-        if let (Target::Stored(node), Some(kept)) = (target, input.sums) {
-            input.changed_sources(node, self.without_self, sources);
-            let rows = 1 + sources.len() + sources.withdrawn.len();
-            if rows <= input.in_degree(target, self.without_self) {
-                input.count_rows(rows);
-                kept.sums.read(node as usize, sum);
-                withdraw(input, kept.scales, sources, sum);
-                add_sources(input, sources, sum);
-                return;
-            }
-        }
-        input.sources(target, self.without_self, sources);
-        input.count_rows(sources.len());
-        add_sources(input, sources, sum);
-    }
-
-    /// The sums of some stored nodes without a batch, `[nodes, width]`.
-    pub(crate) fn of(
-        self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let width = input.messages.stored.width();
-        let mut sums = vec![0.0; range.len() * width];
-        for (sum, index) in sums.chunks_exact_mut(width).zip(range) {
-            self.add(input, input.targets.get(index), sources, sum);
-        }
-        sums
-    }
-}
-
-/// Subtracts the rows that do not count any more, each times the factor with which it counted.
-fn withdraw(
-    input: &LayerInput<'_>,
-    scales: Option<&[f32]>,
-    sources: &mut Sources,
-    sum: &mut [f32],
-) {
-    if sources.withdrawn.is_empty() {
-        return;
-    }
-    sources.row.clear();
-    sources.row.resize(sum.len(), 0.0);
-    let stored = input.messages.stored;
-    gather_sum(stored, &sources.withdrawn, scales, &mut sources.row);
-    sum.iter_mut().zip(&sources.row).for_each(|(v, x)| *v -= x);
-}
-
-/// Adds the rows listed, each times its factor.
-fn add_sources(input: &LayerInput<'_>, sources: &Sources, sum: &mut [f32]) {
-    let (messages, scales) = (&input.messages, input.source_scales.as_ref());
-    let stored_scales = scales.map(|s| s.stored);
-    gather_sum(messages.stored, &sources.stored, stored_scales, sum);
-    let scales_at_hand = scales.map(|s| &s.at_hand[..]);
-    gather_sum(messages.at_hand, &sources.at_hand, scales_at_hand, sum);
-}
-
-/// Reduces the messages of some targets' sources, `[targets, message width]`.
-fn aggregate(
-    input: &LayerInput<'_>,
-    range: Range<usize>,
-    reduce: Reduce,
-    sources: &mut Sources,
-) -> Vec<f32> {
-    let messages = &input.messages;
-    let width = messages.at_hand.width();
-    let mut rows = vec![0.0; range.len() * width];
-    for (row, index) in rows.chunks_exact_mut(width).zip(range) {
-        let target = input.targets.get(index);
-        let in_degree = input.in_degree(target, false);
-        match reduce {
-            _ if in_degree == 0 => {}
-            Reduce::Max => {
-                input.sources(target, false, sources);
-                input.count_rows(in_degree);
-                row.fill(f32::NEG_INFINITY);
-                gather_max(messages.stored, &sources.stored, row);
-                gather_max(messages.at_hand, &sources.at_hand, row);
-            }
-            Reduce::Sum => EVERY_SOURCE.add(input, target, sources, row),
-            Reduce::Mean => {
-                EVERY_SOURCE.add(input, target, sources, row);
-                let scale = 1.0 / in_degree as f32;
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-        }
-    }
-    rows
-}
-
-/// Self-loops count as any other edge.
-pub(crate) const EVERY_SOURCE: SourceSum = SourceSum {
-    without_self: false,
-};
-
-/// The plain sum of a layer that reduces messages so.
-fn reduced_sum(reduce: Reduce) -> Option<SourceSum> {
-    (reduce != Reduce::Max).then_some(EVERY_SOURCE)
-}
-
 /// A linear map of a sum over sources: of the sum, or of each message before it is summed. Which of
 /// the two is the same in exact arithmetic; the narrower rows are summed. Of rows of one width, the
 /// first layer sums mapped ones: its stored rows never change, so what is kept of them needs no
@@ -352,17 +283,18 @@ pub(crate) struct Propagation {
 }
 
 impl Propagation {
-    /// Its plain sum.
-    fn source_sum(&self) -> SourceSum {
-        SourceSum {
-            without_self: self.self_loop.is_some(),
-        }
-    }
-
     /// How it is cut.
     fn reduction(&self) -> Reduction {
         Reduction::Sum {
             without_self: self.self_loop.is_some(),
+        }
+    }
+
+    /// What it reads of a target.
+    fn needs(&self) -> Needs {
+        Needs {
+            messages: self.self_loop.is_some(),
+            ..Needs::default()
         }
     }
 
@@ -384,33 +316,5 @@ impl Propagation {
                 row.iter_mut().for_each(|v| *v *= scale);
             }
         }
-    }
-
-    /// The weighted sums of some targets' sources, `[targets, width]`.
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let messages = &input.messages;
-        let width = messages.at_hand.width();
-        let mut rows = vec![0.0; range.len() * width];
-        let mut own = vec![0.0; width];
-        for (row, index) in rows.chunks_exact_mut(width).zip(range) {
-            let target = input.targets.get(index);
-            self.source_sum().add(input, target, sources, row);
-            if let Some(weight) = self.self_loop {
-                messages.read(target, &mut own);
-                let scales = input.source_scales.as_ref();
-                let weight = weight * scales.map_or(1.0, |scales| scales.of(target));
-                row.iter_mut().zip(&own).for_each(|(v, x)| *v += weight * x);
-            }
-            if let Some(scales) = &input.target_scales {
-                let scale = scales.of(target);
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-        }
-        rows
     }
 }

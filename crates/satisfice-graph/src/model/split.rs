@@ -2,11 +2,11 @@
 
 use super::{
     Convolution, GnnModel, Layer,
-    conv::{OwnRows, Reduction},
-    row_op::{RowOp, apply_ops},
+    conv::{Made, OwnRows, Reduction},
+    row_op::apply_ops,
 };
 use crate::run::{DegreeEffects, DegreeScale, degree_effects};
-use satisfice_kernels::{Rows, gather_max, gather_sum};
+use satisfice_kernels::Rows;
 
 /// A layer in three steps: each holder of sources reduces those it has ([`SplitLayer::add`]), the
 /// partial results are joined ([`SplitLayer::join`]), and the owner of the target completes its row
@@ -15,7 +15,6 @@ use satisfice_kernels::{Rows, gather_max, gather_sum};
 #[derive(Debug, Clone, Copy)]
 pub struct SplitLayer<'a> {
     layer: &'a Layer,
-    reads_initial: bool,
     message_width: usize,
 }
 
@@ -27,7 +26,6 @@ impl GnnModel {
     pub fn split_layer(&self, index: usize) -> SplitLayer<'_> {
         SplitLayer {
             layer: &self.layers[index],
-            reads_initial: self.layers[index].conv.reads_initial(),
             message_width: self.message_width(index + 1),
         }
     }
@@ -50,20 +48,12 @@ impl SplitLayer<'_> {
 
     /// Whether the edges from a node to itself are left out of the reduction.
     pub fn without_self(&self) -> bool {
-        match self.reduction() {
-            Reduction::Sum { without_self } | Reduction::Softmax { without_self, .. } => {
-                without_self
-            }
-            Reduction::Max => false,
-        }
+        self.reduction().without_self()
     }
 
     /// Values per row of a partial result.
     pub fn partial_width(&self) -> usize {
-        match self.reduction() {
-            Reduction::Sum { .. } | Reduction::Max => self.message_width,
-            Reduction::Softmax { heads, .. } => 2 * heads + self.message_width,
-        }
+        self.reduction().width(self.message_width)
     }
 
     /// Values per row of a message.
@@ -98,7 +88,7 @@ impl SplitLayer<'_> {
 
     /// Whether the layer reads the values before the first layer.
     pub fn reads_initial(&self) -> bool {
-        self.reads_initial
+        self.conv().needs().initial
     }
 
     /// What nodes send, `[rows, message width]`, from their values, `[rows, width]`.
@@ -114,14 +104,7 @@ impl SplitLayer<'_> {
 
     /// The partial result over no source, to `partial`, `[partial width]`.
     pub fn clear(&self, partial: &mut [f32]) {
-        match self.reduction() {
-            Reduction::Sum { .. } => partial.fill(0.0),
-            Reduction::Max => partial.fill(f32::NEG_INFINITY),
-            Reduction::Softmax { heads, .. } => {
-                partial[..heads].fill(f32::NEG_INFINITY);
-                partial[heads..].fill(0.0);
-            }
-        }
+        self.reduction().clear(partial);
     }
 
     /// Adds the messages named, each times its factor where there are `scales`, to a target's partial
@@ -137,11 +120,7 @@ impl SplitLayer<'_> {
         term: &[f32],
         partial: &mut [f32],
     ) {
-        match self.reduction() {
-            Reduction::Sum { .. } => gather_sum(rows, ids, scales, partial),
-            Reduction::Max => gather_max(rows, ids, partial),
-            Reduction::Softmax { .. } => self.conv().attend(rows, ids, term, partial),
-        }
+        self.conv().add(rows, ids, scales, term, partial);
     }
 
     /// Joins a partial result into another one of the same target.
@@ -159,14 +138,12 @@ impl SplitLayer<'_> {
     /// # Panics
     /// When a shape does not fit.
     pub fn complete(&self, reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
-        let rows = self.conv().complete(reduced, own);
-        let adds_input = self
-            .layer
-            .after
-            .iter()
-            .any(|op| matches!(op, RowOp::Residual));
-        let input = if adds_input { own.values } else { &[] };
-        apply_ops(&self.layer.after, rows, self.conv().width(), input)
+        let mapped = self.conv().own().map(|linear| linear.apply(own.values));
+        let made = Made {
+            mapped: mapped.unwrap_or_default(),
+            terms: self.conv().terms(own.values, own.messages),
+        };
+        self.layer.complete(reduced, &made, own)
     }
 }
 

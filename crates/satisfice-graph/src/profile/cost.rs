@@ -35,7 +35,7 @@ pub(crate) struct Timing {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CostModel {
-    /// Of `pe` and `recompute` plans.
+    /// Of `pe`, `refresh` and `recompute` plans.
     pub selective: Coefficients,
     /// Of `exact`.
     pub exact: Coefficients,
@@ -46,7 +46,9 @@ impl CostModel {
     pub(crate) fn seconds(&self, plan: Plan, work: &Work) -> f64 {
         match plan {
             Plan::Exact => self.exact.seconds(work),
-            Plan::Precomputed | Plan::Recompute { .. } => self.selective.seconds(work),
+            Plan::Precomputed | Plan::Refresh | Plan::Recompute { .. } => {
+                self.selective.seconds(work)
+            }
         }
     }
 }

@@ -187,7 +187,8 @@ const QUERIES_MIN: usize = 100;
 /// The plans, cheapest first, with `exact`, each once.
 fn ordered(plans: &[Plan]) -> Result<Vec<Plan>, GraphError> {
     let share = |plan: &Plan| match plan {
-        Plan::Precomputed => -1.0,
+        Plan::Precomputed => -2.0,
+        Plan::Refresh => -1.0,
         Plan::Recompute { budget, .. } => *budget,
         Plan::Exact => 2.0,
     };

@@ -32,7 +32,7 @@ pub(crate) struct Work {
     pub edges: f64,
     /// Nodes computed, over all layers.
     pub targets: f64,
-    /// Rows read, over all layers; where kept sums are brought up to date, those that are known
+    /// Rows read, over all layers; where what is kept is brought up to date, those that are known
     /// without looking for edges among the chosen nodes.
     pub rows: f64,
     /// Bytes of those rows.
@@ -115,10 +115,10 @@ impl Serving<'_> {
         let candidates = self.candidates(batch);
         let mut forecasts = vec![None; plans.len()];
         for policy in Policy::ALL {
-            // `pe` and `exact` choose nothing by a policy: they go with the default one.
+            // The others choose nothing by a policy: they go with the default one.
             let of_policy = |plan: &Plan| match *plan {
                 Plan::Recompute { policy: own, .. } => own == policy,
-                Plan::Precomputed | Plan::Exact => policy == Policy::default(),
+                Plan::Precomputed | Plan::Refresh | Plan::Exact => policy == Policy::default(),
             };
             let mine: Vec<usize> = (0..plans.len()).filter(|&p| of_policy(&plans[p])).collect();
             if mine.is_empty() {
@@ -135,7 +135,7 @@ impl Serving<'_> {
             let count = |plan: &Plan| match *plan {
                 Plan::Precomputed => 0,
                 Plan::Recompute { budget, .. } => budget_count(budget, candidates.len()),
-                Plan::Exact => candidates.len(),
+                Plan::Refresh | Plan::Exact => candidates.len(),
             };
             let counts: Vec<usize> = mine.iter().map(|&p| count(&plans[p])).collect();
             let steps = Steps::new(&counts, &scores);
@@ -144,10 +144,10 @@ impl Serving<'_> {
             for (&plan, &count) in mine.iter().zip(&counts) {
                 let step = steps.of(count);
                 let stale = match plans[plan] {
-                    Plan::Exact => vec![0.0; batch.queries()],
+                    Plan::Refresh | Plan::Exact => vec![0.0; batch.queries()],
                     _ => stale[step].clone(),
                 };
-                let work = self.work(batch, chosen[step]);
+                let work = self.work(batch, plans[plan], chosen[step]);
                 forecasts[plan] = Some(Forecast { stale, work });
             }
         }
@@ -205,8 +205,8 @@ impl Serving<'_> {
         stale
     }
 
-    /// The counts for a batch of which `chosen` is computed anew.
-    fn work(&self, batch: &QueryBatch, chosen: Chosen) -> Work {
+    /// The counts for a batch of which `chosen` is computed anew by a plan.
+    fn work(&self, batch: &QueryBatch, plan: Plan, chosen: Chosen) -> Work {
         let layers = self.model.layers();
         let queries = batch.queries() as f64;
         let into_queries: usize = (0..batch.queries()).map(|q| batch.query_in_degree(q)).sum();
@@ -217,18 +217,23 @@ impl Serving<'_> {
         for layer in 0..layers {
             let inner = layer + 1 < layers;
             let chosen = if inner { chosen } else { Chosen::default() };
-            let rows = match self.sums.get(layer) {
-                Some(Some(_)) => chosen.nodes + chosen.new,
-                _ => chosen.stored + chosen.new,
-            };
             let (level, width) = (self.levels[layer], self.model.level_width(layer + 1));
-            let row_bytes = self.messages[layer].unwrap_or(level).row_bytes();
+            let row_bytes = self.messages[layer].unwrap_or(level).row_bytes() as f64;
+            let kept = self.reduced.get(layer).copied().flatten();
+            let (kept_rows, kept_bytes, rows) = match kept {
+                Some(kept) => (chosen.nodes, kept.row_bytes() as f64, chosen.new),
+                None => (0.0, 0.0, chosen.stored + chosen.new),
+            };
+            let rows = into_queries as f64 + rows;
             let targets = queries + chosen.nodes;
             work.targets += targets;
-            work.rows += into_queries as f64 + rows;
-            work.bytes += (into_queries as f64 + rows) * row_bytes as f64;
+            work.rows += rows + kept_rows;
+            work.bytes += rows * row_bytes + kept_rows * kept_bytes;
             work.flops += 2.0 * targets * (level.width() * width) as f64;
-            work.ids += chosen.stored;
+            work.ids += match (plan, kept) {
+                (Plan::Refresh, Some(_)) => 0.0,
+                _ => chosen.stored,
+            };
         }
         work
     }

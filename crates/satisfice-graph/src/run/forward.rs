@@ -3,10 +3,11 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        LayerInput, NodeScales, RowSet, Slots, StoredSums, Targets, clear_slots, in_blocks,
-        node_scales, run_layer, set_slots,
+        LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, in_blocks, node_scales,
+        run_layer, set_slots,
     },
     policy::{self, ReadWeight},
+    reduce::{TargetRows, reduce},
     scale::{DegreeScale, GraphView},
     scratch::{RESCALED, Scratch},
     select::{DegreeEffects, ExactSelector, highest},
@@ -101,8 +102,9 @@ pub(crate) struct Serving<'a> {
     /// For each layer: the kept messages of every stored node, `[nodes, message width]`; none where
     /// the messages are the values.
     pub messages: &'a [Option<Rows<'a>>],
-    /// For each layer: the kept sums over the sources of every stored node, `[nodes, message width]`.
-    pub sums: &'a [Option<Rows<'a>>],
+    /// For each layer: what the sources of every stored node are reduced to, where it is kept,
+    /// `[nodes, reduction width]`.
+    pub reduced: &'a [Option<Rows<'a>>],
     /// What the first layer adds of every stored node's own value, where it is kept, `[nodes, width]`.
     pub own: Option<Rows<'a>>,
     /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
@@ -121,12 +123,14 @@ impl Serving<'_> {
             batch,
             scales: &scales,
             initial: &initial,
+            refresh: plan == Plan::Refresh,
             edges: 0,
             rows: AtomicU64::new(0),
         };
         let inner = model.layers() - 1;
         let fresh = match plan {
             Plan::Precomputed => vec![Vec::new(); inner],
+            Plan::Refresh => vec![batch.reader_nodes().collect(); inner],
             Plan::Recompute { budget, policy } => {
                 vec![highest(batch, &run.scores(policy, scratch), budget); inner]
             }
@@ -176,15 +180,12 @@ impl Serving<'_> {
         }
     }
 
-    /// The kept sums of a layer and the factors with which they were made.
-    fn stored_sums(&self, layer: usize, kinds: &[DegreeScale]) -> Option<StoredSums<'_>> {
-        let sums = (*self.sums.get(layer)?)?;
-        let (source, _) = self.model.layers[layer].conv.scales();
-        let kind = kinds.iter().position(|&kind| Some(kind) == source);
-        Some(StoredSums {
-            sums,
-            scales: kind.map(|kind| &self.scales[kind][..]),
-        })
+    /// The factors of stored nodes as sources of a layer, without a batch.
+    fn stored_scales(&self, layer: usize) -> Option<&[f32]> {
+        let source = self.model.layers[layer].conv.scales().0?;
+        let kinds = self.model.scales();
+        let kind = kinds.iter().position(|&kind| kind == source)?;
+        Some(&self.scales[kind])
     }
 }
 
@@ -217,6 +218,8 @@ struct Run<'a> {
     scales: &'a BatchScales,
     /// Values of the queries before the first layer.
     initial: &'a [f32],
+    /// Stored nodes take the batch's edges only.
+    refresh: bool,
     /// Of the last pass through the layers.
     edges: u64,
     rows: AtomicU64,
@@ -302,9 +305,11 @@ impl Run<'_> {
             stored: fresh,
         };
         let (source, target) = layer.conv.scales();
-        let sums = serving.stored_sums(index, &scales.kinds);
-        let rescaled = match (sums, source) {
-            (Some(_), Some(source)) => mark_rescaled(self.batch, source, &mut scratch.slots),
+        let kept = serving.reduced.get(index).copied().flatten();
+        let rescaled = match (kept, source) {
+            (Some(_), Some(source)) if !self.refresh && !fresh.is_empty() => {
+                mark_rescaled(self.batch, source, &mut scratch.slots)
+            }
             _ => Vec::new(),
         };
         set_slots(&mut scratch.slots, queries, below.nodes);
@@ -342,7 +347,9 @@ impl Run<'_> {
                 at_hand: Rows::f32(self.initial, self.serving.levels[0].width()),
                 slots: Slots::AsStored,
             },
-            sums,
+            refresh: self.refresh,
+            kept,
+            stored_scales: serving.stored_scales(index),
             own: serving.own.filter(|_| index == 0),
             rows_read: &self.rows,
         };
@@ -422,16 +429,26 @@ impl<'a> LayerPass<'a> {
         make_messages(self.layer, &values, width)
     }
 
-    /// Sums over the sources of some stored nodes, `[nodes, message width]`; nothing for a layer that
-    /// takes no plain sum.
-    pub(crate) fn sums(&self, nodes: &[u32], kept: Kept<'_>) -> Option<Vec<f32>> {
-        let sum = self.layer.conv.source_sum()?;
+    /// What the sources of some stored nodes are reduced to, `[nodes, reduction width]`; 0 where there
+    /// is no source.
+    pub(crate) fn reduced(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
         let rows_read = AtomicU64::new(0);
         let input = self.input(nodes, kept, &rows_read);
-        let width = input.messages.stored.width();
-        Some(in_blocks(nodes.len(), width, |range, sources| {
-            sum.of(&input, range, sources)
-        }))
+        let conv = &*self.layer.conv;
+        let reduction = conv.reduction();
+        let width = reduction.width(input.messages.stored.width());
+        let mut reduced = in_blocks(nodes.len(), width, |range, sources| {
+            let own = TargetRows::read(self.layer, &input, range.clone());
+            let own = own.view();
+            let terms = conv.terms(own.values, own.messages);
+            reduce(conv, &input, range, &terms, sources)
+        });
+        for (row, &node) in reduced.chunks_exact_mut(width).zip(nodes) {
+            if input.stored_in_degree(node, reduction.without_self()) == 0 {
+                row.fill(0.0);
+            }
+        }
+        reduced
     }
 
     /// What the layer adds of the own values of some stored nodes, `[nodes, width]`; nothing for a
@@ -480,10 +497,9 @@ impl<'a> LayerPass<'a> {
             source_scales: source.map(|_| node_scales(&self.source_scales, &[], &[])),
             target_scales: target.map(|_| node_scales(&self.target_scales, &[], &[])),
             initial: stored_only(self.initial),
-            sums: kept.sums.map(|sums| StoredSums {
-                sums,
-                scales: source.map(|_| &self.source_scales[..]),
-            }),
+            refresh: false,
+            kept: kept.reduced,
+            stored_scales: source.map(|_| &self.source_scales[..]),
             own: kept.own,
             rows_read,
         }
@@ -495,8 +511,8 @@ impl<'a> LayerPass<'a> {
 pub(crate) struct Kept<'a> {
     /// Needed for a layer whose messages are not the values.
     pub messages: Option<Rows<'a>>,
-    /// Read instead of summing, where they are there.
-    pub sums: Option<Rows<'a>>,
+    /// Read instead of reducing, where it is there.
+    pub reduced: Option<Rows<'a>>,
     /// Read instead of mapping the nodes' own values, where they are there.
     pub own: Option<Rows<'a>>,
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{Layer, Linear};
 use rayon::prelude::*;
-use satisfice_kernels::{Rows, gather_sum};
+use satisfice_kernels::Rows;
 use std::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
@@ -118,21 +118,11 @@ impl Sources {
         self.stored.len() + self.at_hand.len()
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.stored.clear();
         self.at_hand.clear();
         self.withdrawn.clear();
     }
-}
-
-/// What the sources of every stored node add up to without a batch, and the factors with which they
-/// were counted.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StoredSums<'a> {
-    /// `[nodes, width]`.
-    pub sums: Rows<'a>,
-    /// By stored node; 1 where there are none.
-    pub scales: Option<&'a [f32]>,
 }
 
 /// Everything that one layer reads for one batch.
@@ -147,12 +137,18 @@ pub(crate) struct LayerInput<'a> {
     pub messages: RowSet<'a>,
     pub source_scales: Option<NodeScales<'a>>,
     pub target_scales: Option<NodeScales<'a>>,
-    /// Where they are kept: sums that only need to be brought up to date.
-    pub sums: Option<StoredSums<'a>>,
+    /// Stored targets take what their stored sources were reduced to without the batch, and the
+    /// batch's edges; otherwise all sources as they are now.
+    pub refresh: bool,
+    /// Where it is kept: what the sources of every stored node are reduced to without the batch,
+    /// `[nodes, reduction width]`.
+    pub kept: Option<Rows<'a>>,
+    /// Factors of stored nodes as sources without the batch.
+    pub stored_scales: Option<&'a [f32]>,
     /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
     /// where no stored node's value is at hand.
     pub own: Option<Rows<'a>>,
-    /// Rows read by all targets so far.
+    /// Rows read for all targets so far.
     pub rows_read: &'a AtomicU64,
     /// Values before the first layer, for models that mix them into every layer.
     pub initial: RowSet<'a>,
@@ -187,7 +183,17 @@ impl LayerInput<'_> {
         sources.at_hand.extend(queries);
     }
 
-    /// Lists what of the sources of a stored node differs from its stored sum: rows to withdraw, as
+    /// Lists the stored sources of a stored node, all as stored.
+    pub(crate) fn stored_sources(&self, node: u32, without_self: bool, sources: &mut Sources) {
+        sources.clear();
+        let (own, _) = own_ids(Target::Stored(node), without_self);
+        let stored = self.graph.topology.in_neighbors(node).iter().copied();
+        sources
+            .stored
+            .extend(stored.filter(|&source| source != own));
+    }
+
+    /// Lists what of the sources of a stored node differs from what is kept of them: rows to withdraw, as
     /// they were counted, and rows to add. Reads the ids of the node's in-edges where a source may
     /// have changed; no row.
     pub(crate) fn changed_sources(&self, node: u32, without_self: bool, sources: &mut Sources) {
@@ -220,7 +226,16 @@ impl LayerInput<'_> {
         stored.len() + queries.len() - loops
     }
 
-    /// Counts rows that a target has read.
+    /// In-edges of a stored node without the batch, without those from itself where `without_self`.
+    pub(crate) fn stored_in_degree(&self, node: u32, without_self: bool) -> u32 {
+        let loops = match without_self {
+            true => self.graph.self_loops(node),
+            false => 0,
+        };
+        self.graph.topology.in_degree(node) - loops
+    }
+
+    /// Counts rows that targets have read.
     pub(crate) fn count_rows(&self, rows: usize) {
         self.rows_read.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -252,26 +267,21 @@ impl LayerInput<'_> {
         read_rows(&self.messages, self.targets, range)
     }
 
-    /// Adds a linear map of some targets' own values to `out`, `[targets, outputs]`: of stored nodes
-    /// read where it is kept, of others computed.
-    pub(crate) fn add_own(&self, linear: &Linear, range: Range<usize>, out: &mut [f32]) {
+    /// A linear map of some targets' own values, `[targets, outputs]`: of stored nodes read where it is
+    /// kept, of others computed.
+    pub(crate) fn mapped_own(&self, linear: &Linear, range: Range<usize>) -> Vec<f32> {
         let Some(kept) = self.own else {
-            linear.add_to(&self.own_rows(range), out);
-            return;
+            return linear.apply(&self.own_rows(range));
         };
-        let queries = self.targets.queries;
+        let (width, queries) = (linear.outputs(), self.targets.queries);
         let first = queries.clamp(range.start, range.end);
-        let width = linear.outputs();
-        let (of_queries, of_stored) = out.split_at_mut((first - range.start) * width);
-        linear.add_to(&self.own_rows(range.start..first), of_queries);
-        let nodes = self
-            .targets
-            .stored
-            .iter()
-            .skip(first.saturating_sub(queries));
-        for (row, &node) in of_stored.chunks_exact_mut(width).zip(nodes) {
-            gather_sum(kept, &[node], None, row);
+        let mut mapped = linear.apply(&self.own_rows(range.start..first));
+        mapped.resize(range.len() * width, 0.0);
+        let of_stored = mapped[(first - range.start) * width..].chunks_exact_mut(width);
+        for (row, index) in of_stored.zip(first..range.end) {
+            kept.read(self.targets.stored[index - queries] as usize, row);
         }
+        mapped
     }
 
     /// Values before the first layer of some targets, `[targets, width]`.

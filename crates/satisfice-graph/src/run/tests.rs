@@ -1,5 +1,7 @@
 //! The plans against a whole pass over the graph with the queries attached.
 
+mod refresh;
+
 use super::{
     Attachment, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch, ScratchPool, Serving,
     policy, select::highest,
@@ -117,17 +119,17 @@ fn answer(
                 messages: rows(messages.as_ref(), model.message_width(layer + 1)),
                 ..Kept::default()
             };
-            let sums = pass.sums(&nodes, kept);
-            (messages, sums, model.message_width(layer + 1))
+            let reduced = Some(pass.reduced(&nodes, kept));
+            (messages, reduced, layer + 1)
         })
         .collect();
     let messages: Vec<_> = kept
         .iter()
-        .map(|(m, _, width)| rows(m.as_ref(), *width))
+        .map(|(m, _, layer)| rows(m.as_ref(), model.message_width(*layer)))
         .collect();
-    let sums: Vec<_> = kept
+    let reduced: Vec<_> = kept
         .iter()
-        .map(|(_, s, width)| rows(s.as_ref(), *width))
+        .map(|(_, r, layer)| rows(r.as_ref(), model.reduction_width(*layer)))
         .collect();
     let own = model.kept_own().and_then(|linear| {
         let own = LayerPass::new(&model.layers[0], view, levels[0], levels[0]).own(&nodes)?;
@@ -138,19 +140,19 @@ fn answer(
     plans
         .iter()
         .map(|&plan| {
-            let run = |sums: &[Option<Rows<'_>>], own| {
+            let run = |reduced: &[Option<Rows<'_>>], own| {
                 let serving = Serving {
                     model,
                     graph: view,
                     levels: &levels,
                     messages: &messages,
-                    sums,
+                    reduced,
                     own,
                     scales: pool.scales(),
                 };
                 pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch))
             };
-            let (gathered, first, again) = (run(&[], None), run(&sums, own), run(&sums, own));
+            let (gathered, first, again) = (run(&[], None), run(&reduced, own), run(&reduced, own));
             assert!(first.rows <= gathered.rows && first.edges == gathered.edges);
             for (first, gathered) in first.outputs.iter().zip(&gathered.outputs) {
                 assert!(
@@ -308,7 +310,7 @@ proptest! {
             let x = together.x(width);
             let (x, query_x) = x.split_at(together.graph.nodes * width);
             let all = batch(&together, stored.view().topology, width);
-            let plans = [Plan::Precomputed, Plan::recompute(0.5), Plan::Exact];
+            let plans = [Plan::Precomputed, Plan::Refresh, Plan::recompute(0.5), Plan::Exact];
             let found = answer(&model, &stored, x, &all, &plans);
             for query in 0..together.queries {
                 let edges = together.edges.iter().filter(|e| e.0 as usize == query);
@@ -350,7 +352,7 @@ proptest! {
             graph: view,
             levels: &levels,
             messages: &vec![None; model.layers()],
-            sums: &[],
+            reduced: &[],
             own: None,
             scales: &[],
         };
@@ -359,13 +361,14 @@ proptest! {
             Plan::recompute(budget),
             Plan::Exact,
             Plan::Precomputed,
+            Plan::Refresh,
             Plan::Recompute { budget, policy: Policy::Degree },
         ];
         let forecasts = pool.with(view, &batch, |s| serving.forecast(&batch, &plans, s));
         for (plan, forecast) in plans.iter().zip(&forecasts) {
             let chosen = match *plan {
                 Plan::Precomputed => Vec::new(),
-                Plan::Exact => batch.reader_nodes().collect(),
+                Plan::Refresh | Plan::Exact => batch.reader_nodes().collect(),
                 Plan::Recompute { budget, policy } => {
                     let scores = policy::scores(policy, view, &batch, Vec::new, Vec::new);
                     highest(&batch, &scores, budget)

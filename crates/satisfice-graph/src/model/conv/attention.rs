@@ -1,4 +1,4 @@
-use super::{Convolution, OwnRows, Reduction};
+use super::{Convolution, Made, Needs, OwnRows, Reduction};
 use crate::{
     GraphError,
     model::{
@@ -7,10 +7,8 @@ use crate::{
         row_op::{RowOp, leaky_relu},
         weights::Weights,
     },
-    run::{LayerInput, Sources, Target},
 };
 use satisfice_kernels::{Rows, gather_weighted};
-use std::ops::Range;
 
 /// `Σ_s softmax_s(e_st) W x_s`, one softmax a head.
 ///
@@ -192,58 +190,6 @@ impl Attention {
             *out = row.iter().zip(a).map(|(x, a)| x * a).sum();
         }
     }
-
-    /// Logits of the edges from some messages to one target, appended to `logits`, `[edges, heads]`.
-    /// `own` is what the target itself brings to them.
-    fn edge_logits(&self, messages: Rows<'_>, edges: &[u32], own: &[f32], logits: &mut Vec<f32>) {
-        let mut row = vec![0.0; own.len()];
-        let mut dots = vec![0.0; self.heads];
-        for &edge in edges {
-            messages.read(edge as usize, &mut row);
-            match &self.logits {
-                Logits::Separate { source, target } => {
-                    self.head_dots(source, &row, &mut dots);
-                    let mut of_target = vec![0.0; self.heads];
-                    self.head_dots(target, own, &mut of_target);
-                    dots.iter_mut().zip(of_target).for_each(|(s, t)| {
-                        *s = leaky_relu(*s + t, self.negative_slope);
-                    });
-                }
-                Logits::Joint { attention, .. } => {
-                    row.iter_mut().zip(own).for_each(|(v, x)| {
-                        *v = leaky_relu(*v + x, self.negative_slope);
-                    });
-                    self.head_dots(attention, &row, &mut dots);
-                }
-            }
-            logits.extend_from_slice(&dots);
-        }
-    }
-
-    /// Turns logits, `[edges, heads]`, into each head's softmax over the edges.
-    fn softmax(&self, logits: &mut [f32]) {
-        for head in 0..self.heads {
-            let each = || (head..logits.len()).step_by(self.heads);
-            let top = each().map(|i| logits[i]).fold(f32::NEG_INFINITY, f32::max);
-            let total: f32 = each().map(|i| (logits[i] - top).exp()).sum();
-            let scale = 1.0 / (total + self.epsilon);
-            for i in (head..logits.len()).step_by(self.heads) {
-                logits[i] = (logits[i] - top).exp() * scale;
-            }
-        }
-    }
-
-    /// What the targets themselves bring to the logits of their edges, `[targets, heads * channels]`.
-    fn target_rows(&self, input: &LayerInput<'_>, range: Range<usize>, own: &[f32]) -> Vec<f32> {
-        if let Logits::Joint {
-            target: Some(linear),
-            ..
-        } = &self.logits
-        {
-            return linear.apply(own);
-        }
-        input.own_messages(range)
-    }
 }
 
 impl Convolution for Attention {
@@ -258,47 +204,25 @@ impl Convolution for Attention {
         &self.message
     }
 
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let own = input.own_rows(range.clone());
-        let target_rows = self.target_rows(input, range.clone(), &own);
-        let width = self.heads * self.channels;
-        let mut sums = vec![0.0; range.len() * width];
-        let mut logits = Vec::new();
-        for ((sum, target_row), index) in sums
-            .chunks_exact_mut(width)
-            .zip(target_rows.chunks_exact(width))
-            .zip(range)
-        {
-            let target = input.targets.get(index);
-            input.sources(target, self.self_loops, sources);
-            if self.self_loops {
-                match (input.messages.slot(target), target) {
-                    (None, Target::Stored(node)) => sources.stored.push(node),
-                    (Some(slot), _) | (None, Target::Query(slot)) => sources.at_hand.push(slot),
-                }
-            }
-            input.count_rows(sources.len());
-            logits.clear();
-            let (stored, at_hand) = (input.messages.stored, input.messages.at_hand);
-            self.edge_logits(stored, &sources.stored, target_row, &mut logits);
-            self.edge_logits(at_hand, &sources.at_hand, target_row, &mut logits);
-            self.softmax(&mut logits);
-            let (of_stored, of_at_hand) = logits.split_at(sources.stored.len() * self.heads);
-            gather_weighted(stored, &sources.stored, of_stored, self.heads, sum);
-            gather_weighted(at_hand, &sources.at_hand, of_at_hand, self.heads, sum);
-        }
-        self.finish.apply(sums, &own, self.heads, self.channels)
-    }
-
     fn reduction(&self) -> Reduction {
         Reduction::Softmax {
             heads: self.heads,
             without_self: self.self_loops,
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let maps_values = matches!(
+            &self.logits,
+            Logits::Joint {
+                target: Some(_),
+                ..
+            }
+        );
+        Needs {
+            values: maps_values || !matches!(self.finish.residual, Residual::None),
+            messages: !maps_values || self.self_loops,
+            ..Needs::default()
         }
     }
 
@@ -356,9 +280,9 @@ impl Convolution for Attention {
         gather_weighted(rows, ids, &logits, self.heads, sums);
     }
 
-    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+    fn complete(&self, mut reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32> {
         let width = self.heads * self.channels;
-        let (messages, terms) = (own.messages, self.terms(own.values, own.messages));
+        let messages = own.messages;
         let mut sums = vec![0.0; own.in_degrees.len() * width];
         for (at, (partial, out)) in reduced
             .chunks_exact_mut(2 * self.heads + width)
@@ -366,7 +290,7 @@ impl Convolution for Attention {
             .enumerate()
         {
             if self.self_loops {
-                let term = &terms[at * self.term_width()..][..self.term_width()];
+                let term = &made.terms[at * self.term_width()..][..self.term_width()];
                 self.attend(Rows::f32(messages, width), &[at as u32], term, partial);
             }
             let (totals, sum) = partial[self.heads..].split_at(self.heads);

@@ -1,4 +1,4 @@
-use super::{Convolution, OwnRows, Place, Propagation, Reduction, SummedLinear};
+use super::{Convolution, Made, Needs, OwnRows, Place, Propagation, Reduction, SummedLinear};
 use crate::{
     GraphError,
     model::{
@@ -8,9 +8,8 @@ use crate::{
         row_op::RowOp,
         weights::Weights,
     },
-    run::{DegreeScale, LayerInput, Sources},
+    run::DegreeScale,
 };
-use std::ops::Range;
 
 /// `W Σ_s c_s c_t x_s + b`.
 ///
@@ -62,17 +61,6 @@ impl Gcn {
     }
 }
 
-impl Gcn {
-    /// Rows from the weighted sums.
-    fn finish(&self, sums: Vec<f32>) -> Vec<f32> {
-        let mut out = self.linear.finish(sums);
-        if let Some(bias) = &self.bias {
-            add_bias(bias, &mut out);
-        }
-        out
-    }
-}
-
 /// The weights of a normalised sum. PyG's layers add self-loops unless told not to.
 pub(crate) fn propagation(norm: Norm, self_loops: Option<bool>, weight: f32) -> Propagation {
     let (source, target) = match norm {
@@ -120,21 +108,20 @@ impl Convolution for Gcn {
         Some(&self.propagation)
     }
 
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        self.finish(self.propagation.compute(input, range, sources))
-    }
-
     fn reduction(&self) -> Reduction {
         self.propagation.reduction()
     }
 
-    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+    fn needs(&self) -> Needs {
+        self.propagation.needs()
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, _: &Made, own: &OwnRows<'_>) -> Vec<f32> {
         self.propagation.complete(&mut reduced, own);
-        self.finish(reduced)
+        let mut out = self.linear.finish(reduced);
+        if let Some(bias) = &self.bias {
+            add_bias(bias, &mut out);
+        }
+        out
     }
 }

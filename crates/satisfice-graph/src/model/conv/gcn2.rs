@@ -1,11 +1,9 @@
-use super::{Convolution, OwnRows, Propagation, Reduction, gcn::propagation};
+use super::{Convolution, Made, Needs, OwnRows, Propagation, Reduction, gcn::propagation};
 use crate::{
     GraphError,
     model::{config::Gcn2Config, linear::add_bias, weights::Weights},
-    run::{LayerInput, Sources},
 };
 use satisfice_kernels::matmul_transposed;
-use std::ops::Range;
 
 /// `(1 - β) z + β z W` with `z = (1 - α) P x + α x0`, or with a second weight for `x0`.
 ///
@@ -65,25 +63,18 @@ impl Convolution for Gcn2 {
         Some(&self.propagation)
     }
 
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let initial = input.initial_rows(range.clone());
-        self.finish(self.propagation.compute(input, range, sources), initial)
-    }
-
-    fn reads_initial(&self) -> bool {
-        true
-    }
-
     fn reduction(&self) -> Reduction {
         self.propagation.reduction()
     }
 
-    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+    fn needs(&self) -> Needs {
+        Needs {
+            initial: true,
+            ..self.propagation.needs()
+        }
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, _: &Made, own: &OwnRows<'_>) -> Vec<f32> {
         self.propagation.complete(&mut reduced, own);
         self.finish(reduced, own.initial.to_vec())
     }

@@ -1,6 +1,6 @@
 use super::{
-    Convolution, OwnRows, Place, Reduce, Reduction, SourceSum, SummedLinear, aggregate,
-    finish_reduce, message_reduction, reduced_sum,
+    Convolution, Made, Needs, OwnRows, Place, Reduce, Reduction, SummedLinear, finish_reduce,
+    message_reduction,
 };
 use crate::{
     GraphError,
@@ -10,9 +10,7 @@ use crate::{
         row_op::{RowOp, l2_normalize},
         weights::Weights,
     },
-    run::{LayerInput, Sources},
 };
-use std::ops::Range;
 
 /// `W_n reduce_s(x_s) + W_r x_t + b`.
 ///
@@ -120,25 +118,12 @@ impl Sage {
             normalize: config.normalize,
         })
     }
-
-    /// The mean over the sources and the target.
-    fn mean_with_own(
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let own = input.own_messages(range.clone());
-        let mut rows = aggregate(input, range.clone(), Reduce::Sum, sources);
-        let in_degrees = range.map(|at| input.in_degree(input.targets.get(at), false) as u32);
-        add_own(&mut rows, &own, in_degrees);
-        rows
-    }
 }
 
 /// Makes means over the sources and the target of sums over the sources.
-fn add_own(sums: &mut [f32], own: &[f32], in_degrees: impl ExactSizeIterator<Item = u32>) {
+fn add_own(sums: &mut [f32], own: &[f32], in_degrees: &[u32]) {
     let width = (sums.len() / in_degrees.len().max(1)).max(1);
-    for ((row, own), in_degree) in sums
+    for ((row, own), &in_degree) in sums
         .chunks_exact_mut(width)
         .zip(own.chunks_exact(width))
         .zip(in_degrees)
@@ -177,10 +162,6 @@ impl Convolution for Sage {
         }
     }
 
-    fn source_sum(&self) -> Option<SourceSum> {
-        reduced_sum(self.reduce)
-    }
-
     fn own(&self) -> Option<&Linear> {
         self.root.as_ref()
     }
@@ -189,43 +170,27 @@ impl Convolution for Sage {
         self.includes_own || self.reduce != Reduce::Sum
     }
 
-    fn compute(
-        &self,
-        input: &LayerInput<'_>,
-        range: Range<usize>,
-        sources: &mut Sources,
-    ) -> Vec<f32> {
-        let rows = match self.includes_own {
-            true => Self::mean_with_own(input, range.clone(), sources),
-            false => aggregate(input, range.clone(), self.reduce, sources),
-        };
-        self.finish(rows, |root, out| input.add_own(root, range, out))
-    }
-
     fn reduction(&self) -> Reduction {
         message_reduction(self.reduce)
     }
 
-    fn complete(&self, mut reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+    fn needs(&self) -> Needs {
+        Needs {
+            messages: self.includes_own,
+            ..Needs::default()
+        }
+    }
+
+    fn complete(&self, mut reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32> {
         match self.includes_own {
-            true => add_own(&mut reduced, own.messages, own.in_degrees.iter().copied()),
+            true => add_own(&mut reduced, own.messages, own.in_degrees),
             false => finish_reduce(self.reduce, &mut reduced, own),
         }
-        self.finish(reduced, |root, out| root.add_to(own.values, out))
-    }
-}
-
-impl Sage {
-    /// Rows from what the neighbours' messages came to; `add_own` adds the root's map of the targets'
-    /// own values.
-    fn finish(&self, rows: Vec<f32>, add_own: impl FnOnce(&Linear, &mut [f32])) -> Vec<f32> {
         let mut out = match &self.neighbors {
-            Neighbors::Summed(linear) => linear.finish(rows),
-            Neighbors::Reduced { linear, .. } => linear.apply(&rows),
+            Neighbors::Summed(linear) => linear.finish(reduced),
+            Neighbors::Reduced { linear, .. } => linear.apply(&reduced),
         };
-        if let Some(root) = &self.root {
-            add_own(root, &mut out);
-        }
+        out.iter_mut().zip(&made.mapped).for_each(|(v, x)| *v += x);
         if let Some(bias) = &self.bias {
             add_bias(bias, &mut out);
         }

@@ -150,6 +150,7 @@ fn subject(args: &BenchGraph, output: Output) -> Result<Subject> {
         true => Subject {
             plans: vec![
                 Plan::Precomputed,
+                Plan::Refresh,
                 Plan::recompute(0.1),
                 Plan::recompute(0.25),
                 Plan::Exact,

@@ -1,0 +1,209 @@
+//! What a layer's targets bring of their own, and what their sources are reduced to.
+
+use super::layer::{LayerInput, NodeScales, Sources, Target};
+use crate::model::{Convolution, Layer, OwnRows, Reduction};
+use satisfice_kernels::{Rows, gather_sum};
+use std::ops::Range;
+
+/// Rows of some targets themselves, as far as a layer reads them.
+#[derive(Debug)]
+pub(crate) struct TargetRows {
+    /// `[targets, width]`, or empty.
+    pub values: Vec<f32>,
+    messages: Vec<f32>,
+    initial: Vec<f32>,
+    in_degrees: Vec<u32>,
+    source_scales: Vec<f32>,
+    target_scales: Vec<f32>,
+}
+
+impl TargetRows {
+    pub(crate) fn read(layer: &Layer, input: &LayerInput<'_>, range: Range<usize>) -> Self {
+        let needs = layer.needs();
+        let rows = |needed: bool, read: &dyn Fn(Range<usize>) -> Vec<f32>| match needed {
+            true => read(range.clone()),
+            false => Vec::new(),
+        };
+        let targets = || range.clone().map(|at| input.targets.get(at));
+        let scales = |scales: &Option<NodeScales<'_>>| match scales {
+            Some(scales) => targets().map(|target| scales.of(target)).collect(),
+            None => Vec::new(),
+        };
+        Self {
+            values: rows(needs.values, &|range| input.own_rows(range)),
+            messages: rows(needs.messages, &|range| input.own_messages(range)),
+            initial: rows(needs.initial, &|range| input.initial_rows(range)),
+            in_degrees: targets()
+                .map(|target| input.in_degree(target, false) as u32)
+                .collect(),
+            source_scales: scales(&input.source_scales),
+            target_scales: scales(&input.target_scales),
+        }
+    }
+
+    pub(crate) fn view(&self) -> OwnRows<'_> {
+        OwnRows {
+            values: &self.values,
+            messages: &self.messages,
+            initial: &self.initial,
+            in_degrees: &self.in_degrees,
+            source_scales: &self.source_scales,
+            target_scales: &self.target_scales,
+        }
+    }
+}
+
+/// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
+/// targets bring to it, and `sources` is space to work in.
+pub(crate) fn reduce(
+    conv: &dyn Convolution,
+    input: &LayerInput<'_>,
+    range: Range<usize>,
+    terms: &[f32],
+    sources: &mut Sources,
+) -> Vec<f32> {
+    let reduction = conv.reduction();
+    let width = reduction.width(input.messages.stored.width());
+    let mut partials = vec![0.0; range.len() * width];
+    let mut rows = 0;
+    for (at, (partial, index)) in partials.chunks_exact_mut(width).zip(range).enumerate() {
+        let reducer = Reducer {
+            conv,
+            input,
+            reduction,
+            term: &terms[at * conv.term_width()..][..conv.term_width()],
+        };
+        reduction.clear(partial);
+        rows += reducer.reduce(input.targets.get(index), sources, partial);
+    }
+    input.count_rows(rows);
+    partials
+}
+
+/// Reduces the sources of one target; each way returns the rows that it read.
+struct Reducer<'a> {
+    conv: &'a dyn Convolution,
+    input: &'a LayerInput<'a>,
+    reduction: Reduction,
+    term: &'a [f32],
+}
+
+impl Reducer<'_> {
+    fn reduce(&self, target: Target, sources: &mut Sources, partial: &mut [f32]) -> usize {
+        match target {
+            Target::Stored(node) if self.input.refresh => self.refresh(node, sources, partial),
+            Target::Stored(node) => self
+                .update(node, sources, partial)
+                .unwrap_or_else(|| self.gather(target, sources, partial)),
+            Target::Query(_) => self.gather(target, sources, partial),
+        }
+    }
+
+    /// From all sources as they are now.
+    fn gather(&self, target: Target, sources: &mut Sources, partial: &mut [f32]) -> usize {
+        let without_self = self.reduction.without_self();
+        self.input.sources(target, without_self, sources);
+        self.add(sources, partial);
+        sources.len()
+    }
+
+    /// From what is kept, and what changed of it: of a sum, the rows that are not to count any more
+    /// are subtracted as they were counted, and the rows that count now are added; into other
+    /// reductions new sources are joined. Nothing where there is nothing kept, or no less to read, or
+    /// a reduction from which nothing can be taken. Source: the identity
+    /// `Σ c' x' = Σ c x + Σ over what changed of (c' x' - c x)`.
+    fn update(&self, node: u32, sources: &mut Sources, partial: &mut [f32]) -> Option<usize> {
+        let (input, without_self) = (self.input, self.reduction.without_self());
+        let kept = input.kept?;
+        input.changed_sources(node, without_self, sources);
+        let rows = 1 + sources.len() + sources.withdrawn.len();
+        let joins = match self.reduction {
+            Reduction::Sum { .. } => true,
+            Reduction::Max => sources.withdrawn.is_empty(),
+            // What the target itself brings is in every coefficient.
+            Reduction::Softmax { .. } => {
+                sources.withdrawn.is_empty() && input.messages.slot(Target::Stored(node)).is_none()
+            }
+        };
+        if !joins || rows > input.in_degree(Target::Stored(node), without_self) {
+            return None;
+        }
+        let rows = self.start_as_kept(kept, node, partial);
+        self.withdraw(sources, partial);
+        self.add(sources, partial);
+        Some(rows + sources.len() + sources.withdrawn.len())
+    }
+
+    /// From what the stored sources were reduced to without the batch, and the batch's edges.
+    fn refresh(&self, node: u32, sources: &mut Sources, partial: &mut [f32]) -> usize {
+        let rows = match self.input.kept {
+            Some(kept) => self.start_as_kept(kept, node, partial),
+            None => self.reduce_as_stored(node, sources, partial),
+        };
+        sources.clear();
+        sources
+            .at_hand
+            .extend(self.input.batch.query_into_stored(node));
+        self.add(sources, partial);
+        rows + sources.len()
+    }
+
+    /// What is kept of a node that has stored sources; of others nothing is.
+    fn start_as_kept(&self, kept: Rows<'_>, node: u32, partial: &mut [f32]) -> usize {
+        let without_self = self.reduction.without_self();
+        if self.input.stored_in_degree(node, without_self) == 0 {
+            return 0;
+        }
+        kept.read(node as usize, partial);
+        1
+    }
+
+    /// What would be kept.
+    fn reduce_as_stored(&self, node: u32, sources: &mut Sources, partial: &mut [f32]) -> usize {
+        let input = self.input;
+        input.stored_sources(node, self.reduction.without_self(), sources);
+        let read = |rows: Rows<'_>| {
+            let mut row = vec![0.0; rows.width()];
+            rows.read(node as usize, &mut row);
+            row
+        };
+        let term = match self.term.is_empty() {
+            true => Vec::new(),
+            false => self
+                .conv
+                .terms(&read(input.h.stored), &read(input.messages.stored)),
+        };
+        let (rows, scales) = (input.messages.stored, input.stored_scales);
+        self.conv.add(rows, &sources.stored, scales, &term, partial);
+        sources.stored.len()
+    }
+
+    /// Subtracts the rows that do not count any more, each times the factor with which it counted.
+    fn withdraw(&self, sources: &mut Sources, sum: &mut [f32]) {
+        if sources.withdrawn.is_empty() {
+            return;
+        }
+        sources.row.clear();
+        sources.row.resize(sum.len(), 0.0);
+        let (rows, scales) = (self.input.messages.stored, self.input.stored_scales);
+        gather_sum(rows, &sources.withdrawn, scales, &mut sources.row);
+        sum.iter_mut().zip(&sources.row).for_each(|(v, x)| *v -= x);
+    }
+
+    /// Adds the rows listed, each times its factor.
+    fn add(&self, sources: &Sources, partial: &mut [f32]) {
+        let (messages, scales) = (&self.input.messages, self.input.source_scales.as_ref());
+        for (rows, ids, scales) in [
+            (messages.stored, &sources.stored, scales.map(|s| s.stored)),
+            (
+                messages.at_hand,
+                &sources.at_hand,
+                scales.map(|s| &s.at_hand[..]),
+            ),
+        ] {
+            if !ids.is_empty() {
+                self.conv.add(rows, ids, scales, self.term, partial);
+            }
+        }
+    }
+}
