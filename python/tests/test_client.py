@@ -44,8 +44,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         length = int(self.headers[_protocol.HEADER_LENGTH])
         request, inputs = read_request(body, length)
-        self.server.requests.append({"path": self.path, "json": request, "inputs": inputs})
-        logits = inputs["x"].sum(axis=1, keepdims=True)
+        token = self.headers.get("Authorization")
+        self.server.requests.append(
+            {"path": self.path, "json": request, "inputs": inputs, "token": token, "body": body}
+        )
+        logits = np.asarray(inputs.get("x", [[0.0]]), np.float32).sum(axis=1, keepdims=True)
         header = json.dumps(
             {
                 "model_name": "m",
@@ -80,9 +83,10 @@ def read_request(body: bytes, length: int) -> tuple[dict[str, Any], dict[str, np
     for described in request["inputs"]:
         size = described["parameters"]["binary_data_size"]
         data = body[at : at + size]
-        inputs[described["name"]] = _protocol.decode_tensor(
-            described["datatype"], described["shape"], data
-        )
+        if described["name"] != "picture":
+            inputs[described["name"]] = _protocol.decode_tensor(
+                described["datatype"], described["shape"], data
+            )
         at += size
     assert at == len(body)
     return request, inputs
@@ -212,6 +216,40 @@ def test_errors_of_what_stands_before_the_server(
     with pytest.raises(ServerError) as caught:
         client.infer("m", X, [[0], [9]])
     assert (caught.value.status, caught.value.code, caught.value.hint) == (502, "", None)
+
+
+def test_named_inputs_of_texts_pictures_and_numbers(server: Server, client: Client) -> None:
+    pictures = [b"\x89PNG\x00\xff\x00", b"\x00"]
+    client.infer_inputs(
+        "pets",
+        {"picture": pictures, "caption": ["a dog", "ein Käfer"], "age": np.float32([[1], [2]])},
+        plan="image+text",
+        parameters={"min_accuracy": 0.8, "deadline_ms": 20},
+    )
+    [sent] = server.requests
+    assert sent["json"]["parameters"] == {
+        "plan": "image+text",
+        "min_accuracy": 0.8,
+        "deadline_ms": 20,
+        "binary_data_output": True,
+    }
+    described = {i["name"]: (i["datatype"], i["shape"]) for i in sent["json"]["inputs"]}
+    assert described == {
+        "picture": ("BYTES", [2]),
+        "caption": ("BYTES", [2]),
+        "age": ("FP32", [2, 1]),
+    }
+    for element in (*pictures, b"a dog", "ein Käfer".encode()):
+        assert len(element).to_bytes(4, "little") + element in sent["body"]
+
+
+def test_the_token_goes_with_every_request(server: Server) -> None:
+    url = f"http://127.0.0.1:{server.server_port}"
+    with Client(url, token="s3cret") as client:
+        client.infer("m", X, [[0], [1]])
+    with Client(url) as client:
+        client.infer("m", X, [[0], [1]])
+    assert [request["token"] for request in server.requests] == ["Bearer s3cret", None]
 
 
 def test_the_connection_is_kept(server: Server, client: Client) -> None:

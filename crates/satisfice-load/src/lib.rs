@@ -1,23 +1,17 @@
 //! Load for servers of the Open Inference Protocol, and the servers that it is measured against.
 //!
-//! Clients are closed loops: each connection sends its next request when the last one was answered.
-//! Requests are encoded once, and of an answer no more is read than where it ends, so that the clients
-//! are not what is measured.
+//! - [`closed`]: each connection sends its next request when the last one was answered. It shows the most that a
+//!   server answers, and what it costs by itself.
+//! - [`open`]: jobs arrive when their traffic says so, whether or not earlier ones have been answered. It shows
+//!   what users see at a rate that the server does not choose.
+//! - [`Identity`] is a model that does nothing, [`echo_server`] a server that does nothing: limits.
 
 #![forbid(unsafe_code)]
 
-mod error;
-mod grpc;
-mod http;
+pub mod closed;
 mod identity;
 mod limit;
-mod measured;
-mod soak;
+pub mod open;
 
-pub use error::LoadError;
-pub use grpc::{GrpcRequest, grpc};
-pub use http::{HttpRequest, Reply, http, read_reply};
 pub use identity::Identity;
 pub use limit::echo_server;
-pub use measured::{Load, Measured};
-pub use soak::{Soak, SoakReport, soak};

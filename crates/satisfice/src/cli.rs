@@ -503,7 +503,11 @@ pub(crate) enum ModelControl {
 }
 
 /// Send held-out queries to a running server and print its answers.
+///
+///   satisfice query --model gcn2 --queries queries.safetensors --plan exact
+///   satisfice query --model gcn2 --queries queries.safetensors --min-fidelity 0.98 --deadline-ms 20
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Query {
     /// Address of the server.
     #[arg(long, default_value = "http://127.0.0.1:8000")]
@@ -517,9 +521,32 @@ pub(crate) struct Query {
     /// Which queries to send, as one batch: `FROM..TO`.
     #[arg(long, default_value = "0..4", value_parser = rows)]
     pub rows: Range<usize>,
-    /// Plan: `pe`, `recompute:<budget>` or `exact`; the model's own when absent.
+    /// Plan: `pe`, `recompute:<budget>` or `exact`; the server's choice when absent.
     #[arg(long)]
     pub plan: Option<Plan>,
+    #[command(flatten)]
+    pub contract: Contract,
+    /// Token of `satisfice token new`, where the server asks for one.
+    #[arg(long, env = "SATISFICE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// What the answer has to keep (docs/scheduling.md).
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Contract")]
+pub(crate) struct Contract {
+    /// Milliseconds after which the answer is of no more use.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    pub deadline_ms: Option<i64>,
+    /// Share of right answers that has to be promised, 0 to 1.
+    #[arg(long, value_parser = share, conflicts_with = "min_fidelity")]
+    pub min_accuracy: Option<f64>,
+    /// Share of answers equal to the dearest plan's that has to be promised, 0 to 1.
+    #[arg(long, value_parser = share)]
+    pub min_fidelity: Option<f64>,
+    /// 1 goes first, higher numbers later.
+    #[arg(long)]
+    pub priority: Option<u32>,
 }
 
 fn rows(text: &str) -> Result<Range<usize>, String> {

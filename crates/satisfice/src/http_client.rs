@@ -18,6 +18,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 pub(crate) struct HttpClient {
     agent: ureq::Agent,
     url: String,
+    authorization: Option<String>,
 }
 
 /// The output of a graph model, and the parameters of the answer.
@@ -39,21 +40,19 @@ impl HttpClient {
         Self {
             agent: config.new_agent(),
             url: url.trim_end_matches('/').to_owned(),
+            authorization: None,
         }
     }
 
-    /// Sends a batch of new nodes. Stored nodes are named by their ids in `store`, or by position
-    /// without one.
-    pub(crate) fn infer_graph(
-        &self,
-        model: &str,
-        batch: &QuerySlice,
-        plan: Option<Plan>,
-        store: Option<&GraphStore>,
-        outputs: &[&str],
-    ) -> Result<GraphAnswer> {
-        let request = graph_request(batch, plan, store, outputs)?;
-        let response = self.infer(model, &request)?;
+    /// With the token that the server asks for.
+    pub(crate) fn with_token(mut self, token: Option<&str>) -> Self {
+        self.authorization = token.map(|token| format!("Bearer {token}"));
+        self
+    }
+
+    /// Sends a request to a graph model, whose first output is FP32.
+    pub(crate) fn infer_graph(&self, model: &str, request: &InferRequest) -> Result<GraphAnswer> {
+        let response = self.infer(model, request)?;
         let Some(TensorData::Fp32(values)) = response.outputs.first().map(|o| o.tensor.data())
         else {
             bail!("the first output of model `{model}` is not FP32");
@@ -73,7 +72,7 @@ impl HttpClient {
     /// The model's inputs and outputs.
     pub(crate) fn describe(&self, model: &str) -> Result<ModelDescription> {
         let url = format!("{}/v2/models/{model}", self.url);
-        let answer = self.agent.get(&url).call();
+        let answer = self.authorized(self.agent.get(&url)).call();
         let mut answer = answer.with_context(|| unreachable(&url))?;
         let status = answer.status();
         let body = answer.body_mut().read_to_vec()?;
@@ -87,7 +86,7 @@ impl HttpClient {
     pub(crate) fn infer(&self, model: &str, request: &InferRequest) -> Result<InferResponse> {
         let url = format!("{}/v2/models/{model}/infer", self.url);
         let encoded = encode_request(request, None, Format::Binary)?;
-        let mut post = self.agent.post(&url);
+        let mut post = self.authorized(self.agent.post(&url));
         if let Some(length) = encoded.json_length {
             post = post.header(JSON_LENGTH_HEADER, length.to_string());
         }
@@ -109,6 +108,13 @@ impl HttpClient {
         }
         Err(refused(&url, status.as_u16(), &body))
     }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
+    }
 }
 
 fn unreachable(url: &str) -> String {
@@ -126,7 +132,8 @@ fn refused(url: &str, status: u16, body: &[u8]) -> anyhow::Error {
     }
 }
 
-/// A request for the answer of a graph model to a batch of new nodes.
+/// A request for the answer of a graph model to a batch of new nodes. Stored nodes are named by their ids
+/// in `store`, or by position without one.
 pub(crate) fn graph_request(
     batch: &QuerySlice,
     plan: Option<Plan>,

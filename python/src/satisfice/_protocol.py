@@ -87,9 +87,12 @@ def decode_response(
 
 
 def encode_tensor(array: NDArray[Any]) -> tuple[str, bytes]:
-    """Datatype and little-endian bytes of an array; strings are BYTES elements, UTF-8."""
+    """Datatype and little-endian bytes of an array; strings are BYTES elements, text as UTF-8."""
     if array.dtype.kind in "UO":
-        elements = [str(value).encode("utf-8") for value in array.ravel()]
+        elements = [
+            value if isinstance(value, bytes) else str(value).encode("utf-8")
+            for value in array.ravel()
+        ]
         return "BYTES", b"".join(len(e).to_bytes(4, "little") + e for e in elements)
     little = array.dtype.newbyteorder("<")
     if little not in _NAMES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,14 +47,25 @@ class Client:
     Args:
         url: such as ``"http://127.0.0.1:8000"``.
         timeout: seconds that connecting, and each read of an answer, may take.
+        token: what ``satisfice token new`` printed, where the server asks for one.
+        tls: whom to trust, and the client's own certificate, for an ``https`` url; the system's
+            authorities if None.
     """
 
-    def __init__(self, url: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 30.0,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url must be such as http://127.0.0.1:8000, not {url!r}")
         self._parts = parts
         self._timeout = timeout
+        self._tls = tls
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._local = threading.local()
 
     def live(self) -> bool:
@@ -100,7 +112,7 @@ class Client:
             plan: ``"exact"``, ``"pe"`` or such as ``"recompute:25%"``; the model's default if None.
             outputs: names of the outputs wanted; the model's default ones if None.
             version: of the model; the server's choice if None.
-            parameters: further parameters of the request.
+            parameters: further parameters of the request, such as ``{"min_fidelity": 0.98}``.
 
         Returns:
             The outputs, and what the server did.
@@ -111,8 +123,40 @@ class Client:
             OSError: the server cannot be reached.
         """
         inputs = _inputs(x, edge_index, edge_direction, query_edge_index)
+        return self.infer_inputs(model, inputs, plan, outputs, version, parameters)
+
+    def infer_inputs(
+        self,
+        model: str,
+        inputs: Mapping[str, ArrayLike],
+        plan: str | None = None,
+        outputs: Iterable[str] | None = None,
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Answers for named inputs, such as those of a multi-modal model.
+
+        Args:
+            model: name of the model.
+            inputs: arrays by name, their first dimension the inputs of the request. Texts are lists
+                of strings, pictures lists of the bytes of their files.
+            plan: such as ``"image+text"``; the server's choice if None.
+            outputs: names of the outputs wanted; the model's default ones if None.
+            version: of the model; the server's choice if None.
+            parameters: further parameters of the request, such as
+                ``{"deadline_ms": 20, "min_accuracy": 0.8}``.
+
+        Returns:
+            The outputs, and what the server did.
+
+        Raises:
+            TypeError: an array cannot be sent.
+            ServerError: the server refused or failed the request.
+            OSError: the server cannot be reached.
+        """
+        arrays = {name: _array(values) for name, values in inputs.items()}
         given = {**(parameters or {}), **({} if plan is None else {"plan": plan})}
-        body, header_length = _protocol.encode_request(inputs, outputs, given)
+        body, header_length = _protocol.encode_request(arrays, outputs, given)
         headers = {
             "Content-Type": "application/octet-stream",
             _protocol.HEADER_LENGTH: str(header_length),
@@ -167,17 +211,20 @@ class Client:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> _Response:
         connection = self._connection()
-        connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
+        given = {**self._headers, **headers}
+        connection.request(method, self._parts.path.rstrip("/") + path, body, given)
         response = connection.getresponse()
         length = response.getheader(_protocol.HEADER_LENGTH)
         return _Response(response.status, response.read(), None if length is None else int(length))
 
     def _connection(self) -> http.client.HTTPConnection:
         if "connection" not in self._local.__dict__:
-            is_https = self._parts.scheme == "https"
-            kind = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
-            host = self._parts.hostname or ""
-            self._local.connection = kind(host, self._parts.port, timeout=self._timeout)
+            host, port = self._parts.hostname or "", self._parts.port
+            self._local.connection = (
+                http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+                if self._parts.scheme == "https"
+                else http.client.HTTPConnection(host, port, timeout=self._timeout)
+            )
         connection: http.client.HTTPConnection = self._local.connection
         return connection
 
@@ -185,6 +232,12 @@ class Client:
 def _model_path(model: str, version: str | None) -> str:
     path = f"/v2/models/{quote(model, safe='')}"
     return path if version is None else f"{path}/versions/{quote(str(version), safe='')}"
+
+
+def _array(values: ArrayLike) -> NDArray[Any]:
+    """An array; of byte strings an object array, for numpy's own cuts zeros off their ends."""
+    array = np.asarray(values)
+    return np.asarray(values, object) if array.dtype.kind == "S" else array
 
 
 def _inputs(

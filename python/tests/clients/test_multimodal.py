@@ -13,6 +13,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import ROOT, serve
 from safetensors.numpy import load_file
+from satisfice import Client, ServerError
 
 FIXTURES = ROOT / "crates/satisfice-multimodal/tests/fixtures"
 
@@ -63,6 +64,18 @@ def test_pictures_and_texts(server: tuple[str, str], library) -> None:
     assert alone.as_numpy("class_name").tolist() == [b"red", b"blue"]
     with pytest.raises(Exception, match="neither PNG nor JPEG"):
         client.infer("fused", [strings(library, "picture", [b"no picture"])])
+
+
+def test_our_own_client(server: tuple[str, str]) -> None:
+    pictures = [png(np.full((8, 8, 3), colour, np.uint8)) for colour in ([255, 0, 0], [0, 0, 255])]
+    inputs = {"picture": pictures, "caption": ["red thing", "blue thing"]}
+    with Client(server[0]) as client:
+        answer = client.infer_inputs("fused", inputs, outputs=["class_name"])
+        assert answer.outputs["class_name"].tolist() == ["red", "blue"]
+        with pytest.raises(ServerError) as refusal:
+            client.infer_inputs("fused", {"picture": [b"no picture"]})
+    assert refusal.value.status == 400
+    assert "neither PNG nor JPEG" in refusal.value.message
 
 
 def test_ready_tensors_and_plans(server: tuple[str, str]) -> None:

@@ -1,5 +1,8 @@
 use super::Output;
-use crate::{cli::Query, http_client::HttpClient};
+use crate::{
+    cli::{Contract, Query},
+    http_client::{HttpClient, graph_request},
+};
 use anyhow::{Result, ensure};
 use satisfice_core::{InferResponse, Parameter, Parameters, TensorData};
 use satisfice_graph::argmax;
@@ -17,10 +20,12 @@ pub(crate) fn run(args: &Query, output: Output) -> Result<()> {
         queries.len()
     );
     let batch = queries.batch(args.rows.clone());
-    let client = HttpClient::new(&args.url);
+    let client = HttpClient::new(&args.url).with_token(args.token.as_deref());
     let outputs = answer_outputs(&client, &args.model)?;
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let answer = client.infer_graph(&args.model, &batch, args.plan, None, &outputs)?;
+    let mut request = graph_request(&batch, args.plan, None, &outputs)?;
+    request.parameters.extend(promised(&args.contract));
+    let answer = client.infer_graph(&args.model, &request)?;
     let class_names = class_names(&answer.response);
     let width = answer.outputs.len() / batch.queries();
     let rows: Vec<Value> = answer
@@ -43,6 +48,25 @@ pub(crate) fn run(args: &Query, output: Output) -> Result<()> {
     let parameters = parameters(&answer.response);
     let document = json!({ "model": args.model, "answers": rows, "parameters": parameters });
     output.print(&document, || text(&rows, &answer.response.parameters))
+}
+
+/// The contract as parameters of a request.
+fn promised(contract: &Contract) -> Parameters {
+    let named = [
+        ("deadline_ms", contract.deadline_ms.map(Parameter::Int)),
+        ("min_accuracy", contract.min_accuracy.map(Parameter::Float)),
+        ("min_fidelity", contract.min_fidelity.map(Parameter::Float)),
+        (
+            "priority",
+            contract
+                .priority
+                .map(|priority| Parameter::Int(priority.into())),
+        ),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 /// The model's values, and the names of the classes where it has them.

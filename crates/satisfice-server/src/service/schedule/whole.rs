@@ -156,7 +156,9 @@ pub(super) fn unmeetable(
     let message = format!("{who} the minimum {measure} of {}", minimum.share);
     let hint = match most {
         Some((lower, plan)) => format!("the most that is promised is {lower:.4}, by `{plan}`"),
-        None => format!("no {measure} was measured for it"),
+        None => format!(
+            "no {measure} was measured for it: `satisfice profile` does, with labels for accuracy"
+        ),
     };
     Error::new(ErrorKind::InvalidInput, "minimum_unmeetable", message).with_hint(hint)
 }

@@ -15,13 +15,13 @@ use contender::{Contender, Knowledge, Policy};
 use report::{Document, Row};
 use repository::{Form, Repository};
 use satisfice_core::Batching;
+use satisfice_load::open::{
+    Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
+};
 use satisfice_multimodal::{
     Dataset, ModelConfig, MultimodalEngine, OpenOptions, Profile, ProfileOptions,
 };
 use satisfice_server::protocol::client::Format;
-use satisfice_traffic::{
-    Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
-};
 use server::Server;
 use std::{
     fs,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::BenchOverload, commands::serve::runtime, report};
 use anyhow::Result;
-use satisfice_load::{HttpRequest, Load, Measured, http};
+use satisfice_load::closed::{HttpRequest, Load, Measured, http};
 use serde::Serialize;
 use std::{fmt::Write, time::Duration};
 

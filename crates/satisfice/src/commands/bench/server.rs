@@ -7,7 +7,7 @@ use super::{
 use crate::{cli::BenchServer, commands::serve::runtime};
 use anyhow::Result;
 use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
-use satisfice_load::{GrpcRequest, HttpRequest, Load, Measured, grpc, http};
+use satisfice_load::closed::{GrpcRequest, HttpRequest, Load, Measured, grpc, http};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
 use std::{fmt::Write, time::Duration};

@@ -7,7 +7,7 @@ use super::{
 use crate::{cli::BenchSoak, commands::serve::runtime, report};
 use anyhow::{Context, Result};
 use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
-use satisfice_load::{HttpRequest, Soak, SoakReport, soak};
+use satisfice_load::closed::{HttpRequest, Soak, SoakReport, soak};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
 use std::{

@@ -170,9 +170,8 @@ pub(crate) struct OverHttp<'a> {
 
 impl Answerer for OverHttp<'_> {
     fn answer(&mut self, batch: &QuerySlice, plan: Plan) -> Result<BatchAnswer> {
-        let answer =
-            self.client
-                .infer_graph(self.model, batch, Some(plan), Some(self.store), &[])?;
+        let request = graph_request(batch, Some(plan), Some(self.store), &[])?;
+        let answer = self.client.infer_graph(self.model, &request)?;
         Ok(BatchAnswer {
             outputs: answer.outputs,
             edges: answer.edges,

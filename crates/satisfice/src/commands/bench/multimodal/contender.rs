@@ -1,8 +1,8 @@
 //! Who is measured: Satisfice under a contract, and what one would do without it.
 
 use super::repository::Form;
+use satisfice_load::open::{Arrival, Contract, Job, KnownPlan, at_arrival, cheapest};
 use satisfice_server::protocol::client::Format;
-use satisfice_traffic::{Arrival, Contract, Job, KnownPlan, at_arrival, cheapest};
 use std::{sync::Arc, time::Duration};
 
 /// How the plan of each job comes about.

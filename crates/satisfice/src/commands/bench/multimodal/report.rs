@@ -1,7 +1,7 @@
 //! Rows, their table in Markdown, and charts.
 
 use super::contender::{Contender, Policy};
-use satisfice_traffic::{Chart, Series, Summary};
+use satisfice_load::open::{Chart, Series, Summary};
 use serde::Serialize;
 use std::{fmt::Write as _, path::PathBuf};
 

@@ -1,4 +1,4 @@
-use crate::{Arrival, Client, Inputs, LoadError};
+use crate::open::{Arrival, Client, Inputs, LoadError};
 use satisfice_core::{InferRequest, Parameter, Parameters, TensorData};
 use satisfice_server::protocol::{
     Encoded, TensorLimits,
@@ -135,7 +135,7 @@ fn encode(inputs: &Inputs, first: usize, job: &Job, format: Format) -> Result<En
     Ok(encode_request(&request, None, format)?)
 }
 
-fn read(reply: &crate::Reply, labels: &[i64]) -> Result<Answered, Unanswered> {
+fn read(reply: &crate::open::Reply, labels: &[i64]) -> Result<Answered, Unanswered> {
     if !(200..300).contains(&reply.status) {
         let code = decode_refusal(&reply.body).and_then(|refusal| refusal.code);
         let code = code.unwrap_or_else(|| format!("status {}", reply.status));

@@ -1,4 +1,4 @@
-use crate::{Outcome, run::Unanswered};
+use crate::open::{Outcome, run::Unanswered};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -117,7 +117,7 @@ fn percentile_ms(times: &[Duration], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Answered;
+    use crate::open::run::Answered;
 
     fn answered(inputs: usize, correct: usize, took_ms: u64) -> Outcome {
         Outcome {

@@ -10,8 +10,8 @@ use axum::{
     routing::post,
 };
 use satisfice_core::{NamedTensor, Tensor, TensorData};
+use satisfice_load::open::{Arrival, Client, Contract, Inputs, Job, Summary, run};
 use satisfice_server::protocol::client::Format;
-use satisfice_traffic::{Arrival, Client, Contract, Inputs, Job, Summary, run};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Barrier};
 

@@ -1,4 +1,4 @@
-use crate::LoadError;
+use crate::open::LoadError;
 use std::time::Duration;
 
 /// Jobs that one drawing may hold.

@@ -1,6 +1,6 @@
 //! Mixed load with clients that behave badly, for a long time.
 
-use crate::{HttpRequest, LoadError, http::read_reply};
+use crate::closed::{HttpRequest, LoadError, http::read_reply};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,

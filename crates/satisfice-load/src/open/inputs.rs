@@ -1,4 +1,4 @@
-use crate::LoadError;
+use crate::open::LoadError;
 use satisfice_core::{NamedTensor, Tensor, TensorData};
 
 /// Labelled inputs that jobs are cut from, round and round.

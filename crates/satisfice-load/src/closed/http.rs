@@ -1,6 +1,6 @@
 //! HTTP/1.1 with the least that a client can do.
 
-use crate::{
+use crate::closed::{
     LoadError,
     measured::{Load, Measured, Tally},
 };

@@ -1,6 +1,6 @@
 //! gRPC, one connection a client.
 
-use crate::{
+use crate::closed::{
     LoadError,
     measured::{Load, Measured, Tally},
 };

@@ -1,4 +1,4 @@
-use crate::{Arrival, Contract};
+use crate::open::{Arrival, Contract};
 
 /// A plan that a client may ask for, as a profile knows it.
 #[derive(Debug, Clone, PartialEq)]

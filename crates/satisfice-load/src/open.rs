@@ -1,15 +1,11 @@
-//! Open-loop load against servers of the Open Inference Protocol, over HTTP.
-//!
-//! Jobs arrive when the traffic says so, whether or not earlier ones have been answered; an answer's
-//! time counts from the moment its job should have been sent, and every job counts.
+//! Open loops, over HTTP: jobs arrive when the traffic says so, whether or not earlier ones have been
+//! answered; an answer's time counts from the moment its job should have been sent, and every job counts.
 //!
 //! - [`Traffic`] draws arrivals: Poisson or in bursts, by seed.
 //! - [`Inputs`] are what jobs bring, with labels; [`Contract`] is what they ask for.
 //! - [`run()`] sends the jobs; [`Summary`] counts what became of them.
 //! - [`highest_rate`] searches for the load that a server just bears.
 //! - [`Chart`] draws the result as SVG.
-
-#![forbid(unsafe_code)]
 
 mod chart;
 mod choice;

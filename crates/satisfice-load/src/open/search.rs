@@ -1,4 +1,4 @@
-use crate::{LoadError, Summary};
+use crate::open::{LoadError, Summary};
 
 /// How to look for the highest rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
