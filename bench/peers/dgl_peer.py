@@ -15,8 +15,9 @@ from serving import Layer
 
 def make_conv(layer: dict[str, Any], weights: dict[str, torch.Tensor]) -> nn.Module:
     bias = layer.get("bias", True)
+    # Nodes without in-edges have a self-loop in GCN, which `apply` adds.
     if layer["type"] == "gcn":
-        conv = GraphConv(layer["in"], layer["out"], norm="none", bias=bias)
+        conv = GraphConv(layer["in"], layer["out"], norm="none", bias=bias, allow_zero_in_degree=True)
         state = {"weight": weights["lin.weight"].T.contiguous()}
         if bias:
             state["bias"] = weights["bias"]
