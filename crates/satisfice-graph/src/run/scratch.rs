@@ -111,15 +111,12 @@ impl ScratchPool {
                     false => base[node as usize],
                 };
             };
-            match kind.follows_out_degree() {
-                true => {
-                    let nodes = batch.readers().iter();
-                    nodes.for_each(|&(node, edges)| set(node, 0, edges));
-                }
-                false => {
-                    let nodes = batch.touched_degrees();
-                    nodes.for_each(|(node, edges)| set(node, edges, 0));
-                }
+            if kind.follows_out_degree() {
+                let nodes = batch.readers().iter();
+                nodes.for_each(|&(node, edges)| set(node, 0, edges));
+            } else {
+                let nodes = batch.touched_degrees();
+                nodes.for_each(|(node, edges)| set(node, edges, 0));
             }
         }
     }

@@ -36,7 +36,9 @@ impl<'a> Centroids<'a> {
         }
         for feature in 0..spec.features {
             let of_feature = values.iter().skip(feature).step_by(spec.features);
-            let terms = of_feature.zip(&shares).map(|(&v, share)| f64::from(v) * share);
+            let terms = of_feature
+                .zip(&shares)
+                .map(|(&v, share)| f64::from(v) * share);
             let mean = terms.sum::<f64>() as f32;
             for value in values.iter_mut().skip(feature).step_by(spec.features) {
                 *value -= mean;
