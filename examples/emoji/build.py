@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "multimodal"))
 import bundle_table
 import data_files
 import networks
-from fusion import Fusion, mask_of, subsets, train_fusion
+from fusion import Fusion, mask_of, train_fusion
+from modality_subsets import subsets
 from safetensors.numpy import save_file
 
 import dataset

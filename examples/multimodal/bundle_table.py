@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from fusion import subsets
+from modality_subsets import subsets
 
 REPEATS = 30
 BATCHES = (1, 8)

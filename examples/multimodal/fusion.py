@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from modality_subsets import subsets
 
 STEPS = 600
 RATE = 0.02
@@ -33,12 +33,6 @@ class Fusion(nn.Module):
             for i, (opinion, embedding) in enumerate(zip(self.opinions, embeddings))
         ]
         return torch.stack(parts).sum(0)
-
-
-def subsets(count: int) -> list[tuple[int, ...]]:
-    """Every subset of the modalities, as positions."""
-    sizes = range(1, count + 1)
-    return [subset for size in sizes for subset in itertools.combinations(range(count), size)]
 
 
 def mask_of(subset: tuple[int, ...], count: int) -> Tensor:

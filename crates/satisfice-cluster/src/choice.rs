@@ -1,6 +1,9 @@
 //! What to exchange for a batch: partial results, or the rows of sources, by what either is going to cost.
 
-use crate::{Exchange, Part, Wire, job::Head};
+use crate::{
+    ClusterError, Exchange, Part, Wire,
+    crossing::{Fresh, Traffic},
+};
 use satisfice_graph::{Plan, QueryBatch};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,9 @@ pub struct Cost {
     /// Bytes between different workers over all layers, of partial results or rows and what goes with
     /// them.
     pub bytes: f64,
+    /// Bytes over the links for the whole batch: those, the batch itself, the answers, and what the
+    /// messages are wrapped in.
+    pub link_bytes: f64,
     /// Exchanges.
     pub rounds: usize,
     /// Time for both.
@@ -41,43 +47,47 @@ pub struct Cost {
 /// Bytes before the numbers of a section.
 const SECTION_BYTES: f64 = 16.0;
 
+/// Bytes that a message costs besides its numbers, as measured: where it belongs, the engine's frame and
+/// progress, a packet begun for it and its acknowledgement.
+const MESSAGE_BYTES: f64 = 400.0;
+
+/// Bytes on a link for each byte of messages: TCP/IP over Ethernet, a header of 66 bytes to 1,448 of data, and
+/// an acknowledgement to every two of them.
+const LINK_SHARE: f64 = 1.0 + 66.0 / 1_448.0 + 66.0 / 2_896.0;
+
 /// Predicts the cost of answering a batch by `exchange`. Exact for the queries; for stored nodes that are
-/// computed anew, whose sources are known to their owners only, by the graph's mean in-degree.
+/// computed anew, whose sources are known to their owners only, what is expected of their degrees.
+///
+/// # Errors
+/// A file of the part is not what it was when it was opened.
 pub fn predict(
     part: &Part,
     (batch, plan): (&QueryBatch, Plan),
     exchange: Exchange,
     (wire, costs): (Wire, LinkCosts),
-) -> Cost {
-    let manifest = part.manifest();
-    let (model, workers) = (part.model(), manifest.parts);
+) -> Result<Cost, ClusterError> {
+    let (model, workers) = (part.model(), part.manifest().parts as f64);
     let value = match wire {
         Wire::F32 => 4.0,
         Wire::F16 => 2.0,
     };
-    let owners = part.owners().unwrap_or_default();
-    let seen = Crossings::count(batch, owners, workers);
-    let fresh = fresh_nodes(batch, plan);
-    let in_degree = manifest.graph_edges as f64 / manifest.graph_nodes.max(1) as f64;
-    let others = workers as f64 - 1.0;
-    // A node's sources lie with every worker alike.
-    let parts_of_fresh = others * (1.0 - (1.0 - 1.0 / workers as f64).powf(in_degree));
-    let rows_of_fresh = in_degree * others / workers as f64;
+    let traffic = Traffic::new(part, (batch, plan))?;
+    let (queries, nothing) = (traffic.of_queries(), Fresh::default());
+    let fresh = Fresh::of(part, batch, plan)?;
+    let others = workers - 1.0;
+    let links = others * workers;
     let (mut bytes, mut rounds) = (0.0, 0);
     for layer in 0..model.layers() {
         let split = model.split_layer(layer);
-        let fresh = if layer + 1 < model.layers() {
-            fresh
-        } else {
-            0.0
-        };
-        let targets = batch.queries() as f64 + fresh;
-        let links = others * workers as f64;
+        let inner = layer + 1 < model.layers();
+        let fresh_here = if inner { &fresh } else { &nothing };
+        let below = if layer == 0 { &nothing } else { &fresh };
+        let crossings = traffic.of_layer(layer, queries, (fresh_here, below))?;
+        let targets = batch.queries() as f64 + fresh_here.len();
         rounds += 1;
         match exchange {
             Exchange::Partials => {
-                let partials = seen.partials as f64 + fresh * parts_of_fresh;
-                bytes += partials * split.partial_width() as f64 * value;
+                bytes += crossings.partials * split.partial_width() as f64 * value;
                 bytes += others * targets.div_euclid(32.0).max(1.0) * 4.0;
                 bytes += links * 2.0 * SECTION_BYTES;
                 if split.term_width() > 0 {
@@ -87,75 +97,54 @@ pub fn predict(
                 }
             }
             Exchange::Rows => {
-                let rows = seen.rows as f64 + fresh * rows_of_fresh;
-                let edges = seen.edges as f64 + fresh * rows_of_fresh;
                 let scale = if split.scales().0.is_some() { 4.0 } else { 0.0 };
-                bytes += rows * (split.message_width() as f64 * value + scale);
-                bytes += edges * 4.0 + others * targets * 4.0;
+                bytes += crossings.rows * (split.message_width() as f64 * value + scale);
+                bytes += crossings.edges * 4.0 + others * targets * 4.0;
                 bytes += links * 4.0 * SECTION_BYTES;
             }
         }
     }
     // Nodes send at once, each its share.
-    let seconds =
-        bytes / workers as f64 / costs.bytes_per_second + rounds as f64 * costs.round_seconds;
-    Cost {
+    let seconds = bytes / workers / costs.bytes_per_second + rounds as f64 * costs.round_seconds;
+    let around = around(part, (batch, plan), fresh.len());
+    let messages = links * rounds as f64 + around.messages;
+    Ok(Cost {
         bytes,
+        link_bytes: (bytes + around.bytes + messages * MESSAGE_BYTES) * LINK_SHARE,
         rounds,
         seconds,
-    }
+    })
 }
 
-/// Stored nodes that a plan computes anew at each layer but the last: all candidates where only the
-/// workers can tell.
-fn fresh_nodes(batch: &QueryBatch, plan: Plan) -> f64 {
-    let candidates = batch.readers().len() as f64;
-    match plan {
-        Plan::Precomputed => 0.0,
-        Plan::Recompute { budget, .. } => (budget * candidates + 0.5).floor(),
-        Plan::Refresh | Plan::Exact => candidates,
-    }
+/// What goes over the links besides the layers.
+struct Around {
+    bytes: f64,
+    messages: f64,
 }
 
-/// What crosses from worker to worker for the queries of a batch, in one layer.
-#[derive(Debug, Default)]
-struct Crossings {
-    /// Pairs of a query and another worker than its owner that holds a source of it.
-    partials: usize,
-    /// Pairs of a source and another worker than its owner that reads it.
-    rows: usize,
-    /// Edges to a query from another worker than its owner.
-    edges: usize,
-}
-
-impl Crossings {
-    fn count(batch: &QueryBatch, owners: &[u8], workers: usize) -> Self {
-        let head = Head::new(batch, Plan::Precomputed, Exchange::Partials, workers);
-        let mut owner_of = vec![0_usize; batch.queries()];
-        for worker in 0..workers {
-            owner_of[head.owned(worker, workers)].fill(worker);
+/// The batch to the workers, the choice of stored nodes, and the answers; of `exact` only the last of the
+/// rounds in which workers tell each other what changes.
+fn around(part: &Part, (batch, plan): (&QueryBatch, Plan), fresh: f64) -> Around {
+    let workers = part.manifest().parts as f64;
+    let (others, share) = (workers - 1.0, (workers - 1.0) / workers);
+    let (queries, edges) = (batch.queries() as f64, batch.edges() as f64);
+    let features = part.model().features() as f64;
+    let scattered = share
+        * (4.0 * queries * features + 8.0 * (edges + batch.touched().len() as f64))
+        + others * (12.0 * queries + 9.0 * SECTION_BYTES);
+    let answers = share * 4.0 * queries * part.model().outputs() as f64 + others * 72.0;
+    let (chosen, rounds) = match plan {
+        Plan::Precomputed => (0.0, 0.0),
+        // No more than all that are chosen can be chosen of one worker's.
+        Plan::Recompute { .. } => {
+            let candidates = batch.readers().len() as f64;
+            (12.0 * others * (workers * fresh).min(candidates), 1.0)
         }
-        let mut found = Self::default();
-        let mut pairs: Vec<(usize, bool, u32)> = Vec::new();
-        let mut holders = vec![usize::MAX; workers];
-        for query in 0..batch.queries() {
-            let reader = owner_of[query];
-            let stored = batch.stored_into_query(query).iter();
-            let queries = batch.query_into_query(query).iter();
-            let sources = stored
-                .map(|&node| (owners[node as usize] as usize, true, node))
-                .chain(queries.map(|&q| (owner_of[q as usize], false, q)));
-            for (holder, is_stored, source) in sources.filter(|source| source.0 != reader) {
-                found.edges += 1;
-                pairs.push((reader, is_stored, source));
-                if std::mem::replace(&mut holders[holder], query) != query {
-                    found.partials += 1;
-                }
-            }
-        }
-        pairs.sort_unstable();
-        pairs.dedup();
-        found.rows = pairs.len();
-        found
+        Plan::Refresh => (4.0 * others * fresh, 1.0),
+        Plan::Exact => (4.0 * others * fresh, part.model().layers() as f64 - 1.0),
+    };
+    Around {
+        bytes: scattered + answers + chosen,
+        messages: 2.0 * others + rounds * others * workers,
     }
 }

@@ -3,6 +3,7 @@
 use crate::{Choice, ClusterError, LinkCosts, Wire, WorkerOptions, error::io};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -33,6 +34,13 @@ pub struct ClusterConfig {
     /// How long a request may wait for the group to be whole, and be tried anew, in milliseconds.
     #[serde(default = "default_retry_ms")]
     pub retry_ms: u64,
+    /// Whether workers look for messages without a pause, each on a core of its own.
+    #[serde(default)]
+    pub spin: bool,
+    /// Rounds that take longer, in milliseconds, are slow: a peer that is slow again and again makes its
+    /// group degraded.
+    #[serde(default = "default_slow_ms")]
+    pub slow_ms: u64,
     /// Longest wait for a peer in one round, in milliseconds: then the group is formed anew.
     #[serde(default = "default_round_max_ms")]
     pub round_max_ms: u64,
@@ -42,6 +50,17 @@ pub struct ClusterConfig {
     /// The nodes; the first one calls the others together.
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+}
+
+/// A node among the others.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The configuration of its replica alone.
+    pub config: ClusterConfig,
+    /// Its place in the replica.
+    pub node: usize,
+    /// Addresses of the nodes of the other replicas.
+    pub others: BTreeMap<usize, Vec<String>>,
 }
 
 /// One node.
@@ -72,6 +91,10 @@ fn default_round_us() -> u64 {
 
 fn default_retry_ms() -> u64 {
     4_000
+}
+
+fn default_slow_ms() -> u64 {
+    200
 }
 
 fn default_round_max_ms() -> u64 {
@@ -138,6 +161,7 @@ impl ClusterConfig {
             }
         }
         for (name, value) in [
+            ("slow_ms", self.slow_ms),
             ("round_max_ms", self.round_max_ms),
             ("batch_max_ms", self.batch_max_ms),
             ("link_mbits", self.link_mbits),
@@ -152,19 +176,25 @@ impl ClusterConfig {
         Ok(())
     }
 
-    /// The configuration of a node's replica alone, the node's place in it, and the addresses of the nodes
-    /// of the others.
+    /// A node's place in its replica, and what is beside it.
     ///
     /// # Panics
     /// When there is no such node.
-    pub(crate) fn replica_of(&self, node: usize) -> (Self, usize, Vec<String>) {
+    pub(crate) fn place_of(&self, node: usize) -> Place {
         let replica = self.nodes[node].replica;
         let is_own = |at: &NodeConfig| at.replica == replica;
-        let place = self.nodes[..node].iter().filter(|at| is_own(at)).count();
-        let mut own = self.clone();
-        own.nodes.retain(is_own);
-        let others = self.nodes.iter().filter(|at| !is_own(at));
-        (own, place, others.map(|at| at.address.clone()).collect())
+        let mut config = self.clone();
+        config.nodes.retain(is_own);
+        let mut others: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for other in self.nodes.iter().filter(|at| !is_own(at)) {
+            let addresses = others.entry(other.replica).or_default();
+            addresses.push(other.address.clone());
+        }
+        Place {
+            node: self.nodes[..node].iter().filter(|at| is_own(at)).count(),
+            config,
+            others,
+        }
     }
 
     /// Parts of each node.
@@ -188,6 +218,8 @@ impl ClusterConfig {
     pub(crate) fn worker_options(&self) -> WorkerOptions {
         WorkerOptions {
             wire: self.wire,
+            spin: self.spin,
+            slow: Duration::from_millis(self.slow_ms),
             round_max: Duration::from_millis(self.round_max_ms),
             batch_max: Duration::from_millis(self.batch_max_ms),
             ..WorkerOptions::default()
@@ -235,7 +267,7 @@ mod tests {
     #[test]
     fn parts_are_found_from_the_file() {
         let config = read(GOOD).unwrap();
-        assert_eq!(config.replica_of(1).0.workers(), 2);
+        assert_eq!(config.place_of(1).config.workers(), 2);
         assert!(config.nodes[0].parts[0].is_absolute());
         assert_eq!(config.nodes[1].parts[0], Path::new("/srv/part-001"));
     }

@@ -2,7 +2,6 @@
 
 use crate::{
     ClusterError, PartPrecision,
-    error::no_refresh,
     job::{Exchange, Head, Task, scatter},
     part::Part,
     run::{BatchAnswer, Counters, Done},
@@ -14,12 +13,12 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use timely::{
     CommunicationConfig, WorkerConfig,
@@ -39,7 +38,12 @@ pub struct WorkerOptions {
     pub round_max: Duration,
     /// Longest wait for an answer, all rounds together.
     pub batch_max: Duration,
-    /// Batches that one worker lets wait to be begun.
+    /// Whether workers look for messages without a pause, each on a core of its own, instead of sleeping
+    /// until some come.
+    pub spin: bool,
+    /// A round that takes longer is one that a peer was slow in.
+    pub slow: Duration,
+    /// Batches that one worker lets wait to be begun, and that it has begun at once.
     pub waiting_max: usize,
 }
 
@@ -49,6 +53,8 @@ impl Default for WorkerOptions {
             wire: Wire::F32,
             round_max: Duration::from_secs(2),
             batch_max: Duration::from_secs(30),
+            spin: false,
+            slow: Duration::from_millis(200),
             waiting_max: 64,
         }
     }
@@ -61,6 +67,7 @@ pub struct Crew {
     begin: Vec<SyncSender<Begin>>,
     guards: Mutex<Option<Guards>>,
     stop: Arc<AtomicBool>,
+    suspicion: Arc<Mutex<Option<String>>>,
     next: AtomicUsize,
     workers: usize,
     first_worker: usize,
@@ -103,16 +110,17 @@ impl Crew {
         counters: &Arc<Counters>,
     ) -> Result<Self, ClusterError> {
         let stop = Arc::new(AtomicBool::new(false));
+        let suspicion = Arc::default();
         let (mut seats, mut begin) = (Vec::new(), Vec::new());
         for part in parts {
             let (sender, receiver) = sync_channel(options.waiting_max);
             begin.push(sender);
             seats.push(Arc::new(Seat {
                 part,
-                wire: options.wire,
+                options,
                 counters: Arc::clone(counters),
-                round_max: options.round_max,
                 stop: Arc::clone(&stop),
+                suspicion: Arc::clone(&suspicion),
                 batches: Mutex::new(Some(receiver)),
                 thread: OnceLock::new(),
             }));
@@ -128,6 +136,7 @@ impl Crew {
             begin,
             guards: Mutex::new(Some(Guards(guards))),
             stop,
+            suspicion,
             next: AtomicUsize::new(0),
             workers,
             first_worker,
@@ -146,31 +155,34 @@ impl Crew {
     /// # Errors
     /// [`ClusterError::Forming`] when the group falls apart under it, [`ClusterError::Slow`] when a peer
     /// does not answer, [`ClusterError::Worker`] when a worker fails on it; [`ClusterError::Graph`] for
-    /// [`Plan::Refresh`], which parts keep nothing for.
+    /// [`Plan::Refresh`] where parts keep nothing for it.
     pub fn answer(
         &self,
         batch: &QueryBatch,
         plan: Plan,
         exchange: Exchange,
     ) -> Result<BatchAnswer, ClusterError> {
-        if plan == Plan::Refresh {
-            return Err(no_refresh());
-        }
+        self.seats[0].part.check_plan(plan)?;
         let head = Head::new(batch, plan, exchange, self.workers);
         let owners = self.seats[0].part.owners()?;
-        self.answer_scattered(scatter(head, batch, owners, self.workers))
+        self.answer_scattered(scatter(head, batch, owners, self.workers), None)
     }
 
-    /// As [`Crew::answer`], from the messages to the workers.
+    /// As [`Crew::answer`], from the messages to the workers, and not later than the deadline.
     pub(crate) fn answer_scattered(
         &self,
         messages: Vec<Vec<u8>>,
+        deadline: Option<Instant>,
     ) -> Result<BatchAnswer, ClusterError> {
         let place = self.next.fetch_add(1, Ordering::Relaxed) % self.seats.len();
         let elsewhere = messages.iter().enumerate();
         let elsewhere = elsewhere.filter(|&(worker, _)| worker != self.first_worker + place);
         let scattered: usize = elsewhere.map(|(_, message)| message.len()).sum();
-        match self.begin(place, messages, self.options.batch_max)? {
+        let longest = self.options.batch_max;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map_or(longest, |left| left.min(longest));
+        let done = self.begin(place, messages, time);
+        match done.map_err(|error| error.or_late(deadline))? {
             Done::Answer(mut answer) => {
                 answer.bytes += scattered as u64;
                 Ok(*answer)
@@ -227,10 +239,16 @@ impl Crew {
         }
     }
 
+    /// The peer that a worker has waited for too long since this was last asked, in words.
+    pub(crate) fn suspicion(&self) -> Option<String> {
+        let suspicion = self.suspicion.lock();
+        suspicion.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Whether a worker has ended, for whatever reason.
     pub(crate) fn has_ended(&self) -> bool {
         let guards = self.guards.lock();
-        let guards = guards.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guards = guards.unwrap_or_else(PoisonError::into_inner);
         let ended = |guards: &Guards| guards.0.guards().iter().any(JoinHandle::is_finished);
         guards.as_ref().is_none_or(ended)
     }
@@ -244,9 +262,7 @@ impl Crew {
     /// Waits for the workers' threads; why they ended, if not because they were told.
     pub(crate) fn join(&self) -> Option<String> {
         let guards = self.guards.lock();
-        let guards = guards
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take()?;
+        let guards = guards.unwrap_or_else(PoisonError::into_inner).take()?;
         // The engine panics when a peer is gone, in the workers and when its guards are dropped.
         let joined = catch_unwind(AssertUnwindSafe(|| guards.0.join()));
         match joined {
@@ -290,6 +306,8 @@ pub(crate) fn check_part(
         "it is of another model".to_owned()
     } else if found.map != wanted.map {
         "it is of another partitioning".to_owned()
+    } else if part.kept_layers() != first.kept_layers() {
+        "it keeps the sums of other layers".to_owned()
     } else {
         return Ok(());
     };

@@ -1,14 +1,14 @@
 //! A cluster's node as an engine: the existing server serves it like any other.
 
 use crate::{
-    BatchAnswer, Choice, ClusterError, ClusterNode, Exchange, GroupState, NodeStatus,
+    BatchAnswer, Choice, ClusterError, ClusterNode, Exchange, NodeStatus, Wire,
     choice::{Cost, predict},
 };
 use satisfice_core::{
-    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Parameter,
-    Parameters,
+    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Offer,
+    Parameter, Parameters, Readiness,
 };
-use satisfice_graph::{GraphFacts, Plan, QueryBatch, RequestFormat};
+use satisfice_graph::{GraphError, GraphFacts, Outlook, Plan, QueryBatch, RequestFormat};
 use std::{
     sync::{
         Arc,
@@ -22,6 +22,7 @@ use std::{
 pub struct ClusterEngine {
     node: Arc<ClusterNode>,
     format: RequestFormat,
+    outlook: Outlook,
     by_partials: AtomicU64,
     by_rows: AtomicU64,
 }
@@ -42,8 +43,14 @@ impl ClusterEngine {
             classes: manifest.classes.clone(),
         };
         let format = RequestFormat::new(part.model_dir(), part.model(), facts)?;
+        // A rounded wire rounds answers that the profile's were not.
+        let profile = match node.config().wire {
+            Wire::F32 => part.profile(),
+            Wire::F16 => Ok(None),
+        };
         Ok(Self {
             format,
+            outlook: Outlook::new(profile),
             node,
             by_partials: AtomicU64::new(0),
             by_rows: AtomicU64::new(0),
@@ -51,16 +58,30 @@ impl ClusterEngine {
     }
 
     /// What to exchange for a batch, and what that is predicted to cost.
-    fn choose(&self, batch: &QueryBatch, plan: Plan, choice: Choice) -> (Exchange, Cost) {
+    fn choose(
+        &self,
+        batch: &QueryBatch,
+        plan: Plan,
+        choice: Choice,
+    ) -> Result<(Exchange, Cost), ClusterError> {
         let config = self.node.config();
         let links = (config.wire, config.link_costs());
         let cost = |exchange| predict(self.node.part(), (batch, plan), exchange, links);
-        let (partials, rows) = (cost(Exchange::Partials), cost(Exchange::Rows));
+        let cost = |exchange| Ok((exchange, cost(exchange)?));
         match choice {
-            Choice::Rows => (Exchange::Rows, rows),
-            Choice::Auto if rows.seconds < partials.seconds => (Exchange::Rows, rows),
-            Choice::Auto | Choice::Partials => (Exchange::Partials, partials),
+            Choice::Rows => cost(Exchange::Rows),
+            Choice::Partials => cost(Exchange::Partials),
+            Choice::Auto => {
+                let (partials, rows) = (cost(Exchange::Partials)?, cost(Exchange::Rows)?);
+                let is_rows = rows.1.seconds < partials.1.seconds;
+                Ok(if is_rows { rows } else { partials })
+            }
         }
+    }
+
+    /// Why the model's profile is not used, if so: an operator should know.
+    pub fn profile_problem(&self) -> Option<&GraphError> {
+        self.outlook.problem()
     }
 
     /// The configuration's choice, unless the request may choose and does.
@@ -115,13 +136,16 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &BatchAnswer, cost: Cost) ->
         ),
         ("batch_edges".to_owned(), batch.edges().into()),
         ("edges".to_owned(), count(answer.edges)),
-        // Every source's row is read once an edge, by who holds it.
-        ("rows".to_owned(), count(answer.edges)),
+        ("rows".to_owned(), count(answer.rows)),
         ("exchange".to_owned(), answer.exchange.name().into()),
         ("exchange_bytes".to_owned(), count(answer.layer_bytes)),
         (
             "exchange_bytes_predicted".to_owned(),
             count(cost.bytes as u64),
+        ),
+        (
+            "link_bytes_predicted".to_owned(),
+            count(cost.link_bytes as u64),
         ),
         ("message_bytes".to_owned(), count(answer.bytes)),
         ("rows_moved".to_owned(), count(answer.rows_moved)),
@@ -138,10 +162,13 @@ impl Engine for ClusterEngine {
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         let start = Instant::now();
         let (batch, plan) = self.format.decode(request, self.node.part().ids())?;
-        let plan = plan.unwrap_or(self.format.default_plan());
-        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?);
+        let graph = self.node.part().distant_graph()?;
+        let promise = self.outlook.promise(&graph, (&batch, plan), request)?;
+        let chosen = promise.as_ref().map(|(plan, _)| *plan).or(plan);
+        let plan = chosen.unwrap_or(self.format.default_plan());
+        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?)?;
         let decode = start.elapsed();
-        let answer = self.node.answer(&batch, plan, exchange)?;
+        let answer = self.node.answer(&batch, plan, exchange, request.deadline)?;
         let counter = match exchange {
             Exchange::Partials => &self.by_partials,
             Exchange::Rows => &self.by_rows,
@@ -149,14 +176,36 @@ impl Engine for ClusterEngine {
         counter.fetch_add(1, Ordering::Relaxed);
         let mut parameters = describe(plan, &batch, &answer, cost);
         parameters.insert("decode_us".to_owned(), micros(decode));
+        parameters.extend(promise.into_iter().flat_map(|(_, said)| said));
         Ok(InferResponse {
             outputs: self.format.encode(&request.outputs, answer.outputs)?,
             parameters,
         })
     }
 
-    fn is_ready(&self) -> bool {
-        matches!(self.node.status().state, GroupState::Ready { .. })
+    /// What the profile promises of each plan for the batch. A plan takes the time of one machine over the
+    /// number of nodes, and that of its exchange.
+    fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
+        if self.outlook.profile().is_none() {
+            return Ok(Vec::new());
+        }
+        let (batch, _) = self.format.decode(request, self.node.part().ids())?;
+        let choice = self.choice_of(request)?;
+        let mut offers = self
+            .outlook
+            .offers(&self.node.part().distant_graph()?, &batch);
+        for offer in &mut offers {
+            if let Ok(plan) = offer.plan.parse() {
+                let (_, cost) = self.choose(&batch, plan, choice)?;
+                offer.seconds =
+                    offer.seconds / self.node.config().nodes.len() as f64 + cost.seconds;
+            }
+        }
+        Ok(offers)
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.node.status().state.readiness()
     }
 
     fn metrics(&self) -> Vec<EngineMetric> {
@@ -170,8 +219,23 @@ impl Engine for ClusterEngine {
         let mut metrics = vec![
             plain(
                 "satisfice_cluster_ready",
-                "Whether the group is whole",
-                u64::from(self.is_ready()),
+                "Whether the node answers",
+                u64::from(status.state.readiness().is_ready()),
+            ),
+            plain(
+                "satisfice_cluster_degraded",
+                "Whether the node answers, but something is missing or slow",
+                u64::from(status.state.readiness() == Readiness::Degraded),
+            ),
+            plain(
+                "satisfice_cluster_whole",
+                "Whether the node's own group is whole",
+                u64::from(status.whole),
+            ),
+            plain(
+                "satisfice_cluster_replicas_whole",
+                "Other replicas whose groups are whole",
+                status.replicas_whole as u64,
             ),
             plain(
                 "satisfice_cluster_formed_total",
@@ -236,6 +300,11 @@ fn waits(status: &NodeStatus) -> impl Iterator<Item = EngineMetric> + '_ {
                 "satisfice_cluster_waited_for_rounds_total",
                 "Rounds that the worker's message ended",
                 waits.rounds,
+            ),
+            labelled(
+                "satisfice_cluster_slow_rounds_total",
+                "Rounds that the worker was slow in",
+                waits.slow_rounds,
             ),
             labelled(
                 "satisfice_cluster_waited_for_us_total",

@@ -1,7 +1,13 @@
 use satisfice_core::{Error, ErrorKind};
 use satisfice_graph::GraphError;
 use satisfice_store::StoreError;
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// A group forms anew in less, where its nodes are back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What can go wrong between a partitioned graph and an answer.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +75,25 @@ pub enum ClusterError {
         /// How long, in milliseconds.
         waited_ms: u64,
     },
+    /// The request's deadline has passed: with more time it may succeed.
+    #[error("the deadline passed: {why}")]
+    Late {
+        /// What was waited for.
+        why: String,
+    },
 }
 
 impl ClusterError {
+    /// The same, or that the deadline has passed, if it has.
+    pub(crate) fn or_late(self, deadline: Option<Instant>) -> Self {
+        match deadline {
+            Some(deadline) if Instant::now() >= deadline => Self::Late {
+                why: self.to_string(),
+            },
+            _ => self,
+        }
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -79,6 +101,7 @@ impl ClusterError {
             Self::Forming { .. } | Self::Slow { .. } | Self::Network { .. } => {
                 ErrorKind::Unavailable
             }
+            Self::Late { .. } => ErrorKind::DeadlineExceeded,
             Self::Io { .. }
             | Self::Store(_)
             | Self::Part { .. }
@@ -94,20 +117,26 @@ impl From<ClusterError> for Error {
         match error {
             ClusterError::Graph(error) => error.into(),
             ClusterError::Forming { .. } => Self::new(kind, "group_forming", error.to_string())
-                .with_hint("send the request again in a second, or to another group"),
+                .with_hint("send the request again in a second, or to another group")
+                .with_retry_after(RETRY_AFTER),
             ClusterError::Slow { .. } => Self::new(kind, "peer_slow", error.to_string())
-                .with_hint("send the request again; `satisfice cluster status` shows who is slow"),
+                .with_hint("send the request again; `satisfice cluster status` shows who is slow")
+                .with_retry_after(RETRY_AFTER),
+            ClusterError::Late { .. } => Self::new(kind, "deadline_exceeded", error.to_string()),
             other => Self::new(kind, "cluster", other.to_string()),
         }
     }
 }
 
-/// Parts hold nothing that was reduced before, which is what `refresh` starts from.
+/// The parts hold nothing that was reduced before, which is what `refresh` starts from.
 pub(crate) fn no_refresh() -> ClusterError {
     ClusterError::Graph(GraphError::Request {
-        code: "plan_not_on_cluster",
-        message: "a cluster does not know the plan `refresh`: its parts keep no sums".to_owned(),
-        hint: Some("use `pe`, `recompute:<budget>` or `exact`".to_owned()),
+        code: "nothing_kept",
+        message: "plan `refresh` starts from kept sums, and the cluster's parts have none".to_owned(),
+        hint: Some(
+            "cut parts of a model whose sums are kept, or use `pe`, `recompute:<budget>` or `exact`"
+                .to_owned(),
+        ),
     })
 }
 

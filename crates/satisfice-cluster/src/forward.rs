@@ -17,6 +17,9 @@ use std::{
 /// Longest batch that is handed on, in bytes.
 const BYTES_MAX: u64 = 1 << 30;
 
+/// Longest wait for whether the other node takes a batch on.
+const WELCOME_MAX: Duration = Duration::from_secs(2);
+
 /// What is said before the messages of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forwarded {
@@ -58,7 +61,7 @@ pub(crate) fn hand_on(
         wait_ms: wait.as_millis() as u64,
     });
     let mut stream = call(address, &hello)?;
-    match hear(&mut stream, Duration::from_secs(2))? {
+    match hear(&mut stream, wait.min(WELCOME_MAX))? {
         Word::Welcome => {}
         other => return Err(io::Error::other(format!("{other:?}"))),
     }
@@ -80,16 +83,17 @@ pub(crate) fn hand_on(
     let outputs = reader.f32s(outputs).map_err(wrong)?.into_owned();
     let recomputed = reader.u32s().map_err(wrong)?.into_owned();
     let counts = reader.u32s().map_err(wrong)?;
-    reader.check(counts.len() == 8).map_err(wrong)?;
+    reader.check(counts.len() == 10).map_err(wrong)?;
     let count = |at: usize| u64::from(counts[2 * at]) | u64::from(counts[2 * at + 1]) << 32;
     Ok(BatchAnswer {
         outputs,
         recomputed,
         edges: count(0),
+        rows: count(1),
         exchange,
-        bytes: count(1),
-        layer_bytes: count(2),
-        rows_moved: count(3),
+        bytes: count(2),
+        layer_bytes: count(3),
+        rows_moved: count(4),
         time: start.elapsed(),
         waited: start.elapsed(),
     })
@@ -123,11 +127,12 @@ pub(crate) fn take_on(
     };
     say(&mut stream, &Word::Welcome)?;
     let wait = Duration::from_millis(forwarded.wait_ms.min(600_000));
+    let deadline = Instant::now() + wait;
     let mut messages = Vec::with_capacity(forwarded.lengths.len());
     for &length in &forwarded.lengths {
         messages.push(read(&mut stream, length, wait)?);
     }
-    match crew.answer_scattered(messages) {
+    match crew.answer_scattered(messages, Some(deadline)) {
         Ok(answer) => give_back(&mut stream, &answer),
         Err(error) => {
             if let ClusterError::Slow { .. } = error {
@@ -145,6 +150,7 @@ fn give_back(stream: &mut TcpStream, answer: &BatchAnswer) -> io::Result<()> {
     writer.u32s(&answer.recomputed);
     let counts = [
         answer.edges,
+        answer.rows,
         answer.bytes,
         answer.layer_bytes,
         answer.rows_moved,

@@ -8,16 +8,19 @@ mod form;
 
 use crate::{
     ClusterConfig, ClusterError,
-    config::resolve,
+    config::{Place, resolve},
     crew::{Crew, check_part},
     forward::take_on,
+    health::Health,
     hello::{Hello, Identity, VERSION, Word, hear, say},
     link::{Link, LinkBytes},
     part::Part,
     run::Counters,
 };
 use form::{Formed, form};
+use satisfice_core::Readiness;
 use std::{
+    collections::BTreeMap,
     io,
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -64,8 +67,26 @@ pub enum GroupState {
         /// Number of the group, another one each time it is formed.
         generation: u64,
     },
+    /// The node answers, but something is missing or slow that answers do without for now: its own group,
+    /// for which another replica answers; another replica; or the pace of a peer.
+    Degraded {
+        /// What it is.
+        why: String,
+    },
     /// The node is leaving.
     Stopped,
+}
+
+impl GroupState {
+    /// What it means for requests.
+    pub fn readiness(&self) -> Readiness {
+        match self {
+            Self::Forming { .. } => Readiness::Forming,
+            Self::Ready { .. } => Readiness::Ready,
+            Self::Degraded { .. } => Readiness::Degraded,
+            Self::Stopped => Readiness::Draining,
+        }
+    }
 }
 
 /// What the threads of a node share.
@@ -77,6 +98,9 @@ pub(crate) struct Shared {
     pub parts: Vec<Arc<Part>>,
     pub counters: Arc<Counters>,
     pub link_bytes: Arc<LinkBytes>,
+    /// Addresses of the nodes of other replicas.
+    pub others: BTreeMap<usize, Vec<String>>,
+    pub health: Health,
     /// Times that the group has been formed.
     pub formed: AtomicU64,
     /// Why the group has to be formed anew, if somebody noticed.
@@ -95,7 +119,7 @@ struct View {
     since: Instant,
 }
 
-/// A node's threads: one hears callers, one looks after the group.
+/// A node's threads: one hears callers, one looks after the group, one sees what is missing or slow.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub shared: Arc<Shared>,
@@ -111,11 +135,12 @@ impl Group {
     ///
     /// # Errors
     /// The parts are not those that the node needs, or its address cannot be listened on.
-    pub(crate) fn start(
-        config: ClusterConfig,
-        node: usize,
-        parts: Vec<Arc<Part>>,
-    ) -> Result<Self, ClusterError> {
+    pub(crate) fn start(place: Place, parts: Vec<Arc<Part>>) -> Result<Self, ClusterError> {
+        let Place {
+            config,
+            node,
+            others,
+        } = place;
         let (per_node, workers) = (config.parts_per_node(), config.workers());
         for (place, part) in parts.iter().enumerate() {
             check_part(part, node * per_node + place, workers, &parts[0])?;
@@ -136,10 +161,13 @@ impl Group {
             store: manifest.store.clone(),
             model: manifest.model.clone(),
             map: manifest.map.clone(),
+            sums: parts[0].kept_layers(),
         };
         let shared = Arc::new(Shared {
             counters: Arc::default(),
             link_bytes: Arc::default(),
+            others,
+            health: Health::default(),
             formed: AtomicU64::new(0),
             suspect: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -159,6 +187,7 @@ impl Group {
         });
         let (callers, heard) = sync_channel(CALLERS_MAX);
         let (hearing, looking) = (Arc::clone(&shared), Arc::clone(&shared));
+        let watching = Arc::clone(&shared);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned());
             thread.spawn(work).map_err(|e| ClusterError::Forming {
@@ -174,6 +203,7 @@ impl Group {
                 "cluster:group",
                 Box::new(move || look_after(&looking, &heard)),
             )?,
+            spawn("cluster:health", Box::new(move || Health::watch(&watching)))?,
         ];
         Ok(Self { shared, threads })
     }
@@ -194,7 +224,7 @@ impl Drop for Group {
 }
 
 impl Shared {
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
@@ -238,7 +268,7 @@ impl Shared {
                 GroupState::Ready { generation } => {
                     tracing::info!(node = self.node, generation, "the group is whole");
                 }
-                GroupState::Stopped => {}
+                GroupState::Degraded { .. } | GroupState::Stopped => {}
             }
         }
         view.state = state;
@@ -367,7 +397,7 @@ fn watch(
         if shared.stopped() {
             break None;
         }
-        if let Some(why) = lock(&shared.suspect).take() {
+        if let Some(why) = lock(&shared.suspect).take().or_else(|| crew.suspicion()) {
             break Some(why);
         }
         if crew.has_ended() {

@@ -13,7 +13,7 @@ use std::{
 const MAGIC: [u8; 8] = *b"SATISFCL";
 
 /// Version of the words and of the messages between workers.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Longest text of one word.
 const WORD_MAX: usize = 1 << 16;
@@ -32,6 +32,8 @@ pub(crate) struct Identity {
     pub model: String,
     /// Checksum of the owners of all nodes.
     pub map: String,
+    /// Layers whose sums are kept.
+    pub sums: Vec<usize>,
 }
 
 impl Identity {
@@ -49,6 +51,10 @@ impl Identity {
             .or_else(|| differ("the graph store", &self.store, &other.store))
             .or_else(|| differ("the model", &self.model, &other.model))
             .or_else(|| differ("the partition map", &self.map, &other.map))
+            .or_else(|| {
+                let [ours, theirs] = [self, other].map(|side| format!("{:?}", side.sums));
+                differ("the list of layers whose sums are kept", &ours, &theirs)
+            })
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Head {
     pub queries: usize,
     /// Stored nodes with an edge to a query.
     pub candidates: usize,
+    /// Stored nodes with an edge from a query.
+    pub touched: usize,
     /// The worker that owns the first queries: [`Head::new`] says which.
     pub first: usize,
 }
@@ -53,6 +55,7 @@ impl Head {
             exchange,
             queries: batch.queries(),
             candidates: batch.readers().len(),
+            touched: batch.touched().len(),
             first: (hash % workers as u64) as usize,
         }
     }
@@ -83,6 +86,7 @@ impl Head {
             exchange,
             self.queries,
             self.candidates,
+            self.touched,
             self.first,
         ];
         writer.u32s(&words.map(|word| word as u32));
@@ -91,20 +95,21 @@ impl Head {
 
     fn read(reader: &mut SlabReader<'_>, workers: usize) -> Result<Self, ClusterError> {
         let words = reader.u32s()?;
-        reader.check(words.len() == 6)?;
+        reader.check(words.len() == 7)?;
         let budget = reader.f64s()?;
         reader.check(budget.len() == 1 && (0.0..=1.0).contains(&budget[0]))?;
         let policy = Policy::ALL.get(words[1] as usize).copied();
         let plan = match (words[0], policy) {
             (0, _) => Some(Plan::Precomputed),
             (1, _) => Some(Plan::Exact),
+            (3, _) => Some(Plan::Refresh),
             (2, Some(policy)) => Some(Plan::Recompute {
                 budget: budget[0],
                 policy,
             }),
             _ => None,
         };
-        reader.check(plan.is_some() && words[2] < 2 && (words[5] as usize) < workers)?;
+        reader.check(plan.is_some() && words[2] < 2 && (words[6] as usize) < workers)?;
         Ok(Self {
             plan: plan.unwrap_or(Plan::Exact),
             exchange: match words[2] {
@@ -113,7 +118,8 @@ impl Head {
             },
             queries: words[3] as usize,
             candidates: words[4] as usize,
-            first: words[5] as usize,
+            touched: words[5] as usize,
+            first: words[6] as usize,
         })
     }
 }
@@ -278,6 +284,7 @@ impl Job {
                 exchange: Exchange::Partials,
                 queries: 0,
                 candidates: 0,
+                touched: 0,
                 first: 0,
             },
             degrees: Vec::new(),

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Name of the manifest in a part's directory.
 pub(crate) const MANIFEST: &str = "part.toml";
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// `part.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +58,13 @@ pub struct PartManifest {
     pub model: String,
     /// Checksum of the owners of all nodes.
     pub map: String,
+    /// Fingerprint of the embeddings that the tables were cut from, where they were not computed by a
+    /// cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<String>,
     /// The graph's files.
     pub files: Vec<FileRecord>,
-    /// The tables of values and messages, in the order in which they are computed.
+    /// The tables of values, messages and sums, in the order in which they are computed.
     #[serde(default)]
     pub tables: Vec<FileRecord>,
 }

@@ -27,10 +27,12 @@ pub struct NodeStatus {
     pub node: usize,
     /// Name of the group.
     pub group: String,
-    /// How the group is, as the node sees it.
+    /// How the node is.
     #[serde(flatten)]
     pub state: GroupState,
-    /// For how long it has been so, in milliseconds.
+    /// Whether its own group is whole.
+    pub whole: bool,
+    /// For how long its own group has been so, in milliseconds.
     pub for_ms: u64,
     /// Times that the group has been formed since the node started.
     pub formed: u64,
@@ -42,6 +44,8 @@ pub struct NodeStatus {
     pub link_bytes_received: u64,
     /// Rows of features and embeddings that its workers sent to others.
     pub rows_sent: u64,
+    /// Other replicas whose groups are whole.
+    pub replicas_whole: usize,
     /// For whom its workers had to wait, by worker.
     pub waits: BTreeMap<usize, Waits>,
 }
@@ -53,13 +57,15 @@ impl Shared {
         NodeStatus {
             node: self.node,
             group: self.config.group.clone(),
-            state,
+            whole: matches!(state, GroupState::Ready { .. }),
+            state: self.health.state(state),
             for_ms: time.as_millis() as u64,
             formed: count(&self.formed),
             batches: self.counters.batches(),
             link_bytes_sent: count(&self.link_bytes.sent),
             link_bytes_received: count(&self.link_bytes.received),
             rows_sent: self.counters.sent_rows(),
+            replicas_whole: self.health.replicas_whole(),
             waits: self.counters.waits(),
         }
     }
@@ -88,8 +94,6 @@ const FORMING_MAX: Duration = Duration::from_secs(1);
 pub struct ClusterNode {
     group: Group,
     retries: AtomicU64,
-    /// Nodes of other replicas.
-    others: Vec<String>,
     handed_on: AtomicU64,
 }
 
@@ -106,15 +110,13 @@ impl ClusterNode {
                 message: format!("{node}, but the nodes are 0 to {}", config.nodes.len() - 1),
             });
         };
-        let (own_group, place, others) = config.replica_of(node);
         let parts = own.parts.iter();
         let parts = parts.map(|dir| Ok(Arc::new(Part::open(dir, check)?)));
         let parts = parts.collect::<Result<Vec<_>, ClusterError>>()?;
         Ok(Self {
-            group: Group::start(own_group, place, parts)?,
+            group: Group::start(config.place_of(node), parts)?,
             retries: AtomicU64::new(0),
             handed_on: AtomicU64::new(0),
-            others,
         })
     }
 
@@ -200,25 +202,31 @@ impl ClusterNode {
 
     /// Answers a batch with the group. While the group is not whole, and when it falls apart under the
     /// batch, another replica answers if there is one that is whole; otherwise the batch waits and is
-    /// begun anew, for as long as the configuration allows.
+    /// begun anew, for as long as the configuration allows and not beyond the request's deadline.
     ///
     /// # Errors
-    /// [`ClusterError::Forming`] and [`ClusterError::Slow`] when that time is over;
-    /// [`ClusterError::Worker`] when a worker fails on the batch.
+    /// [`ClusterError::Forming`] and [`ClusterError::Slow`] when the configuration's time is over;
+    /// [`ClusterError::Late`] at the deadline; [`ClusterError::Worker`] when a worker fails on the batch.
     pub fn answer(
         &self,
         batch: &QueryBatch,
         plan: Plan,
         exchange: Exchange,
+        deadline: Option<Instant>,
     ) -> Result<BatchAnswer, ClusterError> {
         let shared = &self.group.shared;
-        let deadline = Instant::now() + Duration::from_millis(shared.config.retry_ms);
+        let patience = Instant::now() + Duration::from_millis(shared.config.retry_ms);
+        let until = deadline.map_or(patience, |deadline| deadline.min(patience));
+        let workers = shared.identity.workers;
+        let head = Head::new(batch, plan, exchange, workers);
+        self.part().check_plan(plan)?;
+        let owners = self.part().owners()?;
+        let messages = || scatter(head, batch, owners, workers);
         loop {
-            let error = match shared.crew(Instant::now()) {
-                Ok(crew) => match crew.answer(batch, plan, exchange) {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
+            let crew = shared.crew(Instant::now());
+            let answer = crew.and_then(|crew| crew.answer_scattered(messages(), deadline));
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             match &error {
@@ -226,50 +234,46 @@ impl ClusterNode {
                 ClusterError::Slow { .. } => shared.suspect(error.to_string()),
                 _ => return Err(error),
             }
-            if let Some(answer) = self.elsewhere(batch, plan, exchange, deadline)? {
+            if !shared.others.is_empty()
+                && let Some(answer) = self.elsewhere(&messages(), until)
+            {
                 return Ok(answer);
             }
-            if Instant::now() >= deadline {
-                return Err(error);
+            if Instant::now() >= until {
+                return Err(error.or_late(deadline));
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
             // The workers of a group that falls apart are gone a moment before it is known.
             std::thread::sleep(Duration::from_millis(5));
-            drop(shared.crew(deadline)?);
+            let whole = shared.crew(until);
+            drop(whole.map_err(|error| error.or_late(deadline))?);
         }
     }
 
     /// The answer of another replica, if one is whole.
-    fn elsewhere(
-        &self,
-        batch: &QueryBatch,
-        plan: Plan,
-        exchange: Exchange,
-        deadline: Instant,
-    ) -> Result<Option<BatchAnswer>, ClusterError> {
-        if self.others.is_empty() {
-            return Ok(None);
-        }
+    fn elsewhere(&self, messages: &[Vec<u8>], until: Instant) -> Option<BatchAnswer> {
         let shared = &self.group.shared;
+        let others: Vec<&String> = shared.others.values().flatten().collect();
         let turn = self.handed_on.load(Ordering::Relaxed) as usize;
-        let workers = shared.identity.workers;
-        let head = Head::new(batch, plan, exchange, workers);
-        let messages = scatter(head, batch, self.part().owners()?, workers);
-        for at in 0..self.others.len() {
-            let other = &self.others[(turn + at) % self.others.len()];
-            let left = deadline.saturating_duration_since(Instant::now());
-            let handed = match resolve(other) {
-                Ok(address) => hand_on(address, &shared.identity, &messages, left),
-                Err(error) => return Err(error),
-            };
+        for at in 0..others.len() {
+            let other = others[(turn + at) % others.len()];
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let address = resolve(other).map_err(|error| error.to_string());
+            let handed = address.and_then(|address| {
+                let handed = hand_on(address, &shared.identity, messages, left);
+                handed.map_err(|error| error.to_string())
+            });
             match handed {
                 Ok(answer) => {
                     self.handed_on.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Some(answer));
+                    return Some(answer);
                 }
                 Err(error) => tracing::debug!("the replica at {other} does not answer: {error}"),
             }
         }
-        Ok(None)
+        None
     }
 }

@@ -2,10 +2,14 @@
 
 use crate::{
     ClusterError,
+    crossing::{OutDegrees, out_degrees},
+    error::no_refresh,
     manifest::{PartManifest, checksum},
-    partition::{EDGES, FEATURES, IDS, NODES, OWNERS},
+    partition::{DEGREES, EDGES, FEATURES, IDS, NODES, OWNERS},
 };
-use satisfice_graph::{DegreeScale, Degrees, GnnModel, ModelDir};
+use satisfice_graph::{
+    DegreeScale, Degrees, DistantGraph, GnnModel, GraphError, ModelDir, NodeDegrees, Plan, Profile,
+};
 use satisfice_kernels::Rows;
 use satisfice_store::{Check, FileRecord, NodeIdTable, TensorFile};
 use std::{
@@ -24,6 +28,9 @@ pub struct Part {
     model_dir: ModelDir,
     ids: NodeIdTable,
     owners: TensorFile,
+    degree_file: TensorFile,
+    /// Nodes of the graph with self-loops, ascending, and how many.
+    loops: Vec<(u32, u32)>,
     nodes: TensorFile,
     edges: TensorFile,
     features: TensorFile,
@@ -31,10 +38,14 @@ pub struct Part {
     levels: Vec<OnceLock<TensorFile>>,
     /// Messages of the layers 1 .. K, where they are not the values.
     messages: Vec<OnceLock<TensorFile>>,
+    /// What the layers 1 .. K-1 reduce the sources of each node to, where it is kept.
+    kept: Vec<OnceLock<TensorFile>>,
     kinds: Vec<DegreeScale>,
     /// For each kind: the factor of every node of the part, without a batch.
     scales: Vec<Vec<f32>>,
     out_edges: OnceLock<OutEdges>,
+    /// Nodes of the whole graph by out-degree.
+    out_degrees: OnceLock<OutDegrees>,
 }
 
 /// Targets of each node of the part, by row.
@@ -78,20 +89,25 @@ impl Part {
         let tables = || (0..model.layers()).map(|_| OnceLock::new()).collect();
         let mut part = Self {
             owners: open(OWNERS)?,
+            degree_file: open(DEGREES)?,
+            loops: Vec::new(),
             nodes: open(NODES)?,
             edges: open(EDGES)?,
             features: open(FEATURES)?,
             levels: tables(),
             messages: tables(),
+            kept: tables(),
             kinds: model.scales(),
             scales: Vec::new(),
             out_edges: OnceLock::new(),
+            out_degrees: OnceLock::new(),
             dir: dir.to_owned(),
             ids,
             model_dir,
             model,
             manifest,
         };
+        part.loops = part.check_degrees().map_err(wrong)?;
         part.check_graph().map_err(wrong)?;
         for record in part.manifest.tables.clone() {
             part.open_table(&record, check)?;
@@ -126,6 +142,10 @@ impl Part {
                 self.model.message_width(number),
                 "m",
             ),
+            "s" if (1..self.model.layers()).contains(&number) => {
+                let split = self.model.split_layer(number - 1);
+                (&self.kept[number - 1], split.partial_width(), "s")
+            }
             _ => return Err(wrong("it is no table of the model".to_owned())),
         };
         let rows = file.rows(tensor)?;
@@ -147,6 +167,33 @@ impl Part {
         self.open_table(record, Check::Structure)
     }
 
+    /// The self-loops of all nodes, when the degrees are sound; or what is wrong with them.
+    fn check_degrees(&self) -> Result<Vec<(u32, u32)>, String> {
+        let text = |e: satisfice_store::StoreError| e.to_string();
+        let (nodes, edges) = (self.manifest.graph_nodes, self.manifest.graph_edges);
+        let file = &self.degree_file;
+        let indptr = file.vector::<u64>("indptr", nodes + 1).map_err(text)?;
+        if indptr[0] != 0 || !indptr.is_sorted() || indptr[nodes] != edges as u64 {
+            return Err("its in-degrees are not those of the graph".to_owned());
+        }
+        let out_degree = file.vector::<u32>("out_degree", nodes).map_err(text)?;
+        if out_degree.iter().map(|&d| u64::from(d)).sum::<u64>() != edges as u64 {
+            return Err("its out-degrees are not those of the graph".to_owned());
+        }
+        let with_loops = file.slice::<u32>("loop_nodes").map_err(text)?;
+        let counts = file.vector::<u32>("loop_counts", with_loops.len());
+        let loops = with_loops.iter().copied();
+        let loops: Vec<_> = loops.zip(counts.map_err(text)?.iter().copied()).collect();
+        let fits = |&(node, count): &(u32, u32)| {
+            let node = node as usize;
+            node < nodes && u64::from(count) <= indptr[node + 1] - indptr[node]
+        };
+        match loops.is_sorted_by(|a, b| a.0 < b.0) && loops.iter().all(fits) {
+            true => Ok(loops),
+            false => Err("its self-loops are not those of the graph".to_owned()),
+        }
+    }
+
     /// What is wrong with the graph's files, if anything: nothing that passes makes a reader fail.
     fn check_graph(&self) -> Result<(), String> {
         let text = |e: satisfice_store::StoreError| e.to_string();
@@ -166,11 +213,6 @@ impl Part {
             .map_err(text)?;
         if !owned.map(|(node, _)| node as u32).eq(nodes.iter().copied()) {
             return Err("its nodes are not those that the owners say".to_owned());
-        }
-        for name in ["in_degree", "out_degree", "loops"] {
-            self.nodes
-                .vector::<u32>(name, manifest.nodes)
-                .map_err(text)?;
         }
         let targets = self.edges.slice::<u32>("targets").map_err(text)?;
         let indptr = self
@@ -237,6 +279,53 @@ impl Part {
         Ok(self.owners.slice("owners")?)
     }
 
+    /// Degrees of all nodes of the graph, without a batch.
+    pub(crate) fn degrees(&self) -> Result<NodeDegrees<'_>, ClusterError> {
+        Ok(NodeDegrees {
+            indptr: self.degree_file.slice("indptr")?,
+            out_degree: self.degree_file.slice("out_degree")?,
+            loops: &self.loops,
+        })
+    }
+
+    /// Nodes of the whole graph by out-degree.
+    pub(crate) fn out_degrees(&self) -> Result<&OutDegrees, ClusterError> {
+        let degrees = self.degrees()?.out_degree;
+        let count = || out_degrees(degrees.iter().copied());
+        Ok(self.out_degrees.get_or_init(count))
+    }
+
+    /// The graph as promises are made from it: all degrees, and the part's rows of the tables.
+    pub(crate) fn distant_graph(&self) -> Result<DistantGraph<'_>, ClusterError> {
+        let layers = 0..self.model.layers();
+        let messages = |layer: usize| match self.model.split_layer(layer).makes_messages() {
+            true => self.message_rows(layer).map(Some),
+            false => Ok(None),
+        };
+        Ok(DistantGraph {
+            model: &self.model,
+            degrees: self.degrees()?,
+            levels: layers
+                .clone()
+                .map(|l| self.level(l))
+                .collect::<Result<_, _>>()?,
+            messages: layers.clone().map(messages).collect::<Result<_, _>>()?,
+            reduced: layers
+                .map(|l| self.kept_rows(l))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The profile of the model, where the tables are those that it was measured with.
+    pub(crate) fn profile(&self) -> Result<Option<Profile>, GraphError> {
+        match &self.manifest.embeddings {
+            None => Ok(None),
+            Some(embeddings) => {
+                Profile::read_elsewhere(&self.model_dir, &self.manifest.store, embeddings)
+            }
+        }
+    }
+
     /// Names of the tables that a model needs and that are not there.
     pub fn missing_tables(&self) -> Vec<String> {
         let model = &self.model;
@@ -258,10 +347,8 @@ impl Part {
         Ok(PartView {
             part: self,
             owners: self.owners.slice("owners")?,
+            degrees: self.degrees()?,
             nodes: self.nodes.slice("nodes")?,
-            in_degree: self.nodes.slice("in_degree")?,
-            out_degree: self.nodes.slice("out_degree")?,
-            loops: self.nodes.slice("loops")?,
             targets: self.edges.slice("targets")?,
             indptr: self.edges.slice("indptr")?,
             sources: self.edges.slice("sources")?,
@@ -299,6 +386,27 @@ impl Part {
         }
     }
 
+    /// What a layer (from 0) reduces the sources of each node to, `[nodes, partial width]`, where it is kept;
+    /// 0 where there is no source.
+    pub(crate) fn kept_rows(&self, layer: usize) -> Result<Option<Rows<'_>>, ClusterError> {
+        let file = self.kept[layer].get();
+        Ok(file.map(|file| file.rows("s")).transpose()?)
+    }
+
+    /// The layers (from 1) of which it is kept what they reduce the sources of each node to.
+    pub(crate) fn kept_layers(&self) -> Vec<usize> {
+        let kept = |layer: &usize| self.kept[layer - 1].get().is_some();
+        (1..=self.kept.len()).filter(kept).collect()
+    }
+
+    /// Whether the plan can be answered: `refresh` starts from what is kept.
+    pub(crate) fn check_plan(&self, plan: Plan) -> Result<(), ClusterError> {
+        match plan == Plan::Refresh && self.kept_layers().len() + 1 < self.model.layers() {
+            true => Err(no_refresh()),
+            false => Ok(()),
+        }
+    }
+
     fn missing(&self, table: &str) -> ClusterError {
         ClusterError::Part {
             path: self.dir.clone(),
@@ -329,9 +437,7 @@ pub(crate) struct PartView<'a> {
     pub owners: &'a [u8],
     /// Nodes of the part, ascending; a node's place is its row.
     pub nodes: &'a [u32],
-    in_degree: &'a [u32],
-    out_degree: &'a [u32],
-    loops: &'a [u32],
+    degrees: NodeDegrees<'a>,
     targets: &'a [u32],
     indptr: &'a [u64],
     sources: &'a [u32],
@@ -345,12 +451,13 @@ impl<'a> PartView<'a> {
 
     /// Degrees of a row in the whole graph, without a batch.
     pub(crate) fn degrees(&self, row: u32) -> Degrees {
-        let row = row as usize;
-        Degrees {
-            incoming: self.in_degree[row],
-            outgoing: self.out_degree[row],
-            loops: self.loops[row],
-        }
+        self.degrees.of(self.nodes[row as usize])
+    }
+
+    /// Whether a row has stored in-edges, leaving out those from itself where `without_self`.
+    pub(crate) fn has_sources(&self, row: u32, without_self: bool) -> bool {
+        let degrees = self.degrees(row);
+        degrees.incoming > if without_self { degrees.loops } else { 0 }
     }
 
     /// Rows of the part with an edge to a node of the graph.

@@ -20,6 +20,7 @@ use std::{
 };
 
 pub(crate) const OWNERS: &str = "owners.safetensors";
+pub(crate) const DEGREES: &str = "degrees.safetensors";
 pub(crate) const NODES: &str = "nodes.safetensors";
 pub(crate) const EDGES: &str = "edges.safetensors";
 pub(crate) const FEATURES: &str = "features.safetensors";
@@ -74,8 +75,8 @@ pub fn part_dir(out: &Path, part: usize) -> PathBuf {
 }
 
 /// Cuts a graph with its model into parts under `out`, which must not exist or be empty. Every part is
-/// a directory of its own: the owners of all nodes, the ids, the model, and of the nodes that it owns
-/// the features, embeddings and out-edges. The same input makes the same bytes.
+/// a directory of its own: the owners, degrees and ids of all nodes, the model with its profile, and of the
+/// nodes that it owns the features, embeddings and out-edges. The same input makes the same bytes.
 ///
 /// Memory: 5 bytes a node and a chunk of each table; files are written as they are read.
 ///
@@ -107,7 +108,8 @@ pub fn partition(
     progress.finish();
     for (part, files) in files.iter_mut().enumerate() {
         files.push(cut.write_owners(&dirs[part])?);
-        files.push(cut.write_nodes(store, part, &dirs[part])?);
+        files.push(write_degrees(store, &dirs[part])?);
+        files.push(cut.write_nodes(part, &dirs[part])?);
         files.extend(copy_ids(store, model_dir, &dirs[part])?);
         copy_model(model_dir, &dirs[part])?;
     }
@@ -147,6 +149,10 @@ pub fn partition(
             store: store.fingerprint(),
             model: model_dir.fingerprint()?,
             map: map.clone(),
+            embeddings: match options.embeddings {
+                true => Some(model_dir.embeddings_fingerprint()?),
+                false => None,
+            },
             files,
             tables,
         };
@@ -197,6 +203,7 @@ fn stored_tables<'a>(
 ) -> Result<Vec<(String, &'static str, Rows<'a>)>, ClusterError> {
     let levels = embeddings.levels(model, store)?;
     let messages = embeddings.messages(model)?;
+    let reduced = embeddings.reduced(model)?;
     let mut tables = Vec::new();
     for (level, rows) in levels.into_iter().enumerate() {
         if level > 0 || model.has_input() {
@@ -204,6 +211,9 @@ fn stored_tables<'a>(
         }
         if let Some(rows) = messages[level] {
             tables.push((format!("m{}", level + 1), "m", rows));
+        }
+        if let Some(rows) = reduced[level] {
+            tables.push((format!("s{}", level + 1), "s", rows));
         }
     }
     Ok(tables)
@@ -232,7 +242,29 @@ fn copy_model(model_dir: &ModelDir, dir: &Path) -> Result<(), ClusterError> {
     ] {
         fs::copy(&from, &to).map_err(io(&from))?;
     }
+    let profile = model_dir.profile_path();
+    if profile.exists() {
+        fs::copy(&profile, to.join("profile.json")).map_err(io(&profile))?;
+    }
     Ok(())
+}
+
+/// `degrees.safetensors`: the degrees of all nodes of the graph.
+fn write_degrees(store: &GraphStore, dir: &Path) -> Result<FileRecord, ClusterError> {
+    let (topology, out_degree) = (store.topology(), store.out_degree());
+    let (loop_nodes, loop_counts): (Vec<u32>, Vec<u32>) = store.self_loops().unzip();
+    let specs = [
+        TensorSpec::new("indptr", DType::U64, vec![topology.indptr.len()]),
+        TensorSpec::new("out_degree", DType::U32, vec![out_degree.len()]),
+        TensorSpec::new("loop_nodes", DType::U32, vec![loop_nodes.len()]),
+        TensorSpec::new("loop_counts", DType::U32, vec![loop_counts.len()]),
+    ];
+    let mut writer = TensorWriter::create(&dir.join(DEGREES), &specs)?;
+    writer.append(cast_slice(topology.indptr))?;
+    for values in [out_degree, &loop_nodes, &loop_counts] {
+        writer.append(cast_slice(values))?;
+    }
+    Ok(writer.finish()?)
 }
 
 /// Rows written between two calls to the system.
@@ -342,33 +374,12 @@ impl Cut {
         Ok(writer.finish()?)
     }
 
-    /// `nodes.safetensors`: the part's nodes with their degrees in the whole graph.
-    fn write_nodes(
-        &self,
-        store: &GraphStore,
-        part: usize,
-        dir: &Path,
-    ) -> Result<FileRecord, ClusterError> {
+    /// `nodes.safetensors`: the part's nodes.
+    fn write_nodes(&self, part: usize, dir: &Path) -> Result<FileRecord, ClusterError> {
         let nodes = &self.nodes[part];
-        let spec = |name: &str| TensorSpec::new(name, DType::U32, vec![nodes.len()]);
-        let specs = ["nodes", "in_degree", "out_degree", "loops"].map(spec);
-        let mut writer = TensorWriter::create(&dir.join(NODES), &specs)?;
+        let spec = TensorSpec::new("nodes", DType::U32, vec![nodes.len()]);
+        let mut writer = TensorWriter::create(&dir.join(NODES), &[spec])?;
         writer.append(cast_slice(nodes))?;
-        let topology = store.topology();
-        for &node in nodes {
-            writer.append(&topology.in_degree(node).to_le_bytes())?;
-        }
-        for &node in nodes {
-            writer.append(&store.out_degree()[node as usize].to_le_bytes())?;
-        }
-        let loops: Vec<(u32, u32)> = store.self_loops().collect();
-        for &node in nodes {
-            let count = match loops.binary_search_by_key(&node, |&(node, _)| node) {
-                Ok(at) => loops[at].1,
-                Err(_) => 0,
-            };
-            writer.append(&count.to_le_bytes())?;
-        }
         Ok(writer.finish()?)
     }
 

@@ -58,6 +58,9 @@ struct Scratch {
 /// No row at hand.
 const NONE: u32 = u32::MAX;
 
+/// No row at hand either, but the batch changes the row's factor as a source.
+const RESCALED: u32 = u32::MAX - 1;
+
 /// What the workers of a node have done since they started.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -73,19 +76,22 @@ pub struct Counters {
 pub struct Waits {
     /// Rounds that its message ended.
     pub rounds: u64,
+    /// Of them, those that were slow, and those that were given up.
+    pub slow_rounds: u64,
     /// Time from the beginning of the wait to its message, in microseconds.
     pub waited_us: u64,
 }
 
 impl Counters {
-    /// Counts a round that the message of `worker` ended.
-    pub(crate) fn waited_for(&self, worker: usize, time: Duration) {
+    /// Counts a round that the message of `worker` ended; it was a slow one if it took longer than `slow`.
+    pub(crate) fn waited_for(&self, worker: usize, time: Duration, slow: Duration) {
         let mut waits = self
             .waited_for
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let waits = waits.entry(worker).or_default();
         waits.rounds += 1;
+        waits.slow_rounds += u64::from(time > slow);
         waits.waited_us += time.as_micros() as u64;
     }
 
@@ -123,6 +129,8 @@ pub struct BatchAnswer {
     pub recomputed: Vec<u32>,
     /// In-edges of everything computed, over all layers.
     pub edges: u64,
+    /// Rows of sources and kept sums read for them: fewer than edges where sums are brought up to date.
+    pub rows: u64,
     /// What was exchanged between workers.
     pub exchange: Exchange,
     /// Bytes of all messages between different workers: the batch, what was exchanged for it, the
@@ -149,6 +157,7 @@ pub(crate) struct Run<'a> {
     /// Values of the worker's queries before the first layer.
     initial: Vec<f32>,
     edges: Cell<u64>,
+    rows: AtomicU64,
     layer_bytes: Cell<u64>,
     rows_moved: Cell<u64>,
 }
@@ -201,11 +210,13 @@ async fn answer(
         post,
         job,
         edges: Cell::new(0),
+        rows: AtomicU64::new(0),
         layer_bytes: Cell::new(0),
         rows_moved: Cell::new(0),
     };
     let fresh = run.select().await?;
     run.edges.set(0);
+    run.rows.store(0, Ordering::Relaxed);
     let (last, joined) = run.layers(model.layers(), &fresh).await?;
     let values = match joined.is_empty() {
         true => vec![last.values],
@@ -235,7 +246,8 @@ impl Run<'_> {
         let mut joined = Vec::new();
         for index in 0..count {
             let targets = fresh.get(index).unwrap_or(&nothing);
-            below = self.layer(index, &below, targets).await?;
+            let keeps = self.keeps_sums(index, fresh)?;
+            below = self.layer(index, &below, (targets, keeps)).await?;
             if model.joins_layers() {
                 let width = model.level_width(index + 1);
                 joined.push(below.values[..self.job.owned.len() * width].to_vec());
@@ -256,6 +268,7 @@ impl Run<'_> {
         writer.f32s(outputs, Wire::F32);
         let counts = [
             self.edges.get(),
+            self.rows.load(Ordering::Relaxed),
             self.post.sent_bytes(),
             self.layer_bytes.get(),
             self.rows_moved.get(),
@@ -283,17 +296,17 @@ impl Run<'_> {
         }
         let (head, width) = (self.job.head, self.desk.part.model().outputs());
         let mut all = vec![0.0; head.queries * width];
-        let mut totals = [0_u64; 4];
+        let mut totals = [0_u64; 5];
         for (worker, message) in messages.iter().enumerate() {
             if worker != begun_by {
-                totals[1] += message.bytes().len() as u64;
+                totals[2] += message.bytes().len() as u64;
             }
             let owned = head.owned(worker, self.post.workers);
             let mut reader = SlabReader::new(message, worker);
             let values = reader.f32s(owned.len() * width)?;
             all[owned.start * width..owned.end * width].copy_from_slice(&values);
             let counts = reader.u32s()?;
-            reader.check(counts.len() == 8)?;
+            reader.check(counts.len() == 10)?;
             for (total, count) in totals.iter_mut().zip(counts.chunks_exact(2)) {
                 *total += u64::from(count[0]) | u64::from(count[1]) << 32;
             }
@@ -302,10 +315,11 @@ impl Run<'_> {
             outputs: all,
             recomputed: union(fresh),
             edges: totals[0],
+            rows: totals[1],
             exchange: head.exchange,
-            bytes: totals[1],
-            layer_bytes: totals[2],
-            rows_moved: totals[3],
+            bytes: totals[2],
+            layer_bytes: totals[3],
+            rows_moved: totals[4],
             time: start.elapsed(),
             waited: self.post.waited(),
         }))

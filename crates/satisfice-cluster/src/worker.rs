@@ -6,11 +6,11 @@
 //! engine's progress tracking is not asked.
 
 use crate::{
-    ClusterError,
+    ClusterError, WorkerOptions,
     mail::{ABORT, Mailbox, Post, SCATTER, abort_message, aborted},
     part::Part,
     run::{Counters, Desk, Done, take_part},
-    slab::{Address, ByAddress, NO_BATCH, Payload, Slab, Wire},
+    slab::{Address, ByAddress, NO_BATCH, Payload, Slab},
 };
 use std::{
     cell::RefCell,
@@ -44,11 +44,11 @@ pub(crate) struct Begin {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub part: Arc<Part>,
-    pub wire: Wire,
+    pub options: WorkerOptions,
     pub counters: Arc<Counters>,
-    /// Longest wait for a peer in one round.
-    pub round_max: Duration,
     pub stop: Arc<AtomicBool>,
+    /// The peer that was waited for too long, in words.
+    pub suspicion: Arc<Mutex<Option<String>>>,
     pub batches: Mutex<Option<Receiver<Begin>>>,
     /// The worker's thread, to wake it.
     pub thread: OnceLock<Thread>,
@@ -91,18 +91,21 @@ pub(crate) fn run(engine: &mut Worker, seat: &Seat) {
         workers: engine.peers(),
         desk: Rc::new(Desk::new(
             Arc::clone(&seat.part),
-            seat.wire,
+            seat.options.wire,
             Arc::clone(&seat.counters),
         )),
         outbox: Rc::default(),
         running: BTreeMap::new(),
         dead: VecDeque::new(),
         next: 0,
-        round_max: seat.round_max,
+        options: seat.options,
+        suspicion: Arc::clone(&seat.suspicion),
     };
     while !seat.stop.load(Ordering::Acquire) {
         let mut busy = false;
-        while let Ok(begin) = batches.try_recv() {
+        while table.has_room()
+            && let Ok(begin) = batches.try_recv()
+        {
             table.begin(begin);
             busy = true;
         }
@@ -117,7 +120,7 @@ pub(crate) fn run(engine: &mut Worker, seat: &Seat) {
             input.send_batch(&mut slab);
             busy = true;
         }
-        match busy {
+        match busy || seat.options.spin {
             true => engine.step(),
             false => engine.step_or_park(Some(SLEEP_MAX)),
         };
@@ -147,10 +150,17 @@ struct Table {
     /// Batches given up, the latest last.
     dead: VecDeque<u64>,
     next: u64,
-    round_max: Duration,
+    options: WorkerOptions,
+    suspicion: Arc<Mutex<Option<String>>>,
 }
 
 impl Table {
+    /// Whether one more batch may begin here: who asked may have given up on those that wait for a peer.
+    fn has_room(&self) -> bool {
+        let begun = self.running.values().filter(|run| run.reply.is_some());
+        begun.count() < self.options.waiting_max
+    }
+
     fn begin(&mut self, begin: Begin) {
         let batch = (self.worker as u64) << SEQUENCE_BITS | self.next;
         self.next += 1;
@@ -196,7 +206,8 @@ impl Table {
         let ready = mailbox.borrow().is_ready();
         if ready {
             if last {
-                counters.waited_for(from as usize, mailbox.borrow().since.elapsed());
+                let waited = mailbox.borrow().since.elapsed();
+                counters.waited_for(from as usize, waited, self.options.slow);
             }
             self.advance(batch);
         }
@@ -261,19 +272,23 @@ impl Table {
             let mailbox = running.mailbox.borrow();
             let waited = mailbox.since.elapsed();
             let (round, worker) = mailbox.missing()?;
-            (waited > self.round_max).then_some((batch, round, worker, waited))
+            (waited > self.options.round_max).then_some((batch, round, worker, waited))
         };
         let overdue: Vec<_> = self.running.iter().filter_map(overdue).collect();
         for (batch, round, worker, waited) in overdue {
-            let waited_ms = waited.as_millis() as u64;
-            self.give_up(
-                batch,
-                ClusterError::Slow {
-                    worker,
-                    round,
-                    waited_ms,
-                },
-            );
+            let slow = ClusterError::Slow {
+                worker,
+                round,
+                waited_ms: waited.as_millis() as u64,
+            };
+            let counters = &self.desk.counters;
+            counters.waited_for(worker, waited, self.options.slow);
+            // Whoever asked may not wait any more: the group has to know whatever becomes of the batch.
+            let suspicion = self.suspicion.lock();
+            let mut suspicion = suspicion.unwrap_or_else(PoisonError::into_inner);
+            suspicion.get_or_insert_with(|| slow.to_string());
+            drop(suspicion);
+            self.give_up(batch, slow);
         }
     }
 

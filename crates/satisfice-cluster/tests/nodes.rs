@@ -8,6 +8,7 @@ use satisfice_cluster::{
     ClusterConfig, ClusterError, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part,
     PartPrecision, Wire, node_status, part_dir,
 };
+use satisfice_core::ErrorKind;
 use satisfice_graph::Plan;
 use satisfice_store::Check;
 use std::{
@@ -15,7 +16,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use support::PLANS;
 
@@ -24,6 +25,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < MINUTE, "it has not come about");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn config(group: &str, dirs: &[PathBuf], per_node: usize) -> ClusterConfig {
@@ -61,7 +70,7 @@ fn check(dir: &Path, nodes: usize, per_node: usize) -> Vec<String> {
     for plan in PLANS {
         let wanted = ready.engine.answer(&batch, plan).unwrap();
         for (at, node) in nodes.iter().enumerate() {
-            let found = node.answer(&batch, plan, Exchange::Partials).unwrap();
+            let found = node.answer(&batch, plan, Exchange::Partials, None).unwrap();
             let width = ready.model.outputs();
             let difference = support::difference(&found.outputs, &wanted.outputs, width);
             if difference > 1e-5 {
@@ -119,7 +128,7 @@ fn a_group_forms_anew_when_a_node_comes_back_and_batches_wait_for_it() {
         let back = thread::scope(|scope| {
             let asked = scope.spawn(move || {
                 nodes_ref[0]
-                    .answer(batch_ref, Plan::Exact, Exchange::Partials)
+                    .answer(batch_ref, Plan::Exact, Exchange::Partials, None)
                     .unwrap()
             });
             let back = ClusterNode::start(&config, gone, Check::Structure).unwrap();
@@ -146,20 +155,60 @@ fn another_replica_answers_while_a_group_is_broken() {
     drop(nodes.remove(1));
     for _ in 0..3 {
         let found = nodes[0]
-            .answer(&batch, Plan::Exact, Exchange::Partials)
+            .answer(&batch, Plan::Exact, Exchange::Partials, None)
             .unwrap();
         assert!(support::difference(&found.outputs, &wanted, ready.model.outputs()) < 1e-5);
     }
     assert!(nodes[0].handed_on() > 0, "node 0's own group lacks a node");
+    // Both replicas say what is missing: one its own group, the other one its replica.
+    let degraded = |node: &ClusterNode, says: &str| match node.status().state {
+        GroupState::Degraded { why } => why.contains(says),
+        _ => false,
+    };
+    eventually(|| degraded(&nodes[0], "replica 1 answers for its group"));
+    eventually(|| degraded(&nodes[1], "replica 0 is not whole"));
+    assert!(!nodes[0].status().whole && nodes[1].status().whole);
+    let back = ClusterNode::start(&config, 1, Check::Structure).unwrap();
+    let is_ready = |node: &ClusterNode| matches!(node.status().state, GroupState::Ready { .. });
+    eventually(|| is_ready(&nodes[0]) && is_ready(&nodes[1]) && is_ready(&back));
+    drop(back);
     drop(nodes.remove(2));
     let mut alone = config.clone();
     alone.retry_ms = 50;
     drop(nodes);
     let node = ClusterNode::start(&alone, 0, Check::Structure).unwrap();
     let error = node
-        .answer(&batch, Plan::Exact, Exchange::Partials)
+        .answer(&batch, Plan::Exact, Exchange::Partials, None)
         .unwrap_err();
     assert!(matches!(error, ClusterError::Forming { .. }), "{error}");
+}
+
+#[test]
+fn a_request_waits_for_the_group_until_its_deadline_and_no_longer() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gat_directed"));
+    // `retry_ms` and `round_max_ms` are a minute.
+    let config = config("late", &ready.cut(2, Method::Hash), 1);
+    let first = ClusterNode::start(&config, 0, Check::Structure).unwrap();
+    let ask = |time: Duration| {
+        let deadline = Some(Instant::now() + time);
+        first.answer(&batch, Plan::Exact, Exchange::Partials, deadline)
+    };
+    let start = Instant::now();
+    let error = ask(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, ClusterError::Late { .. }), "{error}");
+    assert!(
+        error.to_string().contains("node 1"),
+        "who is missing: {error}"
+    );
+    assert!(start.elapsed() < MINUTE);
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    let second = ClusterNode::start(&config, 1, Check::Structure).unwrap();
+    let wanted = ready.engine.answer(&batch, Plan::Exact).unwrap().outputs;
+    let found = ask(MINUTE).unwrap();
+    assert!(support::difference(&found.outputs, &wanted, ready.model.outputs()) < 1e-5);
+    let error = ask(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, ClusterError::Late { .. }), "{error}");
+    assert!(second.status().whole, "a late request breaks no group");
 }
 
 #[test]
@@ -218,7 +267,7 @@ fn callers_that_speak_rubbish_are_dropped_and_the_group_goes_on() {
         ));
     }
     nodes[1]
-        .answer(&batch, Plan::Exact, Exchange::Partials)
+        .answer(&batch, Plan::Exact, Exchange::Partials, None)
         .unwrap();
     assert_eq!(nodes[0].status().formed, 1);
 }
@@ -231,7 +280,7 @@ fn halves_on_the_wire_are_close_and_fewer_bytes() {
         let mut config = config("wire", &dirs, 1);
         config.wire = wire;
         start(&config)[0]
-            .answer(&batch, Plan::Exact, Exchange::Partials)
+            .answer(&batch, Plan::Exact, Exchange::Partials, None)
             .unwrap()
     };
     let (full, halves) = (answer(Wire::F32), answer(Wire::F16));
@@ -266,17 +315,18 @@ fn a_cluster_computes_the_embeddings_that_one_machine_computes() {
             .missing_tables();
         let config = config("precompute", &dirs, 1);
         let nodes = start(&config);
-        assert_eq!(
-            nodes[0].precompute(PartPrecision::F32).unwrap(),
-            missing,
-            "{name}"
-        );
+        let computed = nodes[0].precompute(PartPrecision::F32).unwrap();
+        let (sums, needed): (Vec<_>, Vec<_>) = computed
+            .into_iter()
+            .partition(|table| table.starts_with('s'));
+        assert_eq!(needed, missing, "{name}");
+        assert_eq!(sums.len(), ready.model.layers() - 1, "{name}: {sums:?}");
         let again = nodes[0].precompute(PartPrecision::F32).unwrap();
         assert!(again.is_empty(), "{name}: finished tables are kept");
-        for plan in [Plan::Precomputed, Plan::Exact] {
+        for plan in PLANS {
             let wanted = ready.engine.answer(&batch, plan).unwrap().outputs;
             let found = nodes[1]
-                .answer(&batch, plan, Exchange::Partials)
+                .answer(&batch, plan, Exchange::Partials, None)
                 .unwrap()
                 .outputs;
             let difference = support::difference(&found, &wanted, ready.model.outputs());

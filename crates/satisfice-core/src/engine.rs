@@ -1,4 +1,5 @@
 use crate::{Batching, DataType, Error, Offer, Parameters, Tensor};
+use std::time::Instant;
 
 /// A tensor with its name in the model's signature.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,9 @@ pub struct InferRequest {
     pub outputs: Vec<String>,
     /// Parameters of the request, such as `plan`.
     pub parameters: Parameters,
+    /// When nobody waits for the answer any more, if the request says so. An engine that waits for
+    /// something, such as other machines, does not wait longer.
+    pub deadline: Option<Instant>,
 }
 
 impl InferRequest {
@@ -76,6 +80,38 @@ pub struct EngineMetric {
     pub value: u64,
 }
 
+/// Whether a request would be answered now. The later ones are the worse ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Readiness {
+    /// It would.
+    #[default]
+    Ready,
+    /// It would, but something is missing or slow that answers do without for now: an operator should
+    /// look.
+    Degraded,
+    /// It would wait, or be refused: something that answers need, such as other machines, is not there.
+    Forming,
+    /// Requests are still answered, but should be sent elsewhere: the end is near.
+    Draining,
+}
+
+impl Readiness {
+    /// Whether requests are welcome.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded)
+    }
+
+    /// `"ready"`, `"degraded"`, `"forming"` or `"draining"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Forming => "forming",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// Something that answers inference requests for one version of one model.
 ///
 /// Calls block and use the cores they need; the server runs them off its async threads and bounds
@@ -100,10 +136,9 @@ pub trait Engine: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Whether a request would be answered now. False while something that the engine needs, such as
-    /// other machines, is not there.
-    fn is_ready(&self) -> bool {
-        true
+    /// Whether a request would be answered now.
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
     }
 
     /// Numbers of the engine's own for whoever watches it; those of requests are counted elsewhere.

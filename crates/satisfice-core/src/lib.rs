@@ -20,7 +20,8 @@ mod tensor;
 
 pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
 pub use engine::{
-    Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, TensorSpec,
+    Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, Readiness,
+    TensorSpec,
 };
 pub use error::{Error, ErrorKind};
 pub use offer::{Measure, Offer, Quality};

@@ -337,7 +337,10 @@ impl Embeddings {
     }
 
     /// For each layer: what it reduces the sources of each node to, where it is kept.
-    pub(crate) fn reduced(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was.
+    pub fn reduced(&self, model: &GnnModel) -> Result<Vec<Option<Rows<'_>>>, GraphError> {
         self.of_layers(model, Table::Sums)
     }
 

@@ -2,9 +2,11 @@
 
 mod contract;
 mod format;
+mod outlook;
 mod request;
 
 pub use format::{GraphFacts, RequestFormat, argmax};
+pub use outlook::{DistantGraph, NodeDegrees, Outlook};
 
 use crate::{
     Answer, Attachment, GraphError, ModelDir, Plan, Profile, QueryBatch,

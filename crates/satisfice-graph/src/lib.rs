@@ -15,7 +15,9 @@ mod profile;
 mod run;
 
 pub use embeddings::{Embeddings, Precision};
-pub use engine::{GraphEngine, GraphFacts, RequestFormat, argmax};
+pub use engine::{
+    DistantGraph, GraphEngine, GraphFacts, NodeDegrees, Outlook, RequestFormat, argmax,
+};
 pub use error::GraphError;
 pub use model::{Framework, GnnModel, ModelConfig, OwnRows, Reduction, RequestLimits, SplitLayer};
 pub use model_dir::ModelDir;

@@ -1,6 +1,6 @@
 //! A model's place in a model repository.
 
-use crate::{GraphError, ModelConfig};
+use crate::{GraphError, ModelConfig, embeddings};
 use satisfice_kernels::MappedFile;
 use std::{
     fs,
@@ -87,6 +87,14 @@ impl ModelDir {
     /// Where `satisfice profile` keeps what the plans promise and cost.
     pub fn profile_path(&self) -> PathBuf {
         self.version_path().join("profile.json")
+    }
+
+    /// A hash that changes with any value of the embeddings; `"none"` where there are none.
+    ///
+    /// # Errors
+    /// [`GraphError::Io`] when they cannot be read.
+    pub fn embeddings_fingerprint(&self) -> Result<String, GraphError> {
+        embeddings::fingerprint(&self.embeddings_path())
     }
 
     fn version_path(&self) -> PathBuf {

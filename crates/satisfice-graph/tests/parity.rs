@@ -46,11 +46,6 @@ impl Case {
             .map(|b| i64::from_le_bytes(*b))
             .collect()
     }
-
-    fn queries(&self) -> usize {
-        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
-        tensors.tensor("x").unwrap().shape()[0]
-    }
 }
 
 fn check(dir: &Path) -> Result<(), String> {
@@ -58,13 +53,7 @@ fn check(dir: &Path) -> Result<(), String> {
     let ready = support::prepare(dir, &dir.join("graph.safetensors"));
     let batch = ready
         .engine
-        .attach(support::attachment(
-            case.f32("x"),
-            case.queries(),
-            &case.i64("edge_index"),
-            case.raw("edge_direction").as_deref(),
-            &case.i64("query_edge_index"),
-        ))
+        .attach(support::case(dir))
         .map_err(|e| e.to_string())?;
     let mut problems = Vec::new();
     for level in 1.. {

@@ -4,17 +4,14 @@
 
 mod support;
 
-use satisfice_core::{
-    Engine, ErrorKind, InferRequest, InferResponse, Measure, NamedTensor, Parameter, Tensor,
-    TensorData,
-};
+use satisfice_core::{Engine, ErrorKind, InferResponse, Measure, Parameter};
 use satisfice_graph::{
     GraphEngine, ModelDir, Plan, Precision, PrecomputeOptions, ProfileOptions, ProfileReport,
     precompute, profile,
 };
 use satisfice_store::{Check, NoProgress, Queries};
 use std::fs;
-use support::Ready;
+use support::{Ready, request};
 
 fn queries() -> Queries {
     Queries::open(&support::bundle().join("queries.safetensors")).unwrap()
@@ -55,41 +52,6 @@ fn profiled(ready: &Ready) -> (ProfileReport, GraphEngine) {
         "what was written is read"
     );
     (report, engine)
-}
-
-fn request(
-    queries: &Queries,
-    rows: std::ops::Range<usize>,
-    parameters: &[(&str, f64)],
-) -> InferRequest {
-    let slice = queries.batch(rows);
-    let tensor = |name: &str, shape, data| NamedTensor {
-        name: name.to_owned(),
-        tensor: Tensor::new(shape, data).unwrap(),
-    };
-    let width = slice.x.len() / slice.queries();
-    let (of, to) = (slice.edge_query.iter(), slice.edge_node.iter());
-    let edges: Vec<i64> = of.chain(to).map(|&id| i64::from(id)).collect();
-    let mut request = InferRequest {
-        inputs: vec![
-            tensor("x", vec![slice.queries(), width], TensorData::Fp32(slice.x)),
-            tensor(
-                "edge_index",
-                vec![2, edges.len() / 2],
-                TensorData::Int64(edges),
-            ),
-        ],
-        outputs: vec!["class".to_owned()],
-        ..InferRequest::default()
-    };
-    let by_position = ("node_ids".to_owned(), "position".into());
-    request.parameters.extend([by_position]);
-    for (name, value) in parameters {
-        request
-            .parameters
-            .insert((*name).to_owned(), (*value).into());
-    }
-    request
 }
 
 fn text<'a>(response: &'a InferResponse, name: &str) -> &'a str {

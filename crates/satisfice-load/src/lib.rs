@@ -4,7 +4,8 @@
 //!   server answers, and what it costs by itself.
 //! - [`open`]: jobs arrive when their traffic says so, whether or not earlier ones have been answered. It shows
 //!   what users see at a rate that the server does not choose.
-//! - [`Identity`] is a model that does nothing, [`echo_server`] a server that does nothing: limits.
+//! - [`Identity`] is a model that does nothing, [`echo_server`] and [`grpc_echo_server`]
+//!   are servers that do nothing: limits.
 
 #![forbid(unsafe_code)]
 
@@ -14,4 +15,4 @@ mod limit;
 pub mod open;
 
 pub use identity::Identity;
-pub use limit::echo_server;
+pub use limit::{echo_server, grpc_echo_server};

@@ -24,5 +24,5 @@ pub use error::LoadError;
 pub use inputs::Inputs;
 pub use run::{Answered, Contract, Job, Outcome, Unanswered, run};
 pub use search::{Search, highest_rate};
-pub use summary::Summary;
+pub use summary::{Right, Summary};
 pub use traffic::{Arrival, Pattern, Traffic};

@@ -159,6 +159,20 @@ impl Networks {
         matches!(self.layout, Layout::Fused { .. })
     }
 
+    /// Whether `then` reads more than `first` and computes what both read in the same way: what a
+    /// cascade is made of.
+    pub(crate) fn continues(&self, first: Choice, then: Choice) -> bool {
+        let larger = then.subset != first.subset && then.subset.includes(first.subset);
+        larger
+            && match &self.layout {
+                Layout::Fused { encoders, .. } => first.subset.iter().all(|modality| {
+                    encoder(encoders, modality, first.variant)
+                        == encoder(encoders, modality, then.variant)
+                }),
+                _ => first.variant == then.variant,
+            }
+    }
+
     /// The networks that `choice` runs, the one that answers last.
     pub(crate) fn used(&self, choice: Choice) -> Vec<&Network> {
         match &self.layout {

@@ -28,6 +28,13 @@ pub(crate) struct Cascade {
     pub(crate) temperature: f32,
 }
 
+impl Cascade {
+    /// Whether an input whose first answer has these values is answered again.
+    pub(crate) fn is_unsure(&self, values: &[f32], probabilities: bool) -> bool {
+        confidence(values, probabilities, self.temperature) < self.threshold
+    }
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub(crate) struct Executed {
@@ -65,9 +72,7 @@ impl Way {
         let unsure: Vec<usize> = (0..answers.broken.len())
             .filter(|&row| {
                 let values = &answers.values[row * width..(row + 1) * width];
-                !answers.broken[row]
-                    && confidence(values, config.gives_probabilities(), cascade.temperature)
-                        < cascade.threshold
+                !answers.broken[row] && cascade.is_unsure(values, config.gives_probabilities())
             })
             .collect();
         let mut runs = work.runs.clone();

@@ -64,10 +64,13 @@ fn every_subset_and_some_cascades_are_measured() {
             .iter()
             .filter(|s| s.cascade.is_some())
             .count();
-        assert!(
-            cascades > 0 && made.candidates > names.len(),
-            "{model}: {names:?}"
-        );
+        // A joint network takes as long for any subset: a cascade of it saves nothing.
+        if model == "fused" {
+            assert!(
+                cascades > 0 && made.candidates > names.len(),
+                "{names:?}"
+            );
+        }
         assert_eq!(made.strategies.len(), names.len());
         for strategy in &made.strategies {
             let accuracy = strategy.accuracy.unwrap();
@@ -132,7 +135,7 @@ fn strategies_and_answers_carry_the_promises() {
 #[test]
 fn cascades_answer_again_where_the_first_is_not_sure() {
     let case = Case::open();
-    for model in ["fused", "joint"] {
+    for model in ["fused", "per_subset"] {
         let dir = copy(model);
         let made = measure(dir.path(), &data());
         let engine = open(dir.path()).unwrap();
@@ -173,7 +176,9 @@ fn cascades_answer_again_where_the_first_is_not_sure() {
                 }
             }
         }
-        assert!(again > 0);
+        // Whether cascades of networks as small as these save time is left to the machine, but where
+        // embeddings are kept.
+        assert!(again > 0 || model != "fused");
     }
 }
 
@@ -203,7 +208,7 @@ fn evaluation_repeats_what_was_profiled() {
     let model_dir = ModelDir::open(dir.path(), None).unwrap();
     let engine = open(dir.path()).unwrap();
     let data = Dataset::open(&data(), model_dir.config()).unwrap();
-    for evaluation in evaluate(&engine, &data).unwrap() {
+    for evaluation in evaluate(&engine, &data, &|_, _, _| {}).unwrap() {
         let profiled = made
             .strategies
             .iter()
@@ -276,7 +281,7 @@ fn times_of_another_runtime_are_measured_anew() {
     let mut made = measure(dir.path(), &data());
     let slow = |profile: &mut Profile| {
         for latency in profile.strategies.iter_mut().flat_map(|s| &mut s.latency) {
-            (latency.p50_seconds, latency.p90_seconds) = (1e6, 1e6);
+            latency.planned_seconds = 1e6;
         }
     };
     slow(&mut made);

@@ -31,6 +31,9 @@ pub(crate) const EXECUTORS_MAX: usize = 64;
 /// Most classes of priority that are told apart; the lowest are planned as one.
 const CLASSES_MAX: usize = 8;
 
+/// Share of the time to a deadline that upgrades may fill while more jobs are expected.
+const UPGRADES_SHARE: f64 = 0.5;
+
 /// How hard a [`Planner`] tries, and what it owes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
@@ -41,7 +44,8 @@ pub struct Limits {
     /// each.
     pub exact_work_max: usize,
     /// Whether upgrades are left out that gain less accuracy per time than recent arrivals made
-    /// of it: the best plan for one queue is a poor one when the next jobs are at the door.
+    /// of it, and half the time to a deadline is left to jobs that are expected before it: the best
+    /// plan for one queue is a poor one when the next jobs are at the door.
     pub look_ahead: bool,
 }
 
@@ -92,6 +96,15 @@ pub struct Decision {
     /// Whether nothing better is possible: in no class more jobs on time beside those kept of higher
     /// classes, nor, class by class, a higher summed accuracy of those that are kept.
     pub exact: bool,
+}
+
+/// What is left to jobs yet to come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ahead {
+    /// Summed accuracy that time is worth.
+    price: f64,
+    /// Whether more jobs are expected before the present ones are due.
+    expects_more: bool,
 }
 
 /// A job in nanoseconds from now.
@@ -157,9 +170,12 @@ impl Planner {
         for &(at, _, deadline) in &soft {
             entries[at].deadline = deadline;
         }
-        let price = match self.limits.look_ahead {
-            true => self.price.update(now, &entries, free.len()),
-            false => 0.0,
+        let ahead = match self.limits.look_ahead {
+            true => Ahead {
+                price: self.price.update(now, &entries, free.len()),
+                expects_more: self.price.is_busy(now),
+            },
+            false => Ahead::default(),
         };
         let kept = Kept::new(&entries, &free, &soft);
         let mut decision = Decision {
@@ -169,7 +185,7 @@ impl Planner {
         };
         for (executor, &start) in free.iter().enumerate() {
             let order = kept.on(executor);
-            let (chosen, exact) = self.choose(&entries, &order, start, price);
+            let (chosen, exact) = self.choose(&entries, &order, start, ahead);
             let at_best = || {
                 let mut chosen = order.iter().zip(&chosen);
                 chosen.all(|(&at, &c)| c + 1 == entries[at].job.alternatives().len())
@@ -203,28 +219,31 @@ impl Planner {
         entries: &[Entry<'_>],
         order: &[usize],
         start: Nanos,
-        price: f64,
+        ahead: Ahead,
     ) -> (Vec<usize>, bool) {
         let mut chosen = vec![0; order.len()];
-        // What a price leaves out might have been better for this queue alone.
-        let mut exact = price == 0.0;
+        // What is left to later jobs might have been better for this queue alone.
+        let mut exact = ahead.price == 0.0;
         let classes = order.iter().map(|&at| entries[at].class + 1).max();
         for class in 0..classes.unwrap_or(0) {
             let slots = order.iter().zip(&chosen).map(|(&at, &step)| {
                 let entry = &entries[at];
-                Slot::new(entry, (entry.class != class).then_some(step)).worth(price)
+                Slot::new(entry, (entry.class != class).then_some(step)).worth(ahead.price)
             });
-            let chain = Chain {
+            let mut chain = Chain {
                 start,
                 slots: slots.collect(),
             };
+            if ahead.expects_more {
+                chain.reserve(UPGRADES_SHARE);
+            }
             if chain.slots.iter().all(Slot::is_fixed) {
                 continue;
             }
             let best = chain
                 .at_best()
                 .or_else(|| exact::choose(&chain, self.limits.exact_work_max));
-            exact &= best.is_some();
+            exact &= best.is_some() && !ahead.expects_more;
             let steps = best.unwrap_or_else(|| greedy::choose(&chain));
             for ((chosen, slot), step) in chosen.iter_mut().zip(&chain.slots).zip(steps) {
                 *chosen = slot.first + step;

@@ -3,7 +3,7 @@
 
 use crate::{
     front::{Front, Peer},
-    observe::{Finished, Record},
+    observe::{Finished, Record, TRACE_PARENT},
 };
 use axum::{
     extract::{Request, State},
@@ -23,7 +23,6 @@ use std::{
 use tracing::Instrument;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const ID_BYTES_MAX: usize = 128;
 
 /// The code of an error, beside the answer that it became.

@@ -3,14 +3,17 @@
 use crate::{
     observe::{Record, Stage},
     protocol::{Answer, AnswerFormat, DecodedRequest, classification},
-    service::{Call, Recording, ServedModel},
+    service::{Call, Recording, ServedModel, Times},
 };
 use satisfice_core::{Error, ErrorKind, InferResponse, TensorData};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 use tokio::sync::Semaphore;
 
-/// Messages up to this length are decoded and encoded where they are; larger ones would keep an
-/// async thread from other connections.
+/// Messages up to this length are decoded and encoded where they are; larger ones could keep an async
+/// thread from other connections.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// One request whose bytes are all here.
@@ -50,7 +53,7 @@ impl Exchange {
         encode: impl FnOnce(Answer, AnswerFormat) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let start = Instant::now();
-        let decoded = codecs.run(self.request_bytes, decode).await??;
+        let decoded = codecs.decode(self.request_bytes, decode).await??;
         recording.decoded(start.elapsed());
         self.record.stage(Stage::Decode, start);
         let DecodedRequest {
@@ -80,35 +83,80 @@ impl Exchange {
             encode(answer, format)
         };
         let start = Instant::now();
-        let encoded = codecs.run(response_bytes, encode).await?;
+        let encoded = codecs.encode(response_bytes, encode).await?;
         recording.encoded(start.elapsed());
         self.record.stage(Stage::Encode, start);
         encoded
     }
 }
 
-/// Turns for large messages to be decoded or encoded.
+/// Turns for large messages to be decoded or encoded, and what that has taken.
 #[derive(Debug)]
-pub(crate) struct Codecs(Arc<Semaphore>);
+pub(crate) struct Codecs {
+    turns: Arc<Semaphore>,
+    decoding: Mutex<Times>,
+    encoding: Mutex<Times>,
+}
 
 impl Codecs {
     /// As many turns as there are cores.
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new(cores)))
+        Self {
+            turns: Arc::new(Semaphore::new(cores)),
+            decoding: Mutex::default(),
+            encoding: Mutex::default(),
+        }
     }
 
-    /// Decodes or encodes `bytes` bytes: on a blocking thread if they are many, and then as many at
-    /// once as there are turns.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Decodes `bytes` bytes.
+    async fn decode<T: Send + 'static>(
         &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.timed(&self.decoding, bytes, work).await
+    }
+
+    /// Encodes `bytes` bytes.
+    async fn encode<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.timed(&self.encoding, bytes, work).await
+    }
+
+    /// Works here on what is small, or is brief for all that is known, and elsewhere on the rest.
+    async fn timed<T: Send + 'static>(
+        &self,
+        times: &Mutex<Times>,
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         if bytes <= INLINE_BYTES_MAX {
             return Ok(work());
         }
-        let turn = Arc::clone(&self.0)
+        let brief = lock(times).are_brief(bytes);
+        let work = move || {
+            let start = Instant::now();
+            let done = work();
+            (done, start.elapsed())
+        };
+        let (done, took) = match brief {
+            true => work(),
+            false => self.elsewhere(work).await?,
+        };
+        lock(times).observe(bytes, took.as_secs_f64());
+        Ok(done)
+    }
+
+    /// Works on a blocking thread, on as much at once as there are turns.
+    pub(crate) async fn elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = Arc::clone(&self.turns)
             .acquire_owned()
             .await
             .expect("invariant: the semaphore is never closed");
@@ -120,6 +168,11 @@ impl Codecs {
         task.await
             .map_err(|error| Error::new(ErrorKind::Internal, "codec_failed", error.to_string()))
     }
+}
+
+/// Nothing that is done under the lock can panic half-way.
+fn lock(times: &Mutex<Times>) -> MutexGuard<'_, Times> {
+    times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// About the bytes that an answer takes.

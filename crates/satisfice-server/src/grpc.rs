@@ -29,7 +29,6 @@
 //! | `DeadlineExceeded` | `DEADLINE_EXCEEDED` |
 //! | `Internal` | `INTERNAL` |
 //!
-//! A message over the limit is `OUT_OF_RANGE`, or `RESOURCE_EXHAUSTED` if it was compressed.
 //! The metadata `error-code` carries the stable code, the message the hint. Who may ask what:
 //! [`access`](crate::access).
 

@@ -62,7 +62,7 @@ use crate::{
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use std::{future::Future, io, sync::Arc};
 
@@ -131,11 +131,15 @@ pub fn router(role: Role, service: Arc<Service>, front: impl Into<Front>) -> Rou
 
 type Routes = Router<Arc<App>>;
 
-/// Routes under a model, and under a version of it.
-fn of_model(routes: Routes) -> Routes {
-    Router::new()
-        .nest("/v2/models/{model}", routes.clone())
-        .nest("/v2/models/{model}/versions/{version}", routes)
+/// Routes under a model, and under a version of it. Nested routers would rewrite the path of every request.
+fn of_model<const N: usize>(routes: [(&str, MethodRouter<Arc<App>>); N]) -> Routes {
+    let model = "/v2/models/{model}";
+    let under = |all: Routes, (path, route): (&str, MethodRouter<Arc<App>>)| {
+        let version = format!("{model}/versions/{{version}}{path}");
+        all.route(&format!("{model}{path}"), route.clone())
+            .route(&version, route)
+    };
+    routes.into_iter().fold(Router::new(), under)
 }
 
 /// What needs no token.
@@ -144,9 +148,7 @@ fn everybodys() -> Routes {
         .route("/openapi.json", get(openapi_document))
         .route("/v2/health/live", get(handlers::live))
         .route("/v2/health/ready", get(handlers::ready))
-        .merge(of_model(
-            Router::new().route("/ready", get(handlers::model_ready)),
-        ))
+        .merge(of_model([("/ready", get(handlers::model_ready))]))
 }
 
 async fn openapi_document() -> axum::Json<serde_json::Value> {
@@ -166,12 +168,13 @@ fn known() -> Routes {
 
 /// What needs a token for the model.
 fn models(app: &Arc<App>) -> Routes {
-    let routes = Router::new()
-        .route("/", get(handlers::model_metadata))
-        .route("/config", get(handlers::model_config))
-        .route("/stats", get(handlers::model_statistics))
-        .route("/infer", post(handlers::infer));
-    of_model(routes).route_layer(from_fn_with_state(Arc::clone(app), guard::model))
+    of_model([
+        ("", get(handlers::model_metadata)),
+        ("/config", get(handlers::model_config)),
+        ("/stats", get(handlers::model_statistics)),
+        ("/infer", post(handlers::infer)),
+    ])
+    .route_layer(from_fn_with_state(Arc::clone(app), guard::model))
 }
 
 /// What changes the server.

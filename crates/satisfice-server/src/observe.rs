@@ -7,6 +7,7 @@ mod trace_settings;
 
 pub use exporter::TraceError;
 pub(crate) use log_settings::LogSettings;
+pub(crate) use record::TRACE_PARENT;
 pub use record::{Record, Stage};
 
 use crate::config;

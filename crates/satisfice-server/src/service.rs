@@ -11,6 +11,7 @@ mod schedule;
 mod served;
 mod settings;
 mod stats;
+mod times;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
@@ -20,10 +21,11 @@ pub use schedule::PlanAudit;
 pub use served::{Call, ServedModel};
 pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
+pub(crate) use times::Times;
 
 use crate::{Models, clip};
 use control::Control;
-use satisfice_core::{Engine, Error, ErrorKind};
+use satisfice_core::{Engine, Error, ErrorKind, Readiness};
 use schedule::Scheduler;
 use served::Identity;
 use std::{
@@ -73,10 +75,19 @@ impl Service {
         *now = settings.into();
     }
 
+    /// Whether new requests would be answered: as the worst of the engines says, or that the service drains.
+    pub fn readiness(&self) -> Readiness {
+        if *self.draining.borrow() {
+            return Readiness::Draining;
+        }
+        let versions = self.versions();
+        let worst = versions.iter().map(|model| model.readiness()).max();
+        worst.unwrap_or_default()
+    }
+
     /// Whether new requests are welcome: not while draining, nor while an engine waits for something.
     pub fn is_ready(&self) -> bool {
-        let versions = self.versions();
-        !*self.draining.borrow() && versions.iter().all(|model| model.is_ready())
+        self.readiness().is_ready()
     }
 
     /// Makes [`is_ready`](Self::is_ready) false, for load balancers to look elsewhere. Requests are

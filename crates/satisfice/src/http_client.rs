@@ -182,6 +182,7 @@ pub(crate) fn graph_request(
         inputs,
         outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
         parameters: plan.into_iter().chain(by_position).collect(),
+        deadline: None,
     })
 }
 

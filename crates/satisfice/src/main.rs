@@ -13,6 +13,11 @@ mod repository;
 use clap::Parser;
 use std::{io, process::ExitCode};
 
+/// Buffers of all sizes are made on one thread and given back on another; what the system's allocator
+/// makes of that is slow, and keeps growing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     // A server logs as it is configured.

@@ -113,6 +113,16 @@ impl Group {
 /// Killed when dropped.
 struct Process(Child);
 
+impl Process {
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([name, &id])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -314,14 +324,7 @@ fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
     let processes: Vec<Process> = (0..3).map(|node| group.start(node)).collect();
     group.wait();
     for (hung, asked) in [(2, 0), (0, 1)] {
-        let signal = |name: &str| {
-            let id = processes[hung].0.id().to_string();
-            let sent = std::process::Command::new("kill")
-                .args([name, &id])
-                .status();
-            assert!(sent.unwrap().success());
-        };
-        signal("-STOP");
+        processes[hung].signal("-STOP");
         thread::scope(|scope| {
             let answer = scope.spawn(|| group.infer(asked, &body).unwrap());
             // Until it is noticed that the peer does not answer.
@@ -330,13 +333,48 @@ fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
                 assert!(start.elapsed() < LONG, "a hung peer is noticed");
                 thread::sleep(Duration::from_millis(20));
             }
-            signal("-CONT");
+            processes[hung].signal("-CONT");
             let (status, answer) = answer.join().unwrap();
             assert_eq!(status, 200, "{answer}");
             assert!(close(&values(&body_of(&answer)), &wanted));
         });
         group.wait();
     }
+}
+
+#[test]
+fn a_hung_peer_costs_a_request_no_more_than_its_deadline_and_is_noticed_all_the_same() {
+    let name = "pyg_gcn_3_layers_directed";
+    let repository = support::repository(&[name]);
+    let group = Group::new(&repository.path().join(name), 2);
+    let processes: Vec<Process> = (0..2).map(|node| group.start(node)).collect();
+    group.wait();
+    let mut request = request(&support::fixture(name), "exact");
+    let body = request.to_string().into_bytes();
+    let (status, answer) = group.infer(0, &body).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    processes[1].signal("-STOP");
+    request["parameters"]["deadline_ms"] = json!(300);
+    // Nobody but this request, which gives up long before `round_max_ms`, asks for the peer.
+    let (status, answer) = group.infer(0, request.to_string().as_bytes()).unwrap();
+    assert_eq!(status, 504, "{answer}");
+    assert_eq!(body_of(&answer)["code"], "deadline_exceeded");
+    let start = Instant::now();
+    while group.is_ready(0) {
+        assert!(start.elapsed() < LONG, "a hung peer is noticed");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (_, answer) = ask(&group.http[0], "GET", "/v2/health/ready", b"").unwrap();
+    assert_eq!(
+        body_of(&answer),
+        json!({ "ready": false, "state": "forming" })
+    );
+    processes[1].signal("-CONT");
+    group.wait();
+    let (status, answer) = group.infer(0, &body).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let (_, answer) = ask(&group.http[0], "GET", "/v2/health/ready", b"").unwrap();
+    assert_eq!(body_of(&answer)["state"], "ready");
 }
 
 #[test]

@@ -6,17 +6,14 @@ No answer may have a status, content type or shape that is not documented, and n
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import ROOT, run, serve
+from server import SMALL_MODEL, make_small_model, serve
 
-MODEL = "pyg_sage_mean_undirected"
-FIXTURE = ROOT / "crates/satisfice-graph/tests/fixtures" / MODEL
 SEED = "20261124"
 CHECKS = [
     "not_a_server_error",
@@ -32,12 +29,7 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = tmp_path_factory.mktemp("models")
-    model = models / MODEL
-    (model / "1").mkdir(parents=True)
-    for file in ("model.toml", "1/weights.safetensors"):
-        shutil.copy(FIXTURE / file, model / file)
-    run("import", "--from", FIXTURE / "graph.safetensors", "--out", model / "graph")
-    run("precompute", model)
+    make_small_model(models)
     with serve(models, "--model-control", "explicit") as (url, _):
         yield url
 
@@ -46,7 +38,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_answers_are_as_documented(url: str, known: bool, tmp_path: Path) -> None:
     config = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 501, 503, 504]\n'
     if known:
-        config = f'[parameters]\n"path.model" = "{MODEL}"\n"path.version" = "1"\n' + config
+        config = f'[parameters]\n"path.model" = "{SMALL_MODEL}"\n"path.version" = "1"\n' + config
     (tmp_path / "schemathesis.toml").write_text(config)
     command = [
         Path(sys.executable).with_name("schemathesis"),

@@ -1,21 +1,13 @@
-"""Puts the server's starter, which the other clients' tests have, in reach."""
+"""The real server with a small model."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
-
-from server import ROOT, run, serve  # noqa: E402
-
-MODEL = "pyg_sage_mean_undirected"
-FIXTURE = ROOT / "crates/satisfice-graph/tests/fixtures" / MODEL
+from server import SMALL_MODEL, SMALL_MODEL_FEATURES, make_small_model, serve
 
 
 @dataclass(frozen=True)
@@ -31,11 +23,6 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models = tmp_path_factory.mktemp("models")
-    model = models / MODEL
-    (model / "1").mkdir(parents=True)
-    for file in ("model.toml", "1/weights.safetensors"):
-        shutil.copy(FIXTURE / file, model / file)
-    run("import", "--from", FIXTURE / "graph.safetensors", "--out", model / "graph")
-    run("precompute", model)
+    make_small_model(models)
     with serve(models) as (url, grpc):
-        yield Served(url, grpc, MODEL, 7)
+        yield Served(url, grpc, SMALL_MODEL, SMALL_MODEL_FEATURES)

@@ -1,21 +1,31 @@
 //! One layer: partial results of what a worker holds, to the owners of the targets, and completed there.
 
 use super::{
-    ByOwner, NONE, Run, Scratch,
+    ByOwner, NONE, RESCALED, Run, Scratch,
     reads::{Reads, Targets},
 };
 use crate::{
     ClusterError,
+    crossing::keeps_sums,
     job::Exchange,
     part::PartView,
     slab::{Payload, SlabReader, SlabWriter},
 };
 use rayon::prelude::*;
-use satisfice_graph::{DegreeScale, OwnRows, SplitLayer};
+use satisfice_graph::{DegreeScale, OwnRows, Plan, SplitLayer};
 use satisfice_kernels::Rows;
+use std::sync::atomic::Ordering;
 
 /// Targets that one task reduces or completes together.
 pub(super) const BLOCK: usize = 64;
+
+/// A layer as a batch goes through it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layer {
+    pub index: usize,
+    /// Whether fresh nodes start from what is kept of their sources.
+    pub keeps: bool,
+}
 
 /// Values computed anew at one level by one worker.
 #[derive(Debug)]
@@ -27,13 +37,37 @@ pub(crate) struct AtHand {
 }
 
 impl Run<'_> {
-    /// Values of the worker's queries and fresh nodes after a layer.
+    /// Whether the fresh nodes of a layer start from what is kept of their sources.
+    pub(super) fn keeps_sums(&self, index: usize, fresh: &[ByOwner]) -> Result<bool, ClusterError> {
+        let below = index.checked_sub(1).and_then(|below| fresh.get(below));
+        let below: usize = below.map_or(0, |below| below.iter().map(Vec::len).sum());
+        keeps_sums(&self.desk.part, index, self.job.head, below as f64)
+    }
+
+    /// Values of the worker's queries and fresh nodes after a layer; `keeps` as [`Run::keeps_sums`] says.
     pub(super) async fn layer(
         &self,
         index: usize,
         below: &AtHand,
-        fresh: &ByOwner,
+        (fresh, keeps): (&ByOwner, bool),
     ) -> Result<AtHand, ClusterError> {
+        let split = self.desk.part.model().split_layer(index);
+        let (reduced, own, rows) = self.reduced(index, below, (fresh, keeps)).await?;
+        let targets = self.job.owned.len() + rows.len();
+        Ok(AtHand {
+            values: complete(split, &reduced, &own, targets),
+            rows,
+        })
+    }
+
+    /// What the sources of the worker's queries and fresh nodes are reduced to, with what the worker knows
+    /// of those nodes.
+    pub(super) async fn reduced(
+        &self,
+        index: usize,
+        below: &AtHand,
+        (fresh, keeps): (&ByOwner, bool),
+    ) -> Result<(Vec<f32>, Own, Vec<u32>), ClusterError> {
         let (post, job) = (self.post, self.job);
         let split = self.desk.part.model().split_layer(index);
         let targets: Vec<Targets<'_>> = (0..post.workers)
@@ -61,15 +95,44 @@ impl Run<'_> {
         };
         let own = self.own_rows(index, below, at_hand, &rows)?;
         let terms = self.terms(split, &own, &targets).await?;
-        let messages = self.messages(index, below, at_hand, (&targets, &terms))?;
+        let layer = Layer { index, keeps };
+        let messages = self.messages(layer, below, at_hand, (&targets, &terms))?;
         let received = post.all_to_all(messages).await;
         let mine = targets[post.worker];
-        let reduced = self.reduce(split, &received, mine, &terms[post.worker])?;
-        drop(received);
-        Ok(AtHand {
-            values: complete(split, &reduced, &own, mine.len()),
-            rows,
-        })
+        let mut reduced = self.cleared(layer, mine.queries, &rows)?;
+        self.reduce(layer, &received, &terms[post.worker], &mut reduced)?;
+        Ok((reduced, own, rows))
+    }
+
+    /// The worker's targets before any source is added: stored nodes with what is kept of theirs where they
+    /// start from it.
+    pub(super) fn cleared(
+        &self,
+        layer: Layer,
+        queries: usize,
+        rows: &[u32],
+    ) -> Result<Vec<f32>, ClusterError> {
+        let part = &self.desk.part;
+        let split = part.model().split_layer(layer.index);
+        let width = split.partial_width();
+        let mut reduced = vec![0.0; (queries + rows.len()) * width];
+        reduced
+            .chunks_exact_mut(width)
+            .for_each(|row| split.clear(row));
+        if layer.keeps
+            && let Some(kept) = part.kept_rows(layer.index)?
+        {
+            let (view, without_self) = (part.view()?, split.without_self());
+            let of_rows = reduced.chunks_exact_mut(width).skip(queries);
+            for (reduced, &row) in of_rows.zip(rows) {
+                // Of a node without a stored source nothing is kept.
+                if view.has_sources(row, without_self) {
+                    kept.read(row as usize, reduced);
+                }
+            }
+            self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        }
+        Ok(reduced)
     }
 
     /// Rows of the part of nodes that it owns.
@@ -124,13 +187,13 @@ impl Run<'_> {
     /// The message to each owner.
     fn messages(
         &self,
-        index: usize,
+        layer: Layer,
         below: &AtHand,
         at_hand: &[f32],
         (targets, terms): (&[Targets<'_>], &[Vec<f32>]),
     ) -> Result<Vec<Vec<u8>>, ClusterError> {
         let part = &self.desk.part;
-        let split = part.model().split_layer(index);
+        let split = part.model().split_layer(layer.index);
         let view = part.view()?;
         let taken = self.desk.scratch.borrow_mut().take();
         let mut scratch = taken.unwrap_or_else(|| Scratch {
@@ -138,19 +201,30 @@ impl Run<'_> {
             scales: part.scales().to_vec(),
         });
         let queries = self.job.owned.len();
+        let (source, _) = split.scales();
+        let refreshes = self.job.head.plan == Plan::Refresh;
+        let rescaled = match source.filter(|_| layer.keeps && !refreshes) {
+            Some(scale) => self.rescaled(scale),
+            None => &[],
+        };
+        for &(row, _) in rescaled {
+            scratch.slots[row as usize] = RESCALED;
+        }
         for (at, &row) in below.rows.iter().enumerate() {
             scratch.slots[row as usize] = (queries + at) as u32;
         }
         self.attach(&view, &mut scratch, true);
-        let (source, _) = split.scales();
         let kind = self.kind(source);
         let reads = Reads {
             split,
             view,
             job: self.job,
-            messages: part.message_rows(index)?,
+            keeps: layer.keeps,
+            changes: !refreshes && (!rescaled.is_empty() || !below.rows.is_empty()),
+            messages: part.message_rows(layer.index)?,
             messages_at_hand: Rows::f32(at_hand, split.message_width()),
             scales: kind.map(|kind| &scratch.scales[kind][..]),
+            stored_scales: kind.map(|kind| &part.scales()[kind][..]),
             scales_at_hand: kind.map(|kind| {
                 let kind_of = part.kinds()[kind];
                 let queries = self.job.owned.clone();
@@ -161,6 +235,7 @@ impl Run<'_> {
                     .collect()
             }),
             slots: &scratch.slots,
+            rows_read: &self.rows,
         };
         let mut messages = Vec::with_capacity(targets.len());
         for (owner, targets) in targets.iter().enumerate() {
@@ -175,7 +250,8 @@ impl Run<'_> {
             messages.push(message);
         }
         drop(reads);
-        for &row in &below.rows {
+        let rescaled = rescaled.iter().map(|&(row, _)| row);
+        for row in rescaled.chain(below.rows.iter().copied()) {
             scratch.slots[row as usize] = NONE;
         }
         self.attach(&view, &mut scratch, false);
@@ -216,37 +292,38 @@ impl Run<'_> {
         writer.finish()
     }
 
-    /// Joins what all workers sent for the worker's targets, `[targets, partial width]`.
+    /// Joins what all workers sent for the worker's targets into `reduced`, `[targets, partial width]`.
     fn reduce(
         &self,
-        split: SplitLayer<'_>,
+        layer: Layer,
         received: &[Payload],
-        targets: Targets<'_>,
         terms: &[f32],
-    ) -> Result<Vec<f32>, ClusterError> {
-        let width = split.partial_width();
-        let mut reduced = vec![0.0; targets.len() * width];
-        reduced
-            .chunks_exact_mut(width)
-            .for_each(|row| split.clear(row));
+        reduced: &mut [f32],
+    ) -> Result<(), ClusterError> {
+        let split = self.desk.part.model().split_layer(layer.index);
+        let with_factors = layer.keeps || split.scales().0.is_some();
         for (worker, message) in received.iter().enumerate() {
             let mut reader = SlabReader::new(message, worker);
             match self.job.head.exchange {
-                Exchange::Partials => join(split, &mut reader, targets.len(), &mut reduced)?,
-                Exchange::Rows => add_rows(split, &mut reader, terms, &mut reduced)?,
+                Exchange::Partials => join(split, &mut reader, reduced)?,
+                Exchange::Rows => add_rows((split, with_factors), &mut reader, terms, reduced)?,
             }
         }
-        Ok(reduced)
+        Ok(())
+    }
+
+    /// Rows whose factor of a kind the batch changes.
+    fn rescaled(&self, kind: DegreeScale) -> &[(u32, u32)] {
+        match kind.follows_out_degree() {
+            true => &self.job.readers,
+            false => &self.job.touched,
+        }
     }
 
     /// Sets the factors of the rows whose degree the batch changes, or sets them back.
     fn attach(&self, view: &PartView<'_>, scratch: &mut Scratch, attached: bool) {
-        for (kind, values) in self.desk.part.kinds().iter().zip(&mut scratch.scales) {
-            let changed = match kind.follows_out_degree() {
-                true => &self.job.readers,
-                false => &self.job.touched,
-            };
-            for &(row, _) in changed {
+        for (&kind, values) in self.desk.part.kinds().iter().zip(&mut scratch.scales) {
+            for &(row, _) in self.rescaled(kind) {
                 let degrees = match attached {
                     true => self.job.attached(view, row),
                     false => view.degrees(row),
@@ -262,7 +339,7 @@ impl Run<'_> {
     }
 
     /// What the worker knows of its own targets: its queries, then the rows `fresh`.
-    fn own_rows(
+    pub(super) fn own_rows(
         &self,
         index: usize,
         below: &AtHand,
@@ -322,7 +399,7 @@ impl Run<'_> {
 
 /// What an owner knows of its targets; the fields are those of [`OwnRows`].
 #[derive(Debug)]
-struct Own {
+pub(super) struct Own {
     values: Vec<f32>,
     messages: Option<Vec<f32>>,
     initial: Vec<f32>,
@@ -341,10 +418,10 @@ impl Own {
 fn join(
     split: SplitLayer<'_>,
     reader: &mut SlabReader<'_>,
-    targets: usize,
     reduced: &mut [f32],
 ) -> Result<(), ClusterError> {
     let width = split.partial_width();
+    let targets = reduced.len() / width;
     let bits = reader.u32s()?;
     reader.check(bits.len() == targets.div_ceil(32))?;
     let is_present = |at: usize| bits[at / 32] & (1 << (at % 32)) != 0;
@@ -356,9 +433,9 @@ fn join(
     Ok(())
 }
 
-/// Reduces the rows that one worker sent.
+/// Reduces the rows that one worker sent, with factors or without.
 fn add_rows(
-    split: SplitLayer<'_>,
+    (split, with_factors): (SplitLayer<'_>, bool),
     reader: &mut SlabReader<'_>,
     terms: &[f32],
     reduced: &mut [f32],
@@ -369,11 +446,10 @@ fn add_rows(
     let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
     reader.check(counts.len() * width == reduced.len() && total == ids.len() as u64)?;
     let rows = ids.iter().max().map_or(0, |&id| id as usize + 1);
-    let with_scales = split.scales().0.is_some();
-    let scales = reader.f32s(if with_scales { rows } else { 0 })?;
+    let scales = reader.f32s(if with_factors { rows } else { 0 })?;
     let values = reader.f32s(rows * split.message_width())?;
     let table = Rows::f32(&values, split.message_width());
-    let scales = with_scales.then_some(&scales[..]);
+    let scales = with_factors.then_some(&scales[..]);
     let mut rest = &ids[..];
     for (at, (&count, partial)) in counts
         .iter()
@@ -402,7 +478,12 @@ fn make_messages(split: SplitLayer<'_>, values: &[f32], width: usize) -> Vec<f32
 }
 
 /// Values of the worker's targets, `[targets, width]`.
-fn complete(split: SplitLayer<'_>, reduced: &[f32], own: &Own, targets: usize) -> Vec<f32> {
+pub(super) fn complete(
+    split: SplitLayer<'_>,
+    reduced: &[f32],
+    own: &Own,
+    targets: usize,
+) -> Vec<f32> {
     let slice = |values: &[f32], from: usize, to: usize| {
         let width = values.len() / targets;
         from * width..to * width

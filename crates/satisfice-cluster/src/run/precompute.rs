@@ -1,19 +1,30 @@
 //! The embeddings of every stored node, computed where the nodes are: the layers that answer batches, over
 //! all nodes chunk by chunk, without a batch.
 
-use super::{Desk, Run, layer::AtHand};
+use super::{
+    ByOwner, Desk, Run,
+    layer::{AtHand, Layer, complete},
+};
 use crate::{
     ClusterError, PartPrecision,
     job::Job,
     mail::Post,
+    part::Part,
     partition::append,
     slab::{SlabReader, SlabWriter},
 };
+use satisfice_kernels::Rows;
 use satisfice_store::{DType, TensorSpec, TensorWriter};
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet, ops::Range, sync::atomic::AtomicU64};
 
 /// Nodes of the graph that are computed between two exchanges.
 const CHUNK_NODES: usize = 16_384;
+
+/// No row at hand.
+const NOTHING: AtHand = AtHand {
+    values: Vec::new(),
+    rows: Vec::new(),
+};
 
 /// One table that a model reads while it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +33,8 @@ enum Table {
     Values(usize),
     /// What nodes send as sources of a layer (from 1).
     Messages(usize),
+    /// What a layer (from 1) reduces the sources of each node to.
+    Sums(usize),
 }
 
 impl Table {
@@ -29,12 +42,22 @@ impl Table {
         match self {
             Self::Values(level) => format!("h{level}"),
             Self::Messages(layer) => format!("m{layer}"),
+            Self::Sums(layer) => format!("s{layer}"),
         }
+    }
+
+    fn is_there(self, part: &Part) -> Result<bool, ClusterError> {
+        Ok(match self {
+            Self::Values(level) => part.level(level).is_ok(),
+            Self::Messages(layer) => part.message_rows(layer - 1).is_ok(),
+            Self::Sums(layer) => part.kept_rows(layer - 1)?.is_some(),
+        })
     }
 }
 
 /// Computes the tables that any worker lacks, in order; one that is finished at all is kept. Every table
-/// is written when it is whole, so a run that is cut off goes on where it stopped.
+/// is written when it is whole, so a run that is cut off goes on where it stopped. Values follow from
+/// what their sources are reduced to.
 pub(super) async fn run(
     desk: &Desk,
     post: &Post,
@@ -48,30 +71,32 @@ pub(super) async fn run(
         job: &job,
         initial: Vec::new(),
         edges: Cell::new(0),
+        rows: AtomicU64::new(0),
         layer_bytes: Cell::new(0),
         rows_moved: Cell::new(0),
     };
     let tables = tables(desk);
-    let missing = desk.part.missing_tables();
-    let finished = tables
-        .iter()
-        .take_while(|table| !missing.contains(&table.name()))
-        .count();
+    let mut missing = Vec::new();
+    for (at, table) in tables.iter().enumerate() {
+        if !table.is_there(&desk.part)? {
+            missing.push(at as u32);
+        }
+    }
     let mut writer = SlabWriter::default();
-    writer.u32s(&[finished as u32]);
+    writer.u32s(&missing);
     let received = post.all_gather(writer.finish()).await;
-    let mut start = tables.len();
+    let mut wanted = BTreeSet::new();
     for (worker, message) in received.iter().enumerate() {
         let mut reader = SlabReader::new(message, worker);
-        let finished = reader.u32s()?;
-        reader.check(finished.len() == 1)?;
-        start = start.min(finished[0] as usize);
+        let missing = reader.u32s()?;
+        reader.check(missing.iter().all(|&at| (at as usize) < tables.len()))?;
+        wanted.extend(missing.iter().map(|&at| at as usize));
     }
-    for &table in &tables[start..] {
-        run.compute(table, precision).await?;
+    for &at in &wanted {
+        run.compute(tables[at], precision).await?;
     }
     post.gather(begun_by, Vec::new()).await;
-    let names = tables[start..].iter().map(|table| table.name());
+    let names = wanted.iter().map(|&at| tables[at].name());
     Ok((post.worker == begun_by).then(|| names.collect()))
 }
 
@@ -82,8 +107,12 @@ fn tables(desk: &Desk) -> Vec<Table> {
         if level > 0 || model.has_input() {
             tables.push(Table::Values(level));
         }
-        if model.split_layer(level).makes_messages() {
+        let split = model.split_layer(level);
+        if split.makes_messages() {
             tables.push(Table::Messages(level + 1));
+        }
+        if level + 1 < model.layers() {
+            tables.push(Table::Sums(level + 1));
         }
     }
     tables
@@ -97,68 +126,124 @@ impl Run<'_> {
         let (width, tensor) = match table {
             Table::Values(level) => (model.level_width(level), "h"),
             Table::Messages(layer) => (model.message_width(layer), "m"),
+            Table::Sums(layer) => (model.split_layer(layer - 1).partial_width(), "s"),
         };
-        let dtype = match precision {
-            PartPrecision::F16 => DType::F16,
-            PartPrecision::F32 => DType::F32,
+        let dtype = match (precision, table) {
+            (PartPrecision::F16, Table::Values(_) | Table::Messages(_)) => DType::F16,
+            _ => DType::F32,
         };
         let rows = part.manifest().nodes;
         let path = part.dir().join(format!("{}.safetensors", table.name()));
         let spec = TensorSpec::new(tensor, dtype, vec![rows, width]);
-        let mut writer = TensorWriter::create(&path, &[spec])?;
+        let to = TensorWriter::create(&path, &[spec])?;
+        let mut writer = Writer { to, dtype };
         match table {
-            Table::Values(level) if level > 0 => {
+            Table::Sums(layer) => {
                 for start in (0..part.manifest().graph_nodes).step_by(CHUNK_NODES) {
-                    let values = self.chunk(level, start).await?;
-                    append(&mut writer, dtype, &values)?;
+                    let nodes = self.chunk(start)?;
+                    let reduced = self.reduced(layer - 1, &NOTHING, (&nodes, false)).await?;
+                    let (mut reduced, _, rows) = reduced;
+                    self.clear_sourceless(layer - 1, &rows, &mut reduced)?;
+                    writer.append(&reduced)?;
                 }
             }
-            local => {
-                for start in (0..rows).step_by(CHUNK_NODES) {
-                    let end = rows.min(start + CHUNK_NODES);
-                    append(&mut writer, dtype, &self.of_rows(local, start, end)?)?;
+            Table::Values(level) if level > 0 && part.kept_rows(level - 1)?.is_none() => {
+                for start in (0..part.manifest().graph_nodes).step_by(CHUNK_NODES) {
+                    let nodes = self.chunk(start)?;
+                    let layer = self.layer(level - 1, &NOTHING, (&nodes, false)).await?;
+                    writer.append(&layer.values)?;
                 }
             }
+            Table::Values(0) => self.locally(&mut writer, |rows| {
+                Ok(model.apply_input(read(part.features()?, rows)))
+            })?,
+            Table::Values(level) => {
+                self.locally(&mut writer, |rows| self.completed(level, rows))?;
+            }
+            Table::Messages(layer) => self.locally(&mut writer, |rows| {
+                let below = part.level(layer - 1)?;
+                let split = model.split_layer(layer - 1);
+                Ok(split.messages(read(below, rows), below.width()))
+            })?,
         }
-        let record = writer.finish()?;
+        let record = writer.to.finish()?;
         tracing::info!(worker = self.post.worker, table = record.name, "computed");
         part.add_table(&record)
     }
 
-    /// Values after a layer of the worker's nodes among [`CHUNK_NODES`] from `start`.
-    async fn chunk(&self, level: usize, start: usize) -> Result<Vec<f32>, ClusterError> {
+    /// The nodes among [`CHUNK_NODES`] from `start`, by owner.
+    fn chunk(&self, start: usize) -> Result<ByOwner, ClusterError> {
         let mut nodes = vec![Vec::new(); self.post.workers];
         let owners = self.desk.part.owners()?;
         let end = owners.len().min(start + CHUNK_NODES);
         for (node, &owner) in owners[start..end].iter().enumerate() {
             nodes[owner as usize].push((start + node) as u32);
         }
-        let nothing = AtHand {
-            values: Vec::new(),
-            rows: Vec::new(),
-        };
-        Ok(self.layer(level - 1, &nothing, &nodes).await?.values)
+        Ok(nodes)
     }
 
-    /// Rows of a table that need no other node.
-    fn of_rows(&self, table: Table, start: usize, end: usize) -> Result<Vec<f32>, ClusterError> {
+    /// Writes a table whose rows need no other node than what is kept of it, chunk by chunk.
+    fn locally(
+        &self,
+        writer: &mut Writer,
+        values: impl Fn(Range<usize>) -> Result<Vec<f32>, ClusterError>,
+    ) -> Result<(), ClusterError> {
+        let rows = self.desk.part.manifest().nodes;
+        for start in (0..rows).step_by(CHUNK_NODES) {
+            writer.append(&values(start..rows.min(start + CHUNK_NODES))?)?;
+        }
+        Ok(())
+    }
+
+    /// Sets what the sources of nodes without any are reduced to to 0, which is what is kept of them.
+    fn clear_sourceless(
+        &self,
+        index: usize,
+        rows: &[u32],
+        reduced: &mut [f32],
+    ) -> Result<(), ClusterError> {
         let part = &self.desk.part;
-        let model = part.model();
-        let read = |rows: satisfice_kernels::Rows<'_>| {
-            let mut values = vec![0.0; (end - start) * rows.width()];
-            let out = values.chunks_exact_mut(rows.width());
-            for (out, row) in out.zip(start..end) {
-                rows.read(row, out);
-            }
-            values
-        };
-        match table {
-            Table::Values(_) => Ok(model.apply_input(read(part.features()?))),
-            Table::Messages(layer) => {
-                let below = part.level(layer - 1)?;
-                let split = model.split_layer(layer - 1);
-                Ok(split.messages(read(below), below.width()))
+        let (view, split) = (part.view()?, part.model().split_layer(index));
+        let kept = reduced.chunks_exact_mut(split.partial_width());
+        for (kept, &row) in kept.zip(rows) {
+            if !view.has_sources(row, split.without_self()) {
+                kept.fill(0.0);
             }
         }
+        Ok(())
+    }
+
+    /// Values of some rows after a layer (from 1) of which it is kept what their sources are reduced to.
+    fn completed(&self, layer: usize, rows: Range<usize>) -> Result<Vec<f32>, ClusterError> {
+        let part = &self.desk.part;
+        let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+        let own = self.own_rows(layer - 1, &NOTHING, &[], &rows)?;
+        let split = part.model().split_layer(layer - 1);
+        let kept = Layer {
+            index: layer - 1,
+            keeps: true,
+        };
+        let reduced = self.cleared(kept, 0, &rows)?;
+        Ok(complete(split, &reduced, &own, rows.len()))
+    }
+}
+
+/// Rows of a table, `[rows, width]`.
+fn read(table: Rows<'_>, rows: Range<usize>) -> Vec<f32> {
+    let mut values = vec![0.0; rows.len() * table.width()];
+    let out = values.chunks_exact_mut(table.width());
+    out.zip(rows).for_each(|(out, row)| table.read(row, out));
+    values
+}
+
+/// A table that is written in a precision.
+struct Writer {
+    to: TensorWriter,
+    dtype: DType,
+}
+
+impl Writer {
+    fn append(&mut self, values: &[f32]) -> Result<(), ClusterError> {
+        append(&mut self.to, self.dtype, values)
     }
 }

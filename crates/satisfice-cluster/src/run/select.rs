@@ -3,7 +3,6 @@
 use super::{ByOwner, Run};
 use crate::{
     ClusterError,
-    error::no_refresh,
     slab::{SlabReader, SlabWriter},
 };
 use satisfice_graph::{Plan, Policy};
@@ -22,7 +21,10 @@ impl Run<'_> {
                 Ok(vec![chosen; inner])
             }
             Plan::Exact => self.changed(inner).await,
-            Plan::Refresh => Err(no_refresh()),
+            Plan::Refresh => {
+                let rows: Vec<u32> = self.job.readers.iter().map(|&(row, _)| row).collect();
+                Ok(vec![self.share(&rows).await?; inner])
+            }
         }
     }
 

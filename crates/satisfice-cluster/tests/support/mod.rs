@@ -2,28 +2,30 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     unreachable_pub,
     missing_docs,
     reason = "each test file uses a part of it; a test may panic"
 )]
 
-use safetensors::SafeTensors;
+#[path = "../../../satisfice-graph/tests/support/mod.rs"]
+mod graph;
+
+pub use graph::{bundle, fixtures, request};
+
 use satisfice_cluster::{Method, Part, PartitionOptions, part_dir, partition};
-use satisfice_graph::{
-    Attachment, Direction, GnnModel, GraphEngine, ModelDir, Plan, Policy, PrecomputeOptions,
-    QueryBatch, precompute,
-};
-use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, import};
+use satisfice_graph::{GnnModel, GraphEngine, ModelDir, Plan, Policy, QueryBatch};
+use satisfice_store::{Check, GraphStore, NoProgress};
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tempfile::TempDir;
 
-pub const PLANS: [Plan; 6] = [
+pub const PLANS: [Plan; 7] = [
     Plan::Precomputed,
+    Plan::Refresh,
     Plan::Recompute {
         budget: 0.25,
         policy: Policy::Ratio,
@@ -43,18 +45,6 @@ pub const PLANS: [Plan; 6] = [
     Plan::Exact,
 ];
 
-pub fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../satisfice-graph/tests/fixtures");
-    let mut cases: Vec<PathBuf> = fs::read_dir(root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("model.toml").exists())
-        .collect();
-    cases.sort();
-    assert!(cases.len() > 50, "the fixtures are there");
-    cases
-}
-
 /// A model directory with its graph imported and its embeddings computed, and a batch for it.
 pub struct Ready {
     pub dir: TempDir,
@@ -66,22 +56,9 @@ pub struct Ready {
 
 impl Ready {
     pub fn new(model: &Path, graph: &Path) -> Self {
-        let dir = TempDir::new().unwrap();
-        let at = dir.path().join("model");
-        fs::create_dir_all(at.join("1")).unwrap();
-        let text = fs::read_to_string(model.join("model.toml")).unwrap();
-        fs::write(at.join("model.toml"), text.replace("\"../", "\"")).unwrap();
-        let weights = "1/weights.safetensors";
-        fs::copy(model.join(weights), at.join(weights)).unwrap();
-        let model_dir = ModelDir::open(&at, None).unwrap();
-        let out = model_dir.store_path();
-        let source = Source::Export(graph.to_owned());
-        import(&source, &ImportOptions::default(), &out, &NoProgress).unwrap();
-        let store = Arc::new(GraphStore::open(&out, Check::Checksums).unwrap());
+        let graph::Ready { dir, store, engine } = graph::prepare(model, graph);
+        let model_dir = ModelDir::open(dir.path(), None).unwrap();
         let model = GnnModel::load(model_dir.config(), &model_dir.weights_path()).unwrap();
-        let options = PrecomputeOptions::default();
-        precompute(&model_dir, &model, &store, options, &NoProgress).unwrap();
-        let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums).unwrap();
         Self {
             dir,
             model_dir,
@@ -115,42 +92,8 @@ impl Ready {
 /// A fixture and its batch.
 pub fn fixture(dir: &Path) -> (Ready, QueryBatch) {
     let ready = Ready::new(dir, &dir.join("graph.safetensors"));
-    let batch = ready.engine.attach(attachment(dir)).unwrap();
+    let batch = ready.engine.attach(graph::case(dir)).unwrap();
     (ready, batch)
-}
-
-/// The queries of a fixture's case file.
-pub fn attachment(dir: &Path) -> Attachment {
-    let bytes = fs::read(dir.join("case.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let raw = |name: &str| tensors.tensor(name).ok().map(|view| view.data().to_vec());
-    let ints = |name: &str| -> Vec<u32> {
-        let raw = raw(name).unwrap_or_default();
-        let (words, _) = raw.as_chunks();
-        words
-            .iter()
-            .map(|b| i64::from_le_bytes(*b) as u32)
-            .collect()
-    };
-    let x = raw("x").unwrap();
-    let x = x.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-    let (edges, between) = (ints("edge_index"), ints("query_edge_index"));
-    let directions = raw("edge_direction");
-    let (count, count_between) = (edges.len() / 2, between.len() / 2);
-    Attachment {
-        x: x.collect(),
-        queries: tensors.tensor("x").unwrap().shape()[0],
-        edges: (0..count)
-            .map(|edge| {
-                let code = directions.as_ref().map_or(0, |codes| codes[edge]);
-                let direction = Direction::from_code(code).unwrap();
-                (edges[edge], edges[count + edge], direction)
-            })
-            .collect(),
-        query_edges: (0..count_between)
-            .map(|edge| (between[edge], between[count_between + edge]))
-            .collect(),
-    }
 }
 
 /// Largest difference, relative to the largest value of the row or 1.

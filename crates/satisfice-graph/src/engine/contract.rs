@@ -1,7 +1,7 @@
 //! Requests that name a minimum instead of a plan.
 
 use super::GraphEngine;
-use crate::{GraphError, Plan, PlanProfile, QueryBatch, profile::Seen, run::Forecast};
+use crate::{GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast};
 use satisfice_core::{InferRequest, Measure, Offer, Parameter, Parameters, Quality};
 
 /// The least share of good answers that a request asks for.
@@ -81,26 +81,39 @@ impl GraphEngine {
         minimum: Minimum,
         wanted: Option<Plan>,
     ) -> Result<Promise, GraphError> {
-        let profile = self.profile().ok_or_else(|| self.unprofiled())?;
-        let plans = profile.plan_list();
-        let forecasts = self.forecast(batch, &plans)?;
-        let in_degrees = batch.in_degrees();
+        let profile = self.profile();
+        let profile = profile.ok_or_else(|| unprofiled(self.profile_problem()))?;
+        let forecasts = self.forecast(batch, &profile.plan_list())?;
+        profile.promise(&batch.in_degrees(), &forecasts, minimum, wanted)
+    }
+}
+
+impl Profile {
+    /// The plan that is predicted to be the quickest of those that promise a minimum, or `wanted`, if it
+    /// does; `forecasts` are in the order of [`Profile::plan_list`].
+    pub(super) fn promise(
+        &self,
+        in_degrees: &[u32],
+        forecasts: &[Forecast],
+        minimum: Minimum,
+        wanted: Option<Plan>,
+    ) -> Result<Promise, GraphError> {
         let promise = |(plan, forecast): (&PlanProfile, &Forecast)| {
             let seen = Seen {
-                in_degrees: &in_degrees,
+                in_degrees,
                 stale: &forecast.stale,
             };
             let quality = plan.quality(minimum.measure, seen)?;
             Some(Promise {
                 plan: plan.plan,
                 quality,
-                seconds: profile.cost.seconds(plan.plan, &forecast.work),
+                seconds: self.cost.seconds(plan.plan, &forecast.work),
             })
         };
-        let promises: Vec<Promise> = profile
+        let promises: Vec<Promise> = self
             .plans
             .iter()
-            .zip(&forecasts)
+            .zip(forecasts)
             .filter(|(plan, _)| wanted.is_none_or(|wanted| plan.plan == wanted))
             .filter_map(promise)
             .collect();
@@ -110,17 +123,18 @@ impl GraphEngine {
             .copied()
             .ok_or_else(|| not_promised(minimum, wanted, &promises))
     }
+}
 
-    fn unprofiled(&self) -> GraphError {
-        let message = match self.profile_problem() {
-            Some(problem) => format!("the model's profile is not used: {problem}"),
-            None => "nothing is promised of this model: it has no profile".to_owned(),
-        };
-        GraphError::Unpromised {
-            code: "no_profile",
-            message,
-            hint: "run `satisfice profile` on the model, or name a `plan`".to_owned(),
-        }
+/// The refusal of a minimum where there is no profile, or one that is not used.
+pub(super) fn unprofiled(problem: Option<&GraphError>) -> GraphError {
+    let message = match problem {
+        Some(problem) => format!("the model's profile is not used: {problem}"),
+        None => "nothing is promised of this model: it has no profile".to_owned(),
+    };
+    GraphError::Unpromised {
+        code: "no_profile",
+        message,
+        hint: "run `satisfice profile` on the model, or name a `plan`".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     cost::CostModel,
     measure::Coverage,
 };
-use crate::{GraphError, ModelDir, Plan, embeddings, run::Forecast};
+use crate::{GraphError, ModelDir, Plan, run::Forecast};
 use satisfice_core::{Measure, Offer, Quality};
 use satisfice_store::GraphStore;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ impl Origin {
         Ok(Self {
             store: store.fingerprint(),
             model: model_dir.fingerprint()?,
-            embeddings: embeddings::fingerprint(&model_dir.embeddings_path())?,
+            embeddings: model_dir.embeddings_fingerprint()?,
         })
     }
 }
@@ -92,6 +92,31 @@ impl Profile {
     /// [`GraphError::Profile`] where it is damaged, or was measured with another graph, weights or
     /// embeddings; [`GraphError::Io`] where it cannot be read.
     pub fn read(model_dir: &ModelDir, store: &GraphStore) -> Result<Option<Self>, GraphError> {
+        Self::read_of(model_dir, || Origin::of(model_dir, store))
+    }
+
+    /// As [`Profile::read`], for a graph and embeddings of which only the fingerprints are at hand.
+    ///
+    /// # Errors
+    /// As [`Profile::read`].
+    pub fn read_elsewhere(
+        model_dir: &ModelDir,
+        store: &str,
+        embeddings: &str,
+    ) -> Result<Option<Self>, GraphError> {
+        Self::read_of(model_dir, || {
+            Ok(Origin {
+                store: store.to_owned(),
+                model: model_dir.fingerprint()?,
+                embeddings: embeddings.to_owned(),
+            })
+        })
+    }
+
+    fn read_of(
+        model_dir: &ModelDir,
+        origin: impl FnOnce() -> Result<Origin, GraphError>,
+    ) -> Result<Option<Self>, GraphError> {
         let path = model_dir.profile_path();
         let io = |source| GraphError::Io {
             path: path.clone(),
@@ -111,7 +136,7 @@ impl Profile {
         }
         let text = fs::read_to_string(&path).map_err(io)?;
         let profile = Self::parse(&text).map_err(wrong)?;
-        if profile.belongs_to != Origin::of(model_dir, store)? {
+        if profile.belongs_to != origin()? {
             return Err(wrong(
                 "it was measured with another graph, weights or embeddings".to_owned(),
             ));

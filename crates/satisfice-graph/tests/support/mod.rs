@@ -1,4 +1,5 @@
-//! What the tests share: model directories made ready in a temporary place, and comparisons.
+//! What the tests share, those of the crates above too: model directories made ready in a temporary place,
+//! requests and comparisons.
 
 #![allow(
     dead_code,
@@ -8,10 +9,13 @@
     reason = "each test file uses a part of it; a test may panic"
 )]
 
+use satisfice_core::{InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_graph::{
     Attachment, Direction, GraphEngine, ModelDir, PrecomputeOptions, precompute,
 };
-use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, import};
+use satisfice_store::{
+    Check, GraphStore, ImportOptions, NoProgress, Queries, Source, TensorFile, import,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -65,7 +69,7 @@ pub fn copy_model(model: &Path, to: &Path) {
 }
 
 pub fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../satisfice-graph/tests/fixtures");
     let mut cases: Vec<PathBuf> = fs::read_dir(root)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -128,4 +132,58 @@ pub fn attachment(
             .map(|e| (query_edges[e] as u32, query_edges[between + e] as u32))
             .collect(),
     }
+}
+
+/// The queries of a fixture's case file.
+pub fn case(dir: &Path) -> Attachment {
+    let case = TensorFile::open(&dir.join("case.safetensors")).unwrap();
+    let ints = |name: &str| match case.has(name) {
+        true => case.slice::<i64>(name).unwrap(),
+        false => &[],
+    };
+    let directions = case.has("edge_direction");
+    let directions = directions.then(|| case.slice::<u8>("edge_direction").unwrap());
+    attachment(
+        case.slice::<f32>("x").unwrap().to_vec(),
+        case.shape("x").unwrap()[0],
+        ints("edge_index"),
+        directions,
+        ints("query_edge_index"),
+    )
+}
+
+/// Held-out queries as a request for their classes, with parameters.
+pub fn request(
+    queries: &Queries,
+    rows: std::ops::Range<usize>,
+    parameters: &[(&str, f64)],
+) -> InferRequest {
+    let slice = queries.batch(rows);
+    let tensor = |name: &str, shape, data| NamedTensor {
+        name: name.to_owned(),
+        tensor: Tensor::new(shape, data).unwrap(),
+    };
+    let width = slice.x.len() / slice.queries();
+    let (of, to) = (slice.edge_query.iter(), slice.edge_node.iter());
+    let edges: Vec<i64> = of.chain(to).map(|&id| i64::from(id)).collect();
+    let mut request = InferRequest {
+        inputs: vec![
+            tensor("x", vec![slice.queries(), width], TensorData::Fp32(slice.x)),
+            tensor(
+                "edge_index",
+                vec![2, edges.len() / 2],
+                TensorData::Int64(edges),
+            ),
+        ],
+        outputs: vec!["class".to_owned()],
+        ..InferRequest::default()
+    };
+    let by_position = ("node_ids".to_owned(), "position".into());
+    request.parameters.extend([by_position]);
+    for (name, value) in parameters {
+        request
+            .parameters
+            .insert((*name).to_owned(), (*value).into());
+    }
+    request
 }

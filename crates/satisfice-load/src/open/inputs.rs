@@ -6,6 +6,8 @@ use satisfice_core::{NamedTensor, Tensor, TensorData};
 pub struct Inputs {
     tensors: Vec<NamedTensor>,
     labels: Vec<i64>,
+    /// Which input comes when.
+    order: Vec<usize>,
 }
 
 impl Inputs {
@@ -31,7 +33,19 @@ impl Inputs {
                 return wrong(format!("tensor `{name}` holds byte strings"));
             }
         }
-        Ok(Self { tensors, labels })
+        Ok(Self {
+            order: (0..labels.len()).collect(),
+            tensors,
+            labels,
+        })
+    }
+
+    /// The same in an order that `seed` draws: files are often sorted, and a short run should see a bit
+    /// of everything.
+    #[must_use]
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        fastrand::Rng::with_seed(seed).shuffle(&mut self.order);
+        self
     }
 
     /// How many there are, at least 1.
@@ -42,7 +56,11 @@ impl Inputs {
 
     /// Labels of `count` inputs from `first` on, round and round.
     pub fn labels(&self, first: usize, count: usize) -> impl Iterator<Item = i64> + '_ {
-        (first..first + count).map(|i| self.labels[i % self.labels.len()])
+        self.rows_of(first, count).map(|row| self.labels[row])
+    }
+
+    fn rows_of(&self, first: usize, count: usize) -> impl Iterator<Item = usize> + '_ {
+        (first..first + count).map(|i| self.order[i % self.order.len()])
     }
 
     /// Tensors of `count` inputs from `first` on, round and round: those named in `wanted`, or all.
@@ -70,7 +88,7 @@ impl Inputs {
 
     fn rows(&self, tensor: &Tensor, first: usize, count: usize) -> TensorData {
         let width: usize = tensor.shape()[1..].iter().product();
-        let rows = (first..first + count).map(|i| i % self.labels.len());
+        let rows = self.rows_of(first, count);
         macro_rules! cut {
             ($($kind:ident)*) => {
                 match tensor.data() {

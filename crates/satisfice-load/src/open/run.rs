@@ -131,6 +131,7 @@ fn encode(inputs: &Inputs, first: usize, job: &Job, format: Format) -> Result<En
         inputs: inputs.tensors(first, job.arrival.inputs, job.tensors.as_deref()),
         outputs: vec![CLASS.to_owned()],
         parameters,
+        deadline: None,
     };
     Ok(encode_request(&request, None, format)?)
 }

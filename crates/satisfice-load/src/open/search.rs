@@ -13,6 +13,14 @@ pub struct Search {
     pub steps_max: u32,
     /// Share of jobs that must be in time.
     pub on_time: f64,
+    /// Share of the answered inputs that must be right.
+    pub accuracy: f64,
+}
+
+impl Search {
+    fn holds(&self, summary: &Summary) -> bool {
+        summary.on_time >= self.on_time && summary.accuracy >= self.accuracy
+    }
 }
 
 impl Default for Search {
@@ -23,12 +31,13 @@ impl Default for Search {
             halvings: 3,
             steps_max: 10,
             on_time: 0.99,
+            accuracy: 0.0,
         }
     }
 }
 
-/// The highest rate found at which the share of jobs asked for is in time, with what happened there;
-/// `None` when no rate that was tried is low enough.
+/// The highest rate found at which enough jobs are in time and enough inputs right, with what happened
+/// there; `None` when no rate that was tried is low enough.
 ///
 /// `try_rate` makes one run at a rate. That a higher rate is harder is assumed, not checked.
 ///
@@ -43,7 +52,7 @@ pub async fn highest_rate<E: From<LoadError>>(
     let mut rate = search.start;
     for _ in 0..search.steps_max {
         let summary = try_rate(rate).await?;
-        if summary.on_time >= search.on_time {
+        if search.holds(&summary) {
             best = Some((rate, summary));
             if too_high.is_some() {
                 break;
@@ -64,7 +73,7 @@ pub async fn highest_rate<E: From<LoadError>>(
         // The geometric mean: what counts is the ratio of rates.
         let middle = (low * high).sqrt();
         let summary = try_rate(middle).await?;
-        if summary.on_time >= search.on_time {
+        if search.holds(&summary) {
             low = middle;
             best = Some((middle, summary));
         } else {
@@ -100,6 +109,23 @@ mod tests {
                 "{found} for {limit}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_time_must_be_right_too() {
+        let search = Search {
+            accuracy: 0.8,
+            ..Search::default()
+        };
+        let found = highest_rate(search, async |rate| {
+            Ok::<_, LoadError>(Summary {
+                on_time: 1.0,
+                accuracy: if rate <= 15.0 { 0.81 } else { 0.79 },
+                ..Summary::default()
+            })
+        });
+        let (rate, _) = found.await.unwrap().unwrap();
+        assert!((13.0..=15.0).contains(&rate), "{rate}");
     }
 
     #[tokio::test]

@@ -32,6 +32,17 @@ pub struct Summary {
     pub lower: Option<f64>,
     /// Inputs that each strategy answered.
     pub strategies: BTreeMap<String, usize>,
+    /// How right the answered jobs of each number of inputs were.
+    pub by_size: BTreeMap<usize, Right>,
+}
+
+/// Answered inputs, and how many of them were right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Right {
+    /// The inputs.
+    pub inputs: usize,
+    /// Those whose class was right.
+    pub correct: usize,
 }
 
 impl Summary {
@@ -51,6 +62,9 @@ impl Summary {
                     times.push(outcome.took);
                     answered_inputs += outcome.inputs;
                     correct += answer.correct;
+                    let of_size = summary.by_size.entry(outcome.inputs).or_default();
+                    of_size.inputs += outcome.inputs;
+                    of_size.correct += answer.correct;
                     match outcome.deadline.is_none_or(|by| outcome.took <= by) {
                         true => on_time += 1,
                         false => summary.late += 1,
@@ -153,6 +167,8 @@ mod tests {
         assert_eq!(summary.expected, Some(0.5));
         assert_eq!(summary.lower, None);
         assert_eq!(summary.strategies["image"], 4);
+        let (inputs, correct) = (3, 2);
+        assert_eq!(summary.by_size[&3], Right { inputs, correct });
         assert!((summary.p50_ms - 10.0).abs() < 1e-9);
         assert!((summary.p99_ms - 60.0).abs() < 1e-9);
     }

@@ -2,18 +2,16 @@
 
 use super::{
     FORMAT, Profile, ProfiledCascade, ProfiledStrategy, Share,
-    cascades::{self, Candidate, Judged},
+    answers::answers,
+    cascades::{self, Candidate},
     latency,
 };
 use crate::{
     Dataset, ModelDir, MultimodalEngine, MultimodalError,
-    batch::Batch,
     bound::lower_bound,
-    confidence::argmax,
     layout::Choice,
     way::{Cascade, Way},
 };
-use satisfice_core::Batching;
 use std::fs;
 
 /// Probability with which all bounds of a measure hold at once.
@@ -47,16 +45,7 @@ pub fn profile(
     options: &ProfileOptions<'_>,
 ) -> Result<Profile, MultimodalError> {
     let choices = engine.networks().choices();
-    let mut judged = Vec::new();
-    for (i, &choice) in choices.iter().enumerate() {
-        (options.progress)("answering calibration inputs", i, choices.len());
-        let (values, classes) = answers(engine, Way::Single(choice), data)?;
-        judged.push(Judged {
-            choice,
-            values,
-            classes,
-        });
-    }
+    let judged = answers(engine, data, options.progress)?;
     let reference = reference(choices);
     let agreed = judged[reference].classes.clone();
     let mut ways: Vec<Way> = choices.iter().copied().map(Way::Single).collect();
@@ -81,7 +70,7 @@ pub fn profile(
     ways.extend(kept.iter().map(|candidate| Way::Cascade(candidate.cascade)));
     // All that is compared is timed together.
     let mut times = latency::measure(engine, data, &ways, options)?.into_iter();
-    let mut strategies = Vec::new();
+    let mut strategies: Vec<ProfiledStrategy> = Vec::new();
     for (i, judged) in judged.iter().enumerate() {
         let (accuracy, mut fidelity) = strategy(&judged.classes);
         if i == reference {
@@ -97,15 +86,22 @@ pub fn profile(
             latency: times.next().unwrap_or_default(),
         });
     }
+    let keeps = engine.networks().keeps_embeddings();
     for candidate in &kept {
         let (accuracy, fidelity) = strategy(&candidate.classes);
         let (name, cascade) = describe(engine, candidate);
+        let mut latency = times.next().unwrap_or_default();
+        let of = |name: &str| strategies.iter().find(|s| s.name == name);
+        if let (Some(first), Some(then)) = (of(&cascade.first), of(&cascade.then)) {
+            let again = cascade.escalated;
+            latency::plan_cascade(&mut latency, &first.latency, &then.latency, again, keeps);
+        }
         strategies.push(ProfiledStrategy {
             name,
             cascade: Some(cascade),
             accuracy,
             fidelity,
-            latency: times.next().unwrap_or_default(),
+            latency,
         });
     }
     Ok(Profile {
@@ -165,65 +161,6 @@ fn reference(choices: &[Choice]) -> usize {
     let base = (0..choices.len()).filter(|&i| choices[i].variant == 0);
     base.max_by_key(|&i| (choices[i].subset.len(), std::cmp::Reverse(i)))
         .unwrap_or(0)
-}
-
-/// What a way answers to every input.
-fn answers(
-    engine: &MultimodalEngine,
-    way: Way,
-    data: &Dataset,
-) -> Result<(Vec<f32>, Classes), MultimodalError> {
-    let width = engine.classes().len();
-    let mut values = Vec::with_capacity(data.len() * width);
-    let mut classes = Vec::with_capacity(data.len());
-    for range in engine.batches(data.len()) {
-        let job = engine.job(data.request(range))?;
-        let rows = (0..job.inputs).map(|row| (&job.request, row));
-        let answers = engine.execute(way, Batch::new(rows))?.answers;
-        let rows = answers.values.chunks_exact(width).zip(&answers.broken);
-        classes.extend(rows.map(|(row, &broken)| (!broken).then(|| argmax(row))));
-        values.extend(answers.values);
-    }
-    Ok((values, classes))
-}
-
-/// How right a strategy is on held-out inputs.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Evaluation {
-    /// The strategy.
-    pub strategy: String,
-    /// Inputs.
-    pub inputs: usize,
-    /// Share of right answers, where the inputs have labels.
-    pub accuracy: Option<f64>,
-}
-
-/// Answers held-out inputs by every strategy.
-///
-/// # Errors
-/// [`MultimodalError`] when a network fails on the inputs' tensors.
-pub fn evaluate(
-    engine: &MultimodalEngine,
-    data: &Dataset,
-) -> Result<Vec<Evaluation>, MultimodalError> {
-    let mut evaluations = Vec::new();
-    for (way, strategy) in engine.ways().iter().zip(engine.strategies()) {
-        let (_, classes) = answers(engine, *way, data)?;
-        let right = |labels: &[usize]| {
-            let pairs = classes.iter().zip(labels);
-            pairs
-                .filter(|(class, label)| **class == Some(**label))
-                .count() as f64
-        };
-        evaluations.push(Evaluation {
-            strategy: strategy.name.clone(),
-            inputs: data.len(),
-            accuracy: data
-                .labels()
-                .map(|labels| right(labels) / data.len() as f64),
-        });
-    }
-    Ok(evaluations)
 }
 
 /// The processor and its cores.

@@ -12,6 +12,9 @@ use crate::{
 const SHARES: [f64; 3] = [0.1, 0.25, 0.5];
 /// Parts of the calibration groups for cross-fitting.
 const FOLDS: usize = 5;
+/// Cascades that cost more than this share of answering everything by the larger choice are not
+/// considered.
+const WORTH_IT: f64 = 0.9;
 /// Cascades that are kept.
 const KEPT_MAX: usize = 8;
 /// Batch size at which costs are compared.
@@ -81,7 +84,9 @@ impl Confidences<'_> {
     }
 }
 
-/// Every pair of a subset and a larger one of the same variant, with each share.
+/// Every pair of a choice and a larger one that continues it, with each share, where that saves
+/// time. What is considered depends on times alone, never on how right the answers are: the bounds
+/// are for as many candidates as there are.
 pub(super) fn candidates(
     engine: &MultimodalEngine,
     data: &Dataset,
@@ -115,9 +120,7 @@ pub(super) fn candidates(
             }
             let (temperature, threshold) = confidences.fit(data, &everyone, share);
             for (b, then) in judged.iter().enumerate() {
-                let larger = then.choice.subset != first.choice.subset
-                    && then.choice.subset.includes(first.choice.subset);
-                if !larger || then.choice.variant != first.choice.variant {
+                if !engine.networks().continues(first.choice, then.choice) {
                     continue;
                 }
                 let (cost_a, cost_b) = (cost(&latency[a]), cost(&latency[b]));
@@ -125,6 +128,9 @@ pub(super) fn candidates(
                     true => (cost_b - cost_a).max(0.0),
                     false => cost_b,
                 };
+                if cost_a + share * again > WORTH_IT * cost_b {
+                    continue;
+                }
                 let escalated = unsure.iter().filter(|&&u| u).count() as f64 / data.len() as f64;
                 candidates.push(Candidate {
                     cascade: Cascade {

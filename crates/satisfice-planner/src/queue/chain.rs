@@ -72,6 +72,18 @@ impl Chain<'_> {
             .collect()
     }
 
+    /// Brings every deadline forward to `share` of the time until it, but never so far that the
+    /// cheapest alternatives would be late: upgrades then leave the rest to jobs yet to come.
+    pub(super) fn reserve(&mut self, share: f64) {
+        let mut cheapest = self.start;
+        for slot in &mut self.slots {
+            cheapest += slot.steps[0].time;
+            let left = slot.deadline.saturating_sub(self.start);
+            let earlier = self.start + (share * left as f64) as Nanos;
+            slot.deadline = slot.deadline.min(earlier.max(cheapest));
+        }
+    }
+
     /// Time that each job, and everything behind it, may still be put off by.
     pub(super) fn slack(&self, chosen: &[usize]) -> Vec<Nanos> {
         let mut time = self.start;

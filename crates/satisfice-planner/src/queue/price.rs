@@ -38,6 +38,18 @@ struct Demand {
 }
 
 impl Price {
+    /// Whether more jobs are to be expected before a job that comes now is due: one at least came, on
+    /// average of the last ones, in the time that jobs have.
+    pub(super) fn is_busy(&self, now: f64) -> bool {
+        let Some(at) = self.recent.len().checked_sub(WINDOW_MIN) else {
+            return false;
+        };
+        let patience = self.median_patience();
+        // Jobs that came at once say nothing about those to come.
+        now - self.recent[0].arrival >= patience
+            && now - self.recent[at].arrival < patience * WINDOW_MIN as f64
+    }
+
     /// The price, after taking in the jobs with a deadline that are new; 0 while time is plenty,
     /// and infinite where there was not even enough for the cheapest alternatives.
     pub(super) fn update(&mut self, now: f64, entries: &[Entry<'_>], executors: usize) -> f64 {

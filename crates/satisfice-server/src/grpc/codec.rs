@@ -1,13 +1,14 @@
 //! Messages from bytes, once it is known how many fields they hold: in memory a field may take a
 //! hundred times what it takes on the wire.
 
-use super::proto::ModelInferRequest;
+use super::{error::status, proto::ModelInferRequest};
 use bytes::{Buf, Bytes};
 use prost::{
-    DecodeError, Message,
+    Message,
     encoding::{WireType, decode_key, decode_varint},
 };
-use std::{any::TypeId, marker::PhantomData};
+use satisfice_core::{Error, ErrorKind};
+use std::{any::TypeId, fmt::Display, marker::PhantomData};
 use tonic::{
     Status,
     codec::{BufferSettings, Codec, DecodeBuf, Decoder},
@@ -81,8 +82,10 @@ fn count_fields(mut bytes: &[u8], inner: &[&[u32]], mut left: usize) -> Result<u
     while !bytes.is_empty() {
         let (tag, wire_type) = decode_key(&mut bytes).map_err(malformed)?;
         left = left.checked_sub(1).ok_or_else(|| {
-            Status::resource_exhausted(
-                "the message has too many fields (hint: send elements in `raw_input_contents`)",
+            let message = "the message has too many fields";
+            status(
+                Error::new(ErrorKind::TooLarge, "too_many_fields", message)
+                    .with_hint("send elements in `raw_input_contents`"),
             )
         })?;
         let length = match wire_type {
@@ -91,13 +94,12 @@ fn count_fields(mut bytes: &[u8], inner: &[&[u32]], mut left: usize) -> Result<u
             WireType::SixtyFourBit => 8,
             WireType::LengthDelimited => decode_varint(&mut bytes).map_err(malformed)?,
             WireType::StartGroup | WireType::EndGroup => {
-                return Err(Status::invalid_argument("the message has a group"));
+                return Err(malformed("it has a group"));
             }
         };
         let field = usize::try_from(length).ok();
         let field = field.and_then(|length| bytes.split_at_checked(length));
-        let (field, rest) =
-            field.ok_or_else(|| Status::invalid_argument("the message ends within a field"))?;
+        let (field, rest) = field.ok_or_else(|| malformed("it ends within a field"))?;
         if let Some((tags, deeper)) = inner.split_first()
             && wire_type == WireType::LengthDelimited
             && tags.contains(&tag)
@@ -109,9 +111,13 @@ fn count_fields(mut bytes: &[u8], inner: &[&[u32]], mut left: usize) -> Result<u
     Ok(left)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn malformed(error: DecodeError) -> Status {
-    Status::invalid_argument(format!("the message is not what it should be: {error}"))
+fn malformed(what: impl Display) -> Status {
+    let message = format!("the message is not what it should be: {what}");
+    status(Error::new(
+        ErrorKind::InvalidInput,
+        "invalid_message",
+        message,
+    ))
 }
 
 #[cfg(test)]

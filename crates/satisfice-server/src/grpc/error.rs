@@ -7,6 +7,9 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
+/// The header that bears the stable code.
+pub(super) const ERROR_CODE: &str = "error-code";
+
 /// After what time a refused client may try again, where nothing is predicted.
 const RETRY_PUSHBACK: Duration = Duration::from_secs(1);
 
@@ -25,6 +28,26 @@ pub(super) fn code(kind: ErrorKind) -> Code {
     }
 }
 
+/// What the transport refuses by itself, with the code and the hint that an error of ours would have.
+pub(super) fn typed(refusal: Status) -> Status {
+    if refusal.metadata().contains_key(ERROR_CODE) {
+        return refusal;
+    }
+    let (kind, code) = match refusal.code() {
+        // That of a message whose length is too large, and of one that is too large decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => (ErrorKind::TooLarge, "body_too_large"),
+        Code::Unimplemented => (ErrorKind::Unsupported, "unsupported"),
+        Code::Internal => (ErrorKind::InvalidInput, "invalid_message"),
+        // The connection's end, for one: nobody reads it.
+        _ => return refusal,
+    };
+    let error = Error::new(kind, code, refusal.message());
+    status(match kind {
+        ErrorKind::TooLarge => error.with_hint("send less in one message"),
+        _ => error,
+    })
+}
+
 /// The error as a status.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn status(error: Error) -> Status {
@@ -36,7 +59,7 @@ pub(super) fn status(error: Error) -> Status {
         tracing::debug!(code = error.code(), "{error}");
     }
     let mut metadata = MetadataMap::new();
-    metadata.insert("error-code", MetadataValue::from_static(error.code()));
+    metadata.insert(ERROR_CODE, MetadataValue::from_static(error.code()));
     if kind == ErrorKind::Unavailable {
         let wait = error.retry_after().unwrap_or(RETRY_PUSHBACK);
         let pushback = MetadataValue::from(wait.as_millis().max(1) as u64);

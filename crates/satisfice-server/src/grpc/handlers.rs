@@ -2,7 +2,7 @@
 
 use super::{
     answer, config,
-    error::{code, status},
+    error::{code, status, typed},
     metering::Arriving,
     proto::{
         LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse,
@@ -101,7 +101,7 @@ impl Inference {
         call: Call,
         deadline: Option<Instant>,
     ) -> Result<ModelStreamInferResponse, Status> {
-        let message = message?;
+        let message = message.map_err(typed)?;
         let record = Arc::new(call.record.sibling());
         let call = Call { record, ..call };
         let echo = ModelInferResponse {

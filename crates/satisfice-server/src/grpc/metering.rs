@@ -1,6 +1,6 @@
 //! What arrives over gRPC, counted against what the server holds at once.
 
-use super::error::status;
+use super::error::{status, typed};
 use crate::front::Front;
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -21,7 +21,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Counts the messages of every call.
 #[derive(Clone)]
@@ -40,7 +40,8 @@ impl Meter {
 }
 
 /// Counts what arrives of a call. An answer is compressed only when the request was: most clients
-/// say of every call that they could read compressed answers.
+/// say of every call that they could read compressed answers. What the transport refuses by itself gets
+/// the code that errors of ours have.
 pub(super) async fn meter(State(meter): State<Meter>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     if !is_compressed(&parts.headers) {
@@ -57,8 +58,13 @@ pub(super) async fn meter(State(meter): State<Meter>, request: Request, next: Ne
         timeout: meter.timeout,
         late: Box::pin(tokio::time::sleep(meter.timeout)),
     };
-    next.run(Request::from_parts(parts, Body::new(metered)))
-        .await
+    let response = next
+        .run(Request::from_parts(parts, Body::new(metered)))
+        .await;
+    match Status::from_header_map(response.headers()) {
+        Some(refusal) if refusal.code() != Code::Ok => typed(refusal).into_http(),
+        _ => response,
+    }
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {
@@ -148,7 +154,8 @@ impl HttpBody for MeteredBody {
             Poll::Pending => {
                 std::task::ready!(this.late.as_mut().poll(context));
                 let text = format!("the message did not arrive within {:?}", this.timeout);
-                Poll::Ready(Some(Err(Status::deadline_exceeded(text).into())))
+                let error = Error::new(ErrorKind::DeadlineExceeded, "body_too_slow", text);
+                Poll::Ready(Some(Err(status(error).into())))
             }
         }
     }

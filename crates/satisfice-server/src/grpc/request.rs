@@ -40,6 +40,7 @@ pub(super) fn decode(
             inputs: inputs(message.inputs, &message.raw_input_contents, limits)?,
             outputs,
             parameters,
+            deadline: None,
         },
         format,
     })

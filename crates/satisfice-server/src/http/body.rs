@@ -12,8 +12,9 @@ use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room that is made before the first byte arrives, whatever length the client announces.
-const ROOM_BYTES_MAX: usize = 1 << 20;
+/// Room that is made before the first byte arrives, whatever length the client announces. The system has
+/// no memory taken before it is written to.
+const ROOM_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a JSON document that is no inference.
 const JSON_BYTES_MAX: usize = 64 << 10;
 /// Time for a refused client to finish sending.

@@ -64,13 +64,15 @@ impl ModelPath {
 
 /// Whether the server, or a model, answers; the status says it, and some clients read the body.
 #[derive(Serialize)]
-pub(super) struct Readiness {
+pub(super) struct ReadinessBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     ready: bool,
+    /// A word that tells more: `ready`, `degraded`, `forming`, `draining`; `unknown` of no model.
+    state: &'static str,
 }
 
-impl IntoResponse for Readiness {
+impl IntoResponse for ReadinessBody {
     fn into_response(self) -> Response {
         let status = match self.ready {
             true => StatusCode::OK,
@@ -89,16 +91,26 @@ pub(super) async fn live() -> axum::Json<Liveness> {
     axum::Json(Liveness { live: true })
 }
 
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Readiness {
-    let (name, ready) = (None, app.service.is_ready());
-    Readiness { name, ready }
+pub(super) async fn ready(State(app): State<Arc<App>>) -> ReadinessBody {
+    let readiness = app.service.readiness();
+    ReadinessBody {
+        name: None,
+        ready: readiness.is_ready(),
+        state: readiness.name(),
+    }
 }
 
-pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> Readiness {
+pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> ReadinessBody {
     let found = app.service.find(&path.model, path.version.as_deref());
-    let ready = app.service.is_ready() && found.is_ok();
-    let name = Some(path.model);
-    Readiness { name, ready }
+    let readiness = app.service.readiness();
+    ReadinessBody {
+        name: Some(path.model),
+        ready: readiness.is_ready() && found.is_ok(),
+        state: match found {
+            Ok(_) => readiness.name(),
+            Err(_) => "unknown",
+        },
+    }
 }
 
 pub(super) async fn server_metadata() -> Response {
@@ -201,7 +213,7 @@ async fn take_in(
         let (limits, bodies) = (app.front.limits(), Arc::clone(app.front.bodies()));
         // What is small may hold much.
         let decompress = move || compression::decompress(encoding, &body, limits, &bodies);
-        body = app.front.codecs().run(usize::MAX, decompress).await??;
+        body = app.front.codecs().elsewhere(decompress).await??;
         model.check_room(body.bytes.len())?;
     }
     Ok(Arrived {

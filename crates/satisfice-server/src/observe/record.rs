@@ -1,5 +1,6 @@
 //! What is known of one request, as it becomes known.
 
+use axum::http::{HeaderMap, HeaderName};
 use opentelemetry::{
     Context,
     propagation::TextMapPropagator,
@@ -12,6 +13,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
+
+/// The header that names a client's span, as W3C Trace Context has it.
+pub(crate) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A part of the time that a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +90,17 @@ impl Record {
     }
 
     /// A request that begins now, with these headers.
-    pub(crate) fn begin(id: &str, headers: &axum::http::HeaderMap) -> Self {
-        let propagator = TraceContextPropagator::new();
-        let context = propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers));
-        Self::new(id.to_owned(), context.span().span_context().clone())
+    pub(crate) fn begin(id: &str, headers: &HeaderMap) -> Self {
+        let parent = match headers.contains_key(TRACE_PARENT) {
+            true => {
+                let headers = HeaderExtractor(headers);
+                let context =
+                    TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
+                context.span().span_context().clone()
+            }
+            false => SpanContext::empty_context(),
+        };
+        Self::new(id.to_owned(), parent)
     }
 
     /// Another request that begins now and came by the same way, as one of a stream's.

@@ -214,8 +214,8 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> 
 }
 
 /// Writes a JSON document.
-pub(super) fn write<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(message)
+pub(super) fn write<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), Error> {
+    serde_json::to_writer(out, message)
         .map_err(|error| Error::new(ErrorKind::Internal, "encoding_failed", error.to_string()))
 }
 

@@ -78,13 +78,16 @@ pub fn encode_metadata(description: &ModelDescription) -> Result<Vec<u8>, Error>
     fn specs(specs: &[TensorSpec]) -> Vec<SpecOut<'_>> {
         specs.iter().map(SpecOut::from).collect()
     }
-    write(&DescriptionOut {
+    let document = DescriptionOut {
         name: &description.name,
         versions: &description.versions,
         platform: &description.metadata.platform,
         inputs: specs(&description.metadata.inputs),
         outputs: specs(&description.metadata.outputs),
-    })
+    };
+    let mut body = Vec::new();
+    write(&document, &mut body)?;
+    Ok(body)
 }
 
 #[derive(Deserialize)]

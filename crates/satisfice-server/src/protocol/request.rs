@@ -119,6 +119,7 @@ pub fn decode_request(
             inputs: decode_all(Role::Input, message.inputs, tail, limits)?,
             outputs,
             parameters,
+            deadline: None,
         },
         format,
     })

@@ -238,6 +238,11 @@ fn needs_binary(message: String) -> Error {
         .with_hint("send it, or ask for it, as binary data (the binary_tensor_data extension)")
 }
 
+/// Room for an answer without its elements, and for an element with its comma, in bytes: what does not
+/// grow while it is written is not copied.
+const JSON_ROOM: usize = 512;
+const NUMBER_ROOM: usize = 12;
+
 /// A tensor as it is written.
 #[derive(Serialize)]
 pub(super) struct TensorOut<'a> {
@@ -294,7 +299,10 @@ pub(super) fn encode_message<M: Serialize>(
     document: &M,
     tensors: &[TensorOut<'_>],
 ) -> Result<Encoded, Error> {
-    let mut body = write(document)?;
+    let numbers = tensors.iter().filter_map(|tensor| tensor.data.as_ref());
+    let numbers: usize = numbers.map(|data| data.0.len()).sum();
+    let mut body = Vec::with_capacity(JSON_ROOM + NUMBER_ROOM * numbers);
+    write(document, &mut body)?;
     let json_length = body.len();
     let size: usize = tensors
         .iter()

@@ -2,7 +2,8 @@
 //!
 //! Executors are threads; each asks the [`State`] under its lock what is next, and executes it off the
 //! lock. A request waits in the queue of its model until it is answered, refused, late, or nobody waits
-//! for it any more.
+//! for it any more. Where nothing waits and requests are brief, waking an executor and being woken again
+//! would take longer than they do: the thread that brings such a request takes the place of an executor.
 
 mod audit;
 mod forming;
@@ -21,7 +22,7 @@ pub(super) use fronts::Fronts;
 pub(super) use inputs::Inputs;
 pub(super) use job::{Submission, Work};
 pub use record::PlanAudit;
-pub(super) use task::{LaneId, panicked};
+pub(super) use task::{LaneId, guarded};
 pub(super) use whole::Whole;
 
 use super::{Admission, Stats};
@@ -33,7 +34,7 @@ use satisfice_core::{Engine, Error, InferResponse};
 use state::{Next, State};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use task::{Model, Task};
 use tokio::sync::oneshot;
@@ -74,7 +75,7 @@ impl Scheduler {
     /// Opens the queue of a model.
     pub(super) fn open(
         &self,
-        name: &str,
+        name: &Arc<str>,
         engine: Arc<dyn Engine>,
         stats: Arc<Stats>,
         admission: Admission,
@@ -89,12 +90,12 @@ impl Scheduler {
                 Ok(Arc::new(fronts))
             });
             let warn = |error: &_| {
-                tracing::warn!(model = name, %error, "the model's strategies cannot be planned with, requests are not batched");
+                tracing::warn!(model = &**name, %error, "the model's strategies cannot be planned with, requests are not batched");
             };
             built.inspect_err(warn).ok()
         });
         let model = Model {
-            name: name.into(),
+            name: Arc::clone(name),
             engine,
             stats,
         };
@@ -128,6 +129,12 @@ impl Scheduler {
         self.shared.lock().lane(lane).map_or(0, lane::Lane::waiting)
     }
 
+    /// How long what now waits in a queue is predicted to take.
+    pub(super) fn wait(&self, lane: LaneId) -> Duration {
+        let wait = self.shared.lock().wait(lane, Instant::now());
+        Duration::try_from_secs_f64(wait.unwrap_or(0.0)).unwrap_or_default()
+    }
+
     /// What audits say of the model's plans.
     pub(super) fn audits(&self, lane: LaneId) -> Vec<PlanAudit> {
         let state = self.shared.lock();
@@ -150,17 +157,23 @@ impl Scheduler {
         } = submission;
         let (sender, answer) = oneshot::channel();
         let deadline = contract.deadline;
+        let (plain, bytes) = (work.is_plain(), ticket.bytes());
         let reply = Reply {
             sender,
             ticket,
             deadline,
             record,
         };
-        let key = self
-            .shared
-            .lock()
-            .admit(lane, work, contract, reply, Instant::now())?;
-        self.shared.wake.notify_one();
+        let (key, brief) = {
+            let (mut state, now) = (self.shared.lock(), Instant::now());
+            let key = state.admit(lane, work, contract, reply, now)?;
+            let brief = plain.then(|| state.begin_brief(lane, bytes, now));
+            (key, brief.flatten())
+        };
+        match brief {
+            Some(task) => self.shared.run_here(*task, self.executors),
+            None => self.shared.wake.notify_one(),
+        }
         let mut waiting = Waiting {
             shared: &self.shared,
             lane,
@@ -231,6 +244,16 @@ impl Shared {
                     state = woken.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
+        }
+    }
+
+    /// Executes on the thread of who asks, in the place of an executor.
+    fn run_here(&self, task: Task, executors: usize) {
+        let state = self.run(task, executors);
+        let wanted = state.has_work();
+        drop(state);
+        if wanted {
+            self.wake.notify_one();
         }
     }
 

@@ -3,14 +3,20 @@
 use super::{
     Admission, PlanAudit, Stats,
     contract::Contract,
-    room::Room,
-    schedule::{self, Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work},
+    room::{Room, Ticket},
+    schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded},
+    times::Times,
 };
 use crate::{Record, clip, protocol::ModelDescription};
 use satisfice_core::{
-    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, TensorSpec,
+    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Readiness,
+    TensorSpec,
 };
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// One request as a transport hands it over.
 #[derive(Debug)]
@@ -44,7 +50,11 @@ pub struct ServedModel {
     room: Room,
     scheduler: Arc<Scheduler>,
     lane: LaneId,
+    /// Name and version, for logs.
+    label: Arc<str>,
     stats: Arc<Stats>,
+    /// What it takes to find out what the scheduler is to do.
+    preparing: Mutex<Times>,
 }
 
 impl ServedModel {
@@ -61,7 +71,7 @@ impl ServedModel {
             version,
             versions,
         } = identity;
-        let label = format!("{name}/{version}");
+        let label: Arc<str> = format!("{name}/{version}").into();
         let lane = scheduler.open(&label, Arc::clone(&engine), Arc::clone(&stats), admission);
         Self {
             name,
@@ -71,7 +81,9 @@ impl ServedModel {
             room: Room::new(admission),
             scheduler,
             lane,
+            label,
             stats,
+            preparing: Mutex::default(),
         }
     }
 
@@ -95,9 +107,9 @@ impl ServedModel {
         self.engine.metadata()
     }
 
-    /// Whether the engine can answer now.
-    pub(super) fn is_ready(&self) -> bool {
-        self.engine.is_ready()
+    /// Whether the engine would answer now.
+    pub(super) fn readiness(&self) -> Readiness {
+        self.engine.readiness()
     }
 
     /// What the engine counts of its own.
@@ -135,7 +147,20 @@ impl ServedModel {
     /// # Errors
     /// As [`infer`](Self::infer).
     pub fn check_room(&self, request_bytes: usize) -> Result<(), Error> {
-        self.room.enter(request_bytes).map(drop)
+        self.enter(request_bytes).map(drop)
+    }
+
+    /// A place, or a refusal that says when to come again.
+    fn enter(&self, request_bytes: usize) -> Result<Ticket, Error> {
+        self.room.enter(request_bytes).map_err(|error| {
+            if error.kind() != ErrorKind::Unavailable {
+                return error;
+            }
+            match self.scheduler.wait(self.lane) {
+                Duration::ZERO => error,
+                wait => error.with_retry_after(wait),
+            }
+        })
     }
 
     /// Answers a request: queues it until an executor has a turn for it.
@@ -143,7 +168,7 @@ impl ServedModel {
     /// Dropping the future takes back what was not started. Once the engine runs it runs to the end,
     /// and keeps its turn until then.
     ///
-    /// The request's contract is read here and not shown to the engine: `deadline_ms` (a number over
+    /// The request's contract is read here, and of it the engine sees the deadline alone: `deadline_ms` (a number over
     /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
     /// `min_accuracy` or `min_fidelity` (0 to 1); `priority` (1 is the highest, 0 the default).
     ///
@@ -160,9 +185,12 @@ impl ServedModel {
         self.check_names(&call.request)?;
         let parameters = &mut call.request.parameters;
         let contract = Contract::take(parameters, call.received, call.deadline)?;
-        let ticket = self.room.enter(call.request_bytes)?;
+        call.request.deadline = contract.deadline;
+        let ticket = self.enter(call.request_bytes)?;
         let submission = Submission {
-            work: self.prepare(call.request, contract).await?,
+            work: self
+                .prepare(call.request, contract, call.request_bytes)
+                .await?,
             contract,
             ticket,
             record: call.record,
@@ -170,26 +198,41 @@ impl ServedModel {
         self.scheduler.answer(self.lane, submission).await
     }
 
-    /// What the request asks the scheduler to do. Engines are asked off the async threads.
-    async fn prepare(&self, request: InferRequest, contract: Contract) -> Result<Work, Error> {
+    /// What the request of `bytes` bytes asks the scheduler to do. Engines are asked off the async
+    /// threads, unless they are known to answer before another thread could begin.
+    async fn prepare(
+        &self,
+        request: InferRequest,
+        contract: Contract,
+        bytes: usize,
+    ) -> Result<Work, Error> {
         let engine = Arc::clone(&self.engine);
         let batching = engine.batching();
         let fronts = batching.and_then(|_| self.scheduler.fronts(self.lane));
         if fronts.is_none() && !contract.is_demanding() {
             return Ok(Work::Whole(Whole::plain(request)));
         }
-        let task = tokio::task::spawn_blocking(move || {
-            if let Some(fronts) = fronts {
-                return inputs(&*engine, request, &contract, &fronts);
-            }
-            let offers = engine.offers(&request)?;
-            Ok(Work::Whole(Whole { request, offers }))
-        });
-        task.await.unwrap_or_else(|error| {
-            let model = &self.name;
-            tracing::error!(model, version = self.version, %error, "engine panicked");
-            Err(schedule::panicked(model))
-        })
+        let name = Arc::clone(&self.label);
+        let prepare = move || {
+            let start = Instant::now();
+            let work = guarded(&name, || match fronts {
+                Some(fronts) => inputs(&*engine, request, &contract, &fronts),
+                None => {
+                    let offers = engine.offers(&request)?;
+                    Ok(Work::Whole(Whole { request, offers }))
+                }
+            });
+            (work, start.elapsed())
+        };
+        let brief = lock(&self.preparing).are_brief(bytes);
+        let (work, took) = match brief {
+            true => prepare(),
+            false => tokio::task::spawn_blocking(prepare)
+                .await
+                .expect("invariant: panics are caught, and a runtime that ends asks nobody"),
+        };
+        lock(&self.preparing).observe(bytes, took.as_secs_f64());
+        work
     }
 
     fn check_names(&self, request: &InferRequest) -> Result<(), Error> {
@@ -236,6 +279,11 @@ impl Drop for ServedModel {
     fn drop(&mut self) {
         self.scheduler.close(self.lane);
     }
+}
+
+/// Nothing that is done under the lock can panic half-way.
+fn lock(times: &Mutex<Times>) -> MutexGuard<'_, Times> {
+    times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request to an engine that batches, checked and cut into inputs.

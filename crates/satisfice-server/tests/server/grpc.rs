@@ -2,6 +2,7 @@
 
 use crate::client::Server;
 use crate::engines::eventually;
+use futures_util::stream;
 use satisfice_server::{
     Admission, Limits,
     grpc::proto::{
@@ -214,11 +215,19 @@ async fn messages_over_the_limit_are_refused() {
     let bytes = vec![0; 4000];
     let large = raw("echo", &[("x", "FP32", 1000, &bytes)]);
     let mut client = client(&server).await;
-    assert!(client.model_infer(large.clone()).await.is_err());
+    let too_large = |refusal: Status| {
+        assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+        assert_eq!(error_code(&refusal), "body_too_large");
+        assert!(refusal.message().contains("hint: send less"), "{refusal}");
+    };
+    too_large(client.model_infer(large.clone()).await.unwrap_err());
+    let stream = client
+        .model_stream_infer(stream::iter([large.clone()]))
+        .await;
+    too_large(stream.unwrap().into_inner().message().await.unwrap_err());
     // A small message that would be a large one.
     let mut client = client.send_compressed(CompressionEncoding::Gzip);
-    let refusal = client.model_infer(large).await.unwrap_err();
-    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    too_large(client.model_infer(large).await.unwrap_err());
     infer(&mut client, request("echo", vec![typed("x", &[1.0])])).await;
 }
 

@@ -85,6 +85,7 @@ fn check_round_trips(
         inputs: tensors.clone(),
         outputs: tensors.iter().map(|t| t.name.clone()).collect(),
         parameters: parameters.clone(),
+        deadline: None,
     };
     let encoded = encode_request(&request, Some("i"), format).unwrap();
     let decoded = decode_request(&encoded.body, encoded.json_length, limits).unwrap();

@@ -76,6 +76,29 @@ async fn time_is_shared_by_weight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_says_when_it_will_have_been_worked_off() {
+    const TAKES: Duration = Duration::from_millis(300);
+    let mut engine = Offering::new(&[]);
+    engine.takes = TAKES;
+    let engine = Arc::new(engine);
+    let mut settings = settings(1);
+    settings.admission.waiting_max = 10;
+    let service = serve(settings, &[("m", engine.clone())]);
+    // What it takes has to be known.
+    ask(&service, "m", bare(&[])).await.unwrap();
+    engine.log.hold();
+    let mut requests = vec![begin(&service, "m", bare(&[]))];
+    engine.log.wait(2);
+    requests.extend(queue_up(&service, "m", vec![bare(&[]); 10]).await);
+    let refusal = ask(&service, "m", bare(&[])).await.unwrap_err();
+    assert_eq!(refusal.code(), "queue_full");
+    let wait = refusal.retry_after().unwrap();
+    assert!(wait >= 10 * TAKES, "{wait:?}");
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+    engine.log.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_may_be_kept_from_taking_every_executor() {
     let heavy = Arc::new(Offering::new(&[]));
     let light = Arc::new(Offering::new(&[]));

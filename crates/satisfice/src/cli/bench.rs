@@ -116,19 +116,22 @@ pub(crate) struct BenchMultimodal {
     /// Where the profiled model and the charts go.
     #[arg(long, default_value = "satisfice-bench/multimodal")]
     pub out: PathBuf,
-    /// Points of accuracy that a job may lose, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "0,0.5,1,2,5,10,20", value_parser = points)]
+    /// Points of accuracy that a job may lose, separated by commas; 0,0.5,1,2,5,10,20 when absent, 1,10
+    /// with `--quick`.
+    #[arg(long, value_delimiter = ',', value_parser = points)]
     pub floors: Vec<f64>,
-    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub forms: u8,
+    /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both; 4 when
+    /// absent, 1 with `--quick`.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub forms: Option<u8>,
     /// Leave out the clients that pick plans themselves.
     #[arg(long)]
     pub only_satisfice: bool,
     /// By when a job's answer is needed.
     #[arg(long, default_value_t = 250)]
     pub deadline_ms: u64,
-    /// Length of one run; 5 when absent, 1.5 with `--quick`.
+    /// Length of one run; 4 when absent, 1 with `--quick`. Longer where that would be less than 200 jobs
+    /// (40 with `--quick`).
     #[arg(long, value_parser = run_seconds)]
     pub seconds: Option<f64>,
     /// Draws the traffic.
@@ -256,6 +259,15 @@ pub(crate) struct BenchCluster {
     /// Held-out queries (`.safetensors`, docs/formats.md).
     #[arg(long)]
     pub queries: PathBuf,
+    /// Measure this cluster instead: as its node 0, when the other nodes are served.
+    #[arg(long, value_name = "CLUSTER.TOML")]
+    pub cluster: Option<PathBuf>,
+    /// With `--cluster`: a file in which the kernel counts bytes that a node sent; one for each node.
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub link_counter: Vec<PathBuf>,
+    /// Plans to measure.
+    #[arg(long, value_name = "PLAN", default_values = ["pe", "recompute:25%"])]
+    pub plan: Vec<Plan>,
     /// Less of the same.
     #[arg(long)]
     pub quick: bool,

@@ -36,6 +36,7 @@ impl Line {
         };
         let state = match &status.state {
             GroupState::Ready { generation } => format!("ready (group {generation})"),
+            GroupState::Degraded { why } => format!("degraded: {why}"),
             GroupState::Forming { why } => format!("forming: {why}"),
             GroupState::Stopped => "leaving".to_owned(),
         };

@@ -111,7 +111,11 @@ fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> 
     node.check_tables()?;
     let version = u64::from(node.part().model_dir().version());
     let mut models = Models::new();
-    models.insert(&name, version, Arc::new(ClusterEngine::new(node)?))?;
+    let engine = ClusterEngine::new(node)?;
+    if let Some(problem) = engine.profile_problem() {
+        tracing::warn!(model = name, %problem, "the model's profile is not used");
+    }
+    models.insert(&name, version, Arc::new(engine))?;
     Ok(models)
 }
 

@@ -38,7 +38,14 @@ pub(super) fn schemas() -> Value {
             "additionalProperties": false,
         },
         "Liveness": object(&["live"], json!({ "live": on })),
-        "Readiness": object(&["ready"], json!({ "name": text, "ready": on })),
+        "Readiness": object(&["ready", "state"], json!({
+            "name": text,
+            "ready": on,
+            "state": {
+                "enum": ["ready", "degraded", "forming", "draining", "unknown"],
+                "description": "`degraded` answers, but something is missing or slow; `forming` waits for other machines; `unknown` is no model.",
+            },
+        })),
         "ReadinessOrError": { "anyOf": [reference("Readiness"), reference("Error")] },
         "ServerMetadata": object(&["name", "version", "extensions"], json!({
             "name": text, "version": text, "extensions": array(text.clone()),

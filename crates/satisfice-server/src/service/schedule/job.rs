@@ -19,6 +19,13 @@ pub(in super::super) enum Work {
     Inputs(Box<Inputs>),
 }
 
+impl Work {
+    /// Whether it is executed as it is: there is nothing to choose.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Whole(whole) if whole.offers.is_empty())
+    }
+}
+
 /// A request as it is handed in.
 pub(in super::super) struct Submission {
     pub work: Work,

@@ -1,7 +1,7 @@
 //! The queue of one version of a model.
 
 use super::{
-    super::{contract::Contract, room::Admission},
+    super::{contract::Contract, room::Admission, times::Times},
     fronts::Fronts,
     inputs::Inputs,
     job::{Job, Key, Pending, Reply, Work},
@@ -39,9 +39,11 @@ pub(super) struct Lane {
     pub(super) started: BTreeMap<Key, Started>,
     /// Queued jobs that the planner has a say in.
     demanding: usize,
+    /// Seconds that the queued jobs take at least.
+    backlog: f64,
     planner: Planner,
-    /// Time of a request that is executed as it is.
-    pub(super) usual_seconds: Option<f64>,
+    /// What requests take that are executed as they are.
+    pub(super) times: Times,
     refusals: u32,
 }
 
@@ -81,8 +83,9 @@ impl Lane {
             queue: BTreeMap::new(),
             started: BTreeMap::new(),
             demanding: 0,
+            backlog: 0.0,
             planner: Planner::default(),
-            usual_seconds: None,
+            times: Times::default(),
             refusals: 0,
         }
     }
@@ -100,16 +103,14 @@ impl Lane {
         self.queue.len()
     }
 
-    /// Seconds that a request takes which is executed as it is.
-    pub(super) fn usual(&self) -> f64 {
-        self.usual_seconds.unwrap_or(UNKNOWN)
+    /// Seconds that a request of `bytes` bytes takes which is executed as it is.
+    pub(super) fn usual(&self, bytes: usize) -> f64 {
+        self.times.usual(bytes).unwrap_or(UNKNOWN)
     }
 
     /// Seconds that the queued jobs take at least.
     pub(super) fn backlog(&self) -> f64 {
-        let jobs = self.queue.values();
-        jobs.map(|job| job.planned.alternatives().cheapest_seconds())
-            .sum()
+        self.backlog
     }
 
     /// Queues a job, or says at once why not.
@@ -124,7 +125,8 @@ impl Lane {
         let (task, inputs, alternatives) = match work {
             Work::Whole(whole) => {
                 let options = whole.options(&contract, &self.records)?;
-                let alternatives = options.alternatives(&contract, self.usual());
+                let usual = self.usual(reply.ticket.bytes());
+                let alternatives = options.alternatives(&contract, usual);
                 (Pending::Whole { whole, options }, 1, alternatives)
             }
             Work::Inputs(inputs) => {
@@ -246,6 +248,7 @@ impl Lane {
 
     pub(super) fn enqueue(&mut self, job: Job) {
         self.demanding += usize::from(job.is_demanding());
+        self.backlog += job.planned.alternatives().cheapest_seconds();
         self.queue.insert(job.key(), job);
     }
 
@@ -253,6 +256,12 @@ impl Lane {
     pub(super) fn leave(&mut self, key: Key) -> Option<Job> {
         let job = self.queue.remove(&key)?;
         self.demanding -= usize::from(job.is_demanding());
+        let left = self.backlog - job.planned.alternatives().cheapest_seconds();
+        // What rounding leaves of an empty queue is no work.
+        self.backlog = match self.queue.is_empty() {
+            true => 0.0,
+            false => left.max(0.0),
+        };
         Some(job)
     }
 
@@ -290,7 +299,7 @@ impl Lane {
         let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
         let predicted = match &chosen {
             Some(chosen) => Some(chosen.offer.seconds),
-            None => self.usual_seconds,
+            None => self.times.usual(job.reply.ticket.bytes()),
         };
         Some(self.task(
             predicted,

@@ -13,9 +13,6 @@ use satisfice_core::{Error, Measure, PartOutputs, Strategy};
 use satisfice_planner::FrontTable;
 use std::{ops::Range, sync::Arc};
 
-/// Weight of the newest execution in the usual time.
-const NEWEST: f64 = 0.2;
-
 /// What is to be done about an outcome, off the lock.
 #[derive(Default)]
 pub(super) struct After {
@@ -54,11 +51,12 @@ impl Lane {
         match outcome {
             Outcome::Whole {
                 plan,
+                bytes,
                 answered,
                 sample,
             } => {
                 if answered {
-                    self.timed(plan, seconds);
+                    self.timed(plan, bytes, seconds);
                 }
                 After {
                     sample,
@@ -75,12 +73,9 @@ impl Lane {
         }
     }
 
-    fn timed(&mut self, plan: Option<(String, f64)>, seconds: f64) {
+    fn timed(&mut self, plan: Option<(String, f64)>, bytes: usize, seconds: f64) {
         match plan {
-            None => {
-                let usual = self.usual_seconds.get_or_insert(seconds);
-                *usual += NEWEST * (seconds - *usual);
-            }
+            None => self.times.observe(bytes, seconds),
             Some((plan, profiled)) => {
                 let record = self.records.of(&plan);
                 if record.is_some_and(|record| record.timed(profiled, seconds)) {
@@ -156,7 +151,8 @@ impl Lane {
             return Ok(());
         }
         *options = whole.options(&job.contract, &self.records)?;
-        let alternatives = options.alternatives(&job.contract, self.usual());
+        let usual = self.usual(job.reply.ticket.bytes());
+        let alternatives = options.alternatives(&job.contract, usual);
         job.replan(1, &alternatives);
         Ok(())
     }

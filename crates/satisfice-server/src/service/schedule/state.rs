@@ -123,6 +123,13 @@ impl State {
         Ok((-contract.priority, id))
     }
 
+    /// Seconds until what waits in a lane, and what runs, is over.
+    pub(super) fn wait(&self, id: LaneId, now: Instant) -> Option<f64> {
+        let free = self.free(id, now);
+        let running: f64 = free.iter().map(|end| end - self.seconds(now)).sum();
+        Some((self.lane(id)?.backlog() + running) / free.len() as f64)
+    }
+
     /// When each executor that the lane may use is predicted to be free: as many as its share of the
     /// server among the lanes that have work, at least one.
     fn free(&self, id: LaneId, now: Instant) -> Vec<f64> {
@@ -160,6 +167,9 @@ impl State {
         if self.closed {
             return Next::Stop;
         }
+        if self.running.len() >= self.executors {
+            return Next::Sleep(None);
+        }
         let may =
             |lane: &&Lane| lane.has_work() && lane.executing < lane.admission.executing_max.max(1);
         let lanes = self.lanes.values().filter(may);
@@ -191,6 +201,30 @@ impl State {
                 now + left
             })),
         }
+    }
+
+    /// The request of `bytes` bytes that was just admitted, for its own thread to execute: where nothing
+    /// else waits, an executor is idle, and requests like it are brief.
+    pub(super) fn begin_brief(
+        &mut self,
+        lane: LaneId,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<Box<Task>> {
+        let brief = self.lane(lane)?.times.are_brief(bytes);
+        let waiting: usize = self.lanes.values().map(Lane::waiting).sum();
+        if !brief || waiting > 1 {
+            return None;
+        }
+        match self.next(now) {
+            Next::Run(task) => Some(task),
+            Next::Sleep(_) | Next::Stop => None,
+        }
+    }
+
+    /// Whether an executor would have something to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.lanes.values().any(Lane::has_work) || !self.samples.is_empty()
     }
 
     fn begin(&mut self, mut task: Box<Task>, seconds: f64) -> Box<Task> {

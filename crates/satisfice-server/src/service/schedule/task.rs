@@ -101,6 +101,8 @@ pub(super) enum Outcome {
         /// The plan that was chosen and the engine's own time for it; none where the request was
         /// executed as it was.
         plan: Option<(String, f64)>,
+        /// Length of the request on the wire.
+        bytes: usize,
         answered: bool,
         sample: Option<super::audit::Sample>,
     },
@@ -160,6 +162,7 @@ impl WholeTask {
         self.reply.send(answer);
         Outcome::Whole {
             plan,
+            bytes,
             answered,
             sample,
         }
@@ -262,7 +265,7 @@ pub(super) fn run_batch(
     strategy: usize,
     parts: &[Part<'_>],
 ) -> Result<Vec<PartOutputs>, Error> {
-    guarded(model, || match model.engine.batching() {
+    guarded(&model.name, || match model.engine.batching() {
         Some(batching) => batching.run(strategy, parts),
         None => Err(wrong_parts(model)),
     })
@@ -270,23 +273,22 @@ pub(super) fn run_batch(
 
 /// As the engine's own `infer`, but a panic is an error.
 pub(super) fn infer(model: &Model, request: &InferRequest) -> Answer {
-    guarded(model, || model.engine.infer(request))
+    guarded(&model.name, || model.engine.infer(request))
 }
 
-fn guarded<T>(model: &Model, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// What the engine of `model` does; a panic is an error.
+pub(in super::super) fn guarded<T>(
+    model: &str,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        tracing::error!(model = &*model.name, "engine panicked");
-        Err(panicked(&model.name))
+        tracing::error!(model, "engine panicked");
+        Err(Error::new(
+            ErrorKind::Internal,
+            "engine_panicked",
+            format!("the engine of model `{model}` failed on this request"),
+        ))
     })
-}
-
-/// What a client is told of a panic.
-pub(in super::super) fn panicked(model: &str) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "engine_panicked",
-        format!("the engine of model `{model}` failed on this request"),
-    )
 }
 
 fn wrong_parts(model: &Model) -> Error {

@@ -5,7 +5,7 @@ use crate::{
     commands::serve::{runtime, stop_signal},
 };
 use anyhow::{Context, Result, anyhow};
-use satisfice_load::{Identity, echo_server};
+use satisfice_load::{Identity, echo_server, grpc_echo_server};
 use satisfice_server::{Limits, Models, Service, Settings, grpc, serve};
 use std::{
     fs,
@@ -45,9 +45,14 @@ pub(super) fn serve_identity(args: &ServeIdentity) -> Result<()> {
 /// Serves what does nothing at all until the process is killed.
 pub(super) fn serve_echo() -> Result<()> {
     runtime()?.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?);
-        Ok(echo_server(listener).await?)
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (http, grpc) = (bind().await?, bind().await?);
+        println!("{}", http.local_addr()?);
+        println!("{}", grpc.local_addr()?);
+        let http = async { anyhow::Ok(echo_server(http).await?) };
+        let grpc = async { anyhow::Ok(grpc_echo_server(grpc).await?) };
+        tokio::try_join!(http, grpc)?;
+        Ok(())
     })
 }
 
@@ -56,25 +61,25 @@ pub(super) struct Server {
     child: Child,
     /// Where it answers HTTP.
     pub http: SocketAddr,
-    /// Where it answers gRPC, if it does.
-    pub grpc: Option<SocketAddr>,
+    /// Where it answers gRPC.
+    pub grpc: SocketAddr,
 }
 
 impl Server {
     /// This program, called with `arguments`.
-    pub(super) fn of_this_program(arguments: &[&str], has_grpc: bool) -> Result<Self> {
+    pub(super) fn of_this_program(arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments);
-        Self::start(command, has_grpc)
+        Self::start(command)
     }
 
     /// A program that prints where it answers HTTP, and on the next line where it answers gRPC, once
     /// it does.
     pub(super) fn of_program(program: &Path) -> Result<Self> {
-        Self::start(Command::new(program), true)
+        Self::start(Command::new(program))
     }
 
-    fn start(mut command: Command, has_grpc: bool) -> Result<Self> {
+    fn start(mut command: Command) -> Result<Self> {
         let program = command.get_program().to_owned();
         // What is measured is not to write a line about every refusal.
         command.env("RUST_LOG", "error");
@@ -89,14 +94,9 @@ impl Server {
             line.parse()
                 .with_context(|| format!("{}: `{line}` is no address", program.display()))
         };
-        let http = address();
-        let grpc = match has_grpc {
-            true => address().map(Some),
-            false => Ok(None),
-        };
-        match (http, grpc) {
-            (Ok(http), Ok(grpc)) => Ok(Self { child, http, grpc }),
-            (Err(error), _) | (_, Err(error)) => {
+        match address().and_then(|http| Ok((http, address()?))) {
+            Ok((http, grpc)) => Ok(Self { child, http, grpc }),
+            Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error)

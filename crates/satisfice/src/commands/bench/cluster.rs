@@ -1,9 +1,12 @@
+mod batches;
+
 use super::super::Output;
 use crate::cli::BenchCluster;
 use anyhow::{Context, Result, ensure};
+use batches::{Batches, table};
 use satisfice_cluster::{
-    ClusterConfig, ClusterNode, Counters, Crew, Exchange, LinkCosts, Method, Part,
-    PartitionOptions, Wire, WorkerOptions, part_dir, partition, predict, quiet_engine_panics,
+    ClusterConfig, ClusterNode, Exchange, Method, PartitionOptions, part_dir, partition,
+    quiet_engine_panics,
 };
 use satisfice_graph::{Attachment, GnnModel, GraphEngine, ModelDir, Plan, QueryBatch};
 use satisfice_store::{Check, GraphStore, NoProgress, Queries};
@@ -23,20 +26,31 @@ use std::{
 pub(crate) fn run(args: &BenchCluster, output: Output) -> Result<()> {
     quiet_engine_panics();
     let bench = Setup::new(args)?;
+    if let Some(file) = &args.cluster {
+        let batches = bench.of_cluster(file, &args.link_counter)?;
+        return output.print(&batches, || table(&batches));
+    }
     output.say("two processes on loopback, one query a batch")?;
-    let processes = bench.processes()?;
+    let asleep = bench.processes(false)?;
+    output.say("the same, workers that spin while they wait")?;
+    let spinning = bench.processes(true)?;
     output.say("workers of one process")?;
     let mut batches = Vec::new();
     for workers in [2, 4, 8] {
-        batches.extend(bench.workers(workers)?);
+        batches.extend(bench.of_workers(workers)?);
     }
-    let report = Report { processes, batches };
+    let report = Report {
+        asleep,
+        spinning,
+        batches,
+    };
     output.print(&report, || report.text())
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
-    processes: Processes,
+    asleep: Processes,
+    spinning: Processes,
     batches: Vec<Batches>,
 }
 
@@ -54,63 +68,24 @@ struct Processes {
     idle_share: f64,
 }
 
-/// Batches of one size, exchanged in one way.
-#[derive(Debug, Serialize)]
-struct Batches {
-    workers: usize,
-    queries: usize,
-    plan: String,
-    exchange: Exchange,
-    /// Of the layers, between workers, per batch.
-    bytes: u64,
-    bytes_predicted: f64,
-    p50_ms: f64,
-    longest_ms: f64,
-    single_p50_ms: f64,
-}
-
 impl Report {
     fn text(&self) -> String {
-        let p = &self.processes;
-        let mut text = format!(
-            "single queries, 2 processes: p50 {:.0} us, p99 {:.0} us, longest {:.0} us; one machine: p50 {:.0} us, \
-             p99 {:.0} us ({} answers)\na waiting node uses {:.2} % of a core\n",
-            p.p50_us,
-            p.p99_us,
-            p.longest_us,
-            p.single_p50_us,
-            p.single_p99_us,
-            p.answers,
-            100.0 * p.idle_share
-        );
-        let _ = writeln!(
-            text,
-            "{:>7} {:>7} {:<14} {:<8} {:>11} {:>10} {:>9} {:>11} {:>11}",
-            "workers",
-            "queries",
-            "plan",
-            "exchange",
-            "bytes",
-            "predicted",
-            "p50 ms",
-            "longest ms",
-            "one machine"
-        );
-        for b in &self.batches {
+        let mut text = String::new();
+        for (how, p) in [("sleep", &self.asleep), ("spin", &self.spinning)] {
             let _ = writeln!(
                 text,
-                "{:>7} {:>7} {:<14} {:<8} {:>11} {:>9.2}x {:>9.2} {:>11.2} {:>11.2}",
-                b.workers,
-                b.queries,
-                b.plan,
-                b.exchange.name(),
-                b.bytes,
-                b.bytes as f64 / b.bytes_predicted,
-                b.p50_ms,
-                b.longest_ms,
-                b.single_p50_ms
+                "single queries, 2 processes whose workers {how}: p50 {:.0} us, p99 {:.0} us, longest {:.0} us; one \
+                 machine: p50 {:.0} us, p99 {:.0} us ({} answers); a waiting node uses {:.2} % of a core",
+                p.p50_us,
+                p.p99_us,
+                p.longest_us,
+                p.single_p50_us,
+                p.single_p99_us,
+                p.answers,
+                100.0 * p.idle_share
             );
         }
+        text.push_str(&table(&self.batches));
         text
     }
 }
@@ -122,6 +97,7 @@ struct Setup {
     store: Arc<GraphStore>,
     engine: GraphEngine,
     queries: Queries,
+    plans: Vec<Plan>,
     dir: PathBuf,
     quick: bool,
 }
@@ -158,6 +134,7 @@ impl Setup {
             model_dir,
             store,
             queries,
+            plans: args.plan.clone(),
             dir,
             quick: args.quick,
         })
@@ -187,8 +164,8 @@ impl Setup {
         Ok(self.engine.attach(Attachment::from(&slice))?)
     }
 
-    fn processes(&self) -> Result<Processes> {
-        let file = self.cluster_file(&self.cut(2)?)?;
+    fn processes(&self, spin: bool) -> Result<Processes> {
+        let file = self.cluster_file(&self.cut(2)?, spin)?;
         let child = Command::new(env::current_exe()?)
             .args(["serve", "--node", "1", "--skip-checksums", "--cluster"])
             .arg(&file)
@@ -207,7 +184,7 @@ impl Setup {
         for answer in 0..answers {
             let batch = self.batch(answer % self.queries.len(), 1)?;
             let start = Instant::now();
-            node.answer(&batch, Plan::Precomputed, Exchange::Partials)?;
+            node.answer(&batch, Plan::Precomputed, Exchange::Partials, None)?;
             times.push(start.elapsed());
             let start = Instant::now();
             self.engine.answer(&batch, Plan::Precomputed)?;
@@ -226,8 +203,8 @@ impl Setup {
         })
     }
 
-    fn cluster_file(&self, parts: &Path) -> Result<PathBuf> {
-        let mut text = "group = \"bench\"\n".to_owned();
+    fn cluster_file(&self, parts: &Path, spin: bool) -> Result<PathBuf> {
+        let mut text = format!("group = \"bench\"\nspin = {spin}\n");
         for node in 0..2 {
             let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
             let part = part_dir(parts, node);
@@ -240,62 +217,6 @@ impl Setup {
         let file = self.dir.join("cluster.toml");
         fs::write(&file, text)?;
         Ok(file)
-    }
-
-    fn workers(&self, workers: usize) -> Result<Vec<Batches>> {
-        let out = self.cut(workers)?;
-        let open = |part| {
-            Ok(Arc::new(Part::open(
-                &part_dir(&out, part),
-                Check::Structure,
-            )?))
-        };
-        let parts = (0..workers).map(open).collect::<Result<Vec<_>>>()?;
-        let first = Arc::clone(&parts[0]);
-        let crew = Crew::threads(
-            parts,
-            WorkerOptions::default(),
-            &Arc::new(Counters::default()),
-        )?;
-        let costs = LinkCosts {
-            bytes_per_second: 125e6,
-            round_seconds: 3e-4,
-        };
-        let mut rows = Vec::new();
-        for queries in [64, 1_024].into_iter().filter(|&n| n <= self.queries.len()) {
-            let batch = self.batch(0, queries)?;
-            for plan in [Plan::Precomputed, Plan::recompute(0.25)] {
-                let mut single = Vec::new();
-                for _ in 0..self.repeat(20, 3) {
-                    let start = Instant::now();
-                    self.engine.answer(&batch, plan)?;
-                    single.push(start.elapsed());
-                }
-                for exchange in [Exchange::Partials, Exchange::Rows] {
-                    let mut times = Vec::new();
-                    let mut bytes = 0;
-                    for _ in 0..self.repeat(20, 3) {
-                        let start = Instant::now();
-                        bytes = crew.answer(&batch, plan, exchange)?.layer_bytes;
-                        times.push(start.elapsed());
-                    }
-                    let cost = predict(&first, (&batch, plan), exchange, (Wire::F32, costs));
-                    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-                    rows.push(Batches {
-                        workers,
-                        queries,
-                        plan: plan.to_string(),
-                        exchange,
-                        bytes,
-                        bytes_predicted: cost.bytes,
-                        p50_ms: millis(percentile(&mut times, 0.5)),
-                        longest_ms: millis(percentile(&mut times, 1.0)),
-                        single_p50_ms: millis(percentile(&mut single, 0.5)),
-                    });
-                }
-            }
-        }
-        Ok(rows)
     }
 }
 

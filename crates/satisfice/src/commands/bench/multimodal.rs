@@ -53,7 +53,7 @@ pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
         &options,
     )?;
     steps.finish();
-    let inputs = ready_inputs(&repository, &bundle.join("test.safetensors"))?;
+    let inputs = ready_inputs(&repository, &bundle.join("test.safetensors"), args.seed)?;
     let knowledge = knowledge(&repository.profile, repository.model.config());
     let server = Server::start(&repository.dir)?;
     let bench = Bench {
@@ -84,7 +84,7 @@ fn model_of(models: &Path) -> Result<PathBuf> {
 }
 
 /// The test inputs as the networks read them: no server under test decodes pictures.
-fn ready_inputs(repository: &Repository, path: &Path) -> Result<Inputs> {
+fn ready_inputs(repository: &Repository, path: &Path, seed: u64) -> Result<Inputs> {
     let config = repository.model.config();
     let data = Dataset::open(path, config)?;
     let labels = data.labels();
@@ -93,16 +93,16 @@ fn ready_inputs(repository: &Repository, path: &Path) -> Result<Inputs> {
     let count = data.len().min(config.limits.inputs_max);
     let job = engine.prepare(data.request(0..count))?;
     let labels = labels[..count].iter().map(|&label| label as i64).collect();
-    Ok(Inputs::new(job.request.inputs, labels)?)
+    Ok(Inputs::new(job.request.inputs, labels)?.shuffled(seed))
 }
 
-/// What a client that chooses by itself knows: the subsets' promises and times.
+/// What a client that chooses by itself knows: promises and times of the subsets in every variant.
 fn knowledge(profile: &Profile, config: &ModelConfig) -> Knowledge {
     let modalities: Vec<&str> = config.modalities.iter().map(|m| m.name.as_str()).collect();
     let subsets = profile
         .strategies
         .iter()
-        .filter(|strategy| !strategy.name.contains(['>', '@']));
+        .filter(|strategy| strategy.cascade.is_none());
     let plan = |strategy: &satisfice_multimodal::ProfiledStrategy| KnownPlan {
         name: strategy.name.clone(),
         accuracy: strategy.accuracy.map_or(0.0, |accuracy| accuracy.lower),
@@ -184,9 +184,18 @@ fn contenders(
             None,
         ));
     }
-    for &points in &args.floors {
+    let (floors, forms): (&[f64], u8) = match args.quick {
+        true => (&[1.0, 10.0], 1),
+        false => (&[0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0], 4),
+    };
+    let floors = match args.floors.as_slice() {
+        [] => floors,
+        asked => asked,
+    };
+    let forms = usize::from(args.forms.unwrap_or(forms));
+    for &points in floors {
         let named = |name: &str, policy| contender(name.to_owned(), policy, Some(points));
-        for form in Form::ALL.into_iter().take(usize::from(args.forms)) {
+        for form in Form::ALL.into_iter().take(forms) {
             let name = match form == full {
                 true => "satisfice".to_owned(),
                 false => format!("satisfice, {}", form.model()),
@@ -227,11 +236,13 @@ impl Bench<'_> {
             let search = Search {
                 start,
                 step: 1.6,
-                halvings: if self.args.quick { 1 } else { 3 },
+                halvings: if self.args.quick { 1 } else { 2 },
+                accuracy: contender.min_accuracy.unwrap_or(0.0),
                 ..Search::default()
             };
             let best = highest_rate(search, async |rate| {
-                self.run(&client, contender, rate, Pattern::Poisson, self.seconds())
+                let seconds = self.seconds().max(self.jobs_min() / rate);
+                self.run(&client, contender, rate, Pattern::Poisson, seconds)
                     .await
             })
             .await?;
@@ -265,8 +276,13 @@ impl Bench<'_> {
     }
 
     fn seconds(&self) -> f64 {
-        let default = if self.args.quick { 1.5 } else { 5.0 };
+        let default = if self.args.quick { 1.0 } else { 4.0 };
         self.args.seconds.unwrap_or(default)
+    }
+
+    /// Jobs that a run has at least, on average: of a few, 99 % are all.
+    fn jobs_min(&self) -> f64 {
+        if self.args.quick { 40.0 } else { 200.0 }
     }
 
     async fn run(

@@ -41,7 +41,7 @@ pub(super) fn run(args: &BenchOverload, output: Output) -> Result<()> {
     let seconds = if args.quick { 1.5 } else { 6.0 };
     let executors = EXECUTORS.to_string();
     let arguments = ["bench", "serve-identity", "--executors", &executors];
-    let server = Server::of_this_program(&arguments, true)?;
+    let server = Server::of_this_program(&arguments)?;
     let body = format!(
         r#"{{"parameters":{{"work_ms":{WORK_MS},"deadline_ms":{DEADLINE_MS}}},"inputs":[{{"name":"x","datatype":"FP32","shape":[1],"data":[0.5]}}]}}"#
     );

@@ -6,13 +6,16 @@ use super::{
 };
 use crate::{cli::BenchServer, commands::serve::runtime};
 use anyhow::Result;
-use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
+use satisfice_core::{InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_load::closed::{GrpcRequest, HttpRequest, Load, Measured, grpc, http};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
 use std::{fmt::Write, time::Duration};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Json, Protocol::Binary, Protocol::Grpc];
+
+/// Shortest time that large tensors are measured.
+const LARGE_SECONDS_MIN: f64 = 1.5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,8 +48,9 @@ struct Row {
     tensor_bytes: usize,
     connections: usize,
     satisfice: Measured,
-    /// A server that answers with the body and does nothing else; for HTTP only.
-    limit: Option<Measured>,
+    /// A server that answers with the body, or with the message's inputs, and does nothing else.
+    limit: Measured,
+    /// MLServer, which has no binary tensors over HTTP.
     peer: Option<Measured>,
 }
 
@@ -56,8 +60,8 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
         true => &[1, 64],
         false => &[1, 8, 64, 256],
     };
-    let ours = Server::of_this_program(&["bench", "serve-identity"], true)?;
-    let limit = Server::of_this_program(&["bench", "serve-echo"], false)?;
+    let ours = Server::of_this_program(&["bench", "serve-identity"])?;
+    let limit = Server::of_this_program(&["bench", "serve-echo"])?;
     let peer = args
         .against
         .as_deref()
@@ -71,7 +75,11 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
                 let load = Load {
                     connections,
                     warm_up: Duration::from_millis(300),
-                    duration: Duration::from_secs_f64(seconds),
+                    // What takes long is to be answered more than once.
+                    duration: Duration::from_secs_f64(match floats {
+                        1 => seconds,
+                        _ => seconds.max(LARGE_SECONDS_MIN),
+                    }),
                 };
                 let requests = Requests::new(protocol, floats)?;
                 let measure = |server| runtime.block_on(requests.measure(server, load));
@@ -79,12 +87,14 @@ pub(super) fn run(args: &BenchServer, output: Output) -> Result<()> {
                     protocol,
                     tensor_bytes: 4 * floats,
                     connections,
-                    limit: match protocol {
-                        Protocol::Grpc => None,
-                        Protocol::Json | Protocol::Binary => Some(measure(&limit)?),
-                    },
+                    limit: measure(&limit)?,
                     satisfice: measure(&ours)?,
-                    peer: peer.as_ref().map(measure).transpose()?,
+                    peer: match protocol {
+                        Protocol::Binary => None,
+                        Protocol::Json | Protocol::Grpc => {
+                            peer.as_ref().map(measure).transpose()?
+                        }
+                    },
                 });
                 if let Some(row) = rows.last() {
                     output.say(line(row).trim_end())?;
@@ -117,8 +127,7 @@ impl Requests {
                 name: "x".to_owned(),
                 tensor: Tensor::new(vec![floats], TensorData::Fp32(values))?,
             }],
-            outputs: Vec::new(),
-            parameters: Parameters::new(),
+            ..InferRequest::default()
         };
         Ok(match protocol {
             Protocol::Json => Self::Http(HttpRequest::infer(IDENTITY, &request, Format::Json)?),
@@ -128,10 +137,9 @@ impl Requests {
     }
 
     async fn measure(&self, server: &Server, load: Load) -> Result<Measured> {
-        Ok(match (self, server.grpc) {
-            (Self::Grpc(request), Some(address)) => grpc(address, request, load).await?,
-            (Self::Grpc(_), None) => anyhow::bail!("the server has no gRPC"),
-            (Self::Http(request), _) => http(server.http, request, load).await?,
+        Ok(match self {
+            Self::Grpc(request) => grpc(server.grpc, request, load).await?,
+            Self::Http(request) => http(server.http, request, load).await?,
         })
     }
 }
@@ -148,9 +156,7 @@ fn line(row: &Row) -> String {
         let ratio = row.satisfice.per_second / other.per_second;
         let _ = write!(text, " | {name} {} ({ratio:.2}x)", figures(other));
     };
-    if let Some(limit) = &row.limit {
-        compare("limit", limit);
-    }
+    compare("limit", &row.limit);
     if let Some(peer) = &row.peer {
         compare("peer", peer);
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::BenchSoak, commands::serve::runtime, report};
 use anyhow::{Context, Result};
-use satisfice_core::{InferRequest, NamedTensor, Parameters, Tensor, TensorData};
+use satisfice_core::{InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_load::closed::{HttpRequest, Soak, SoakReport, soak};
 use satisfice_server::protocol::client::Format;
 use serde::Serialize;
@@ -43,7 +43,7 @@ struct Counted {
 
 pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
     let duration = Duration::from_secs_f64(60.0 * args.minutes);
-    let server = Server::of_this_program(&["bench", "serve-identity"], true)?;
+    let server = Server::of_this_program(&["bench", "serve-identity"])?;
     let soak_of = Soak {
         address: server.http,
         requests: requests()?,
@@ -96,8 +96,7 @@ fn requests() -> Result<Vec<HttpRequest>> {
             name: "x".to_owned(),
             tensor: Tensor::new(vec![1 << 18], TensorData::Fp32(vec![0.5; 1 << 18]))?,
         }],
-        outputs: Vec::new(),
-        parameters: Parameters::new(),
+        ..InferRequest::default()
     };
     Ok(vec![
         with(""),

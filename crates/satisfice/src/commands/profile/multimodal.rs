@@ -46,7 +46,9 @@ pub(crate) fn run(args: &Arguments, data: &Path, output: Output) -> Result<()> {
         // Opened anew: the cascades of the profile are strategies now.
         Some(data) => {
             let engine = MultimodalEngine::open(&model_dir, &OpenOptions::default())?;
-            evaluate(&engine, &data)?
+            let evaluations = evaluate(&engine, &data, options.progress)?;
+            steps.finish();
+            evaluations
         }
     };
     let document = Document { profile, held_out };
@@ -78,6 +80,7 @@ fn write_report(dir: &Path, profile: &Profile) -> Result<()> {
 /// What was promised against what held-out inputs show.
 fn compare(document: &Document) -> String {
     let mut text = String::new();
+    let (mut promises, mut kept) = (0, 0);
     let accurate = document
         .held_out
         .iter()
@@ -101,7 +104,15 @@ fn compare(document: &Document) -> String {
                 100.0 * promised.lower,
                 100.0 * accuracy
             );
+            promises += 1;
+            kept += usize::from(accuracy >= promised.lower);
         }
+    }
+    if promises > 0 {
+        let _ = writeln!(
+            text,
+            "\nHeld-out inputs keep {kept} of {promises} promises."
+        );
     }
     text
 }

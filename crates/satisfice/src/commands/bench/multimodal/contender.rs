@@ -40,7 +40,7 @@ pub(super) struct Contender {
 /// What clients know of the model.
 #[derive(Debug, Clone)]
 pub(super) struct Knowledge {
-    /// Subsets of the modalities, without cascades and variants.
+    /// Subsets of the modalities in every variant, without cascades.
     pub plans: Vec<KnownPlan>,
     /// The plan that runs all modalities.
     pub all: String,
@@ -67,7 +67,8 @@ impl Knowledge {
 
     /// Tensors that a plan reads.
     fn tensors_of(&self, plan: &str) -> Arc<[String]> {
-        let needs = |modality: &str| plan.split('+').any(|part| part == modality);
+        let subset = plan.split('@').next().unwrap_or_default();
+        let needs = |modality: &str| subset.split('+').any(|part| part == modality);
         let tensors = self.tensors.iter().filter(|(modality, _)| needs(modality));
         tensors.flat_map(|(_, names)| names.clone()).collect()
     }

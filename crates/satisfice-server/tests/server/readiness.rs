@@ -1,0 +1,77 @@
+//! What engines say of themselves, and what they are told of a request's deadline.
+
+use crate::fake::{ask, bare, serve, settings};
+use satisfice_core::{Engine, Error, InferRequest, InferResponse, ModelMetadata, Readiness};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// Is as it is told, and keeps the deadline of the last request.
+struct Moody {
+    metadata: ModelMetadata,
+    readiness: Mutex<Readiness>,
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Moody {
+    fn new(readiness: Readiness) -> Arc<Self> {
+        Arc::new(Self {
+            metadata: ModelMetadata {
+                platform: "moody".to_owned(),
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+            },
+            readiness: Mutex::new(readiness),
+            deadline: Mutex::default(),
+        })
+    }
+}
+
+impl Engine for Moody {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        *self.deadline.lock().unwrap() = request.deadline;
+        Ok(InferResponse::default())
+    }
+
+    fn readiness(&self) -> Readiness {
+        *self.readiness.lock().unwrap()
+    }
+}
+
+#[test]
+fn a_service_is_as_ready_as_the_worst_of_its_engines() {
+    let (one, other) = (
+        Moody::new(Readiness::Ready),
+        Moody::new(Readiness::Degraded),
+    );
+    let service = serve(settings(1), &[("one", one.clone()), ("other", other)]);
+    assert_eq!(service.readiness(), Readiness::Degraded);
+    assert!(service.is_ready(), "it answers");
+    *one.readiness.lock().unwrap() = Readiness::Forming;
+    assert_eq!(service.readiness(), Readiness::Forming);
+    assert!(!service.is_ready());
+    *one.readiness.lock().unwrap() = Readiness::Ready;
+    service.drain();
+    assert_eq!(service.readiness(), Readiness::Draining);
+    assert!(!service.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_is_told_when_nobody_waits_any_more() {
+    let engine = Moody::new(Readiness::Ready);
+    let service = serve(settings(1), &[("m", engine.clone())]);
+    ask(&service, "m", bare(&[])).await.unwrap();
+    assert_eq!(*engine.deadline.lock().unwrap(), None);
+    let before = Instant::now();
+    let minute = ("deadline_ms", 60_000.0.into());
+    ask(&service, "m", bare(&[minute])).await.unwrap();
+    let told = engine.deadline.lock().unwrap().expect("a deadline");
+    let left = told - before;
+    assert!(left >= Duration::from_mins(1), "{left:?}");
+    assert!(left < Duration::from_mins(2), "{left:?}");
+}
