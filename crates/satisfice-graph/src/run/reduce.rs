@@ -70,9 +70,10 @@ pub(crate) fn reduce(
     let mut partials = vec![0.0; range.len() * width];
     let mut rows = 0;
     // Kept rows are far apart, and few rows are read between them.
-    let kept_row = |index: usize| match (input.targets.get(index), input.kept) {
-        (Target::Stored(node), Some(kept)) => kept.prefetch(node as usize),
-        _ => {}
+    let kept_row = |index: usize| {
+        if let (Target::Stored(node), Some(kept)) = (input.targets.get(index), input.kept) {
+            kept.prefetch(node as usize);
+        }
     };
     range.clone().take(AHEAD).for_each(kept_row);
     for (at, (partial, index)) in partials

@@ -111,14 +111,13 @@ impl ScratchPool {
                     false => base[node as usize],
                 };
             };
-            match kind.follows_out_degree() {
-                true => {
-                    let nodes = batch.readers().iter();
-                    nodes.for_each(|&(node, edges)| set(node, 0, edges));
+            if kind.follows_out_degree() {
+                for &(node, edges) in batch.readers() {
+                    set(node, 0, edges);
                 }
-                false => {
-                    let nodes = batch.touched_degrees();
-                    nodes.for_each(|(node, edges)| set(node, edges, 0));
+            } else {
+                for (node, edges) in batch.touched_degrees() {
+                    set(node, edges, 0);
                 }
             }
         }
