@@ -66,10 +66,7 @@ fn every_subset_and_some_cascades_are_measured() {
             .count();
         // A joint network takes as long for any subset: a cascade of it saves nothing.
         if model == "fused" {
-            assert!(
-                cascades > 0 && made.candidates > names.len(),
-                "{names:?}"
-            );
+            assert!(cascades > 0 && made.candidates > names.len(), "{names:?}");
         }
         assert_eq!(made.strategies.len(), names.len());
         for strategy in &made.strategies {
