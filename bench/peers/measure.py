@@ -7,17 +7,70 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from serving import Batch, ComputationGraph, Queries, StoredGraph, read_sidecar, read_weights
+from serving import (
+    Batch,
+    ComputationGraph,
+    Layer,
+    Queries,
+    StoredGraph,
+    read_sidecar,
+    read_weights,
+)
 
 FANOUTS = {2: [[10, 25], [25, 10]], 3: [[5, 10, 15]]}
 
+ACTIVATIONS = {"relu": torch.relu_, "elu": nn.functional.elu_}
+
 Run = Callable[[ComputationGraph], np.ndarray]
 """Outputs [targets of the last layer, classes] of a model on a computation graph."""
+
+
+@dataclass
+class Framework:
+    """What the peers have of their own."""
+
+    name: str
+    make_conv: Callable[[dict[str, Any], dict[str, torch.Tensor]], nn.Module]
+    """A layer of the sidecar with its weights, whose names have lost the layer's prefix."""
+    apply: Callable[[nn.Module, Layer, torch.Tensor], torch.Tensor]
+    """The layer on a part of a computation graph and its sources' rows [sources, width]."""
+
+
+def make(framework: Framework, layers: list[dict[str, Any]], weights: dict[str, np.ndarray]) -> Run:
+    """A model."""
+
+    def of(layer: dict[str, Any]) -> nn.Module:
+        prefix = layer["tensors"] + "."
+        own = {
+            name.removeprefix(prefix): torch.from_numpy(value)
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        return framework.make_conv(layer, own).eval()
+
+    stages = [(of(layer), [op["op"] for op in layer.get("after", [])]) for layer in layers]
+    unknown = {name for _, after in stages for name in after} - ACTIVATIONS.keys()
+    if unknown:
+        raise SystemExit(f"peers do not have {sorted(unknown)} between layers")
+
+    @torch.inference_mode()
+    def run(graph: ComputationGraph) -> np.ndarray:
+        h = graph.x
+        for (conv, after), layer in zip(stages, graph.layers):
+            h = framework.apply(conv, layer, h)
+            for name in after:
+                h = ACTIVATIONS[name](h)
+        return h.numpy()
+
+    return run
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -34,26 +87,31 @@ def arguments(description: str) -> argparse.Namespace:
         default=60.0,
         help="no new batch of a row begins after this time; three are answered at least",
     )
+    parser.add_argument(
+        "--ways", nargs="+", choices=["sampled", "full"], default=["sampled", "full"]
+    )
     return parser.parse_args()
 
 
-def measure(name: str, options: argparse.Namespace, make: Callable[..., Run]) -> None:
+def measure(framework: Framework, options: argparse.Namespace) -> None:
     """Prints a row for every way to build a computation graph and every batch size."""
+    torch.set_num_threads(options.threads)
+    name = framework.name
     sidecar, store = read_sidecar(options.model)
     layers = sidecar["layers"]
-    kinds = [layer["type"] for layer in layers]
-    run = make(layers, read_weights(options.model))
+    run = make(framework, layers, read_weights(options.model))
     graph, queries = StoredGraph(store), Queries(options.queries)
     ways: list[tuple[str, Callable[[Batch], ComputationGraph]]] = []
-    for fanouts in FANOUTS.get(len(kinds), []):
+    for fanouts in FANOUTS.get(len(layers), []) if "sampled" in options.ways else []:
         rng = np.random.default_rng(0)
         ways.append(
             (
                 f"{name} sampled {fanouts}",
-                lambda batch, fanouts=fanouts, rng=rng: graph.sampled(batch, kinds, fanouts, rng),
+                lambda batch, fanouts=fanouts, rng=rng: graph.sampled(batch, layers, fanouts, rng),
             )
         )
-    ways.append((f"{name} full", lambda batch: graph.full(batch, kinds)))
+    if "full" in options.ways:
+        ways.append((f"{name} full", lambda batch: graph.full(batch, layers)))
     rows = []
     for peer, build in ways:
         for size in options.batches:

@@ -1,7 +1,8 @@
 """A stored graph, held-out queries, and the computation graphs of query batches.
 
 Both frameworks answer from the same computation graphs, which are built here with vectorised numpy and
-scipy: their own loaders have no way to attach new nodes to a graph but to build the whole graph anew.
+scipy, gathers of many rows with torch: their own loaders have no way to attach new nodes to a graph but to
+build the whole graph anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -22,22 +24,23 @@ class Layer:
     """In-edges of the rows that a layer computes, in compressed sparse rows.
 
     `sources` rows are read, the first of which are the `targets` themselves; columns are positions
-    among the sources. `weights` are None where each edge counts the same.
+    among the sources. `weights` are None where each edge counts the same. A GCN's self-loops are
+    `self_weights`, those of attention are edges like others.
     """
 
-    indptr: np.ndarray
-    indices: np.ndarray
-    weights: np.ndarray | None
+    indptr: torch.Tensor
+    indices: torch.Tensor
+    weights: torch.Tensor | None
     targets: int
     sources: int
-    self_weights: np.ndarray | None
+    self_weights: torch.Tensor | None
 
 
 @dataclass
 class ComputationGraph:
     """What a model needs to answer a batch: the features of the first layer's sources, and layers."""
 
-    x: np.ndarray
+    x: torch.Tensor
     layers: list[Layer]
 
 
@@ -107,29 +110,23 @@ class StoredGraph:
             self.indices = file.get_tensor("indices").view(np.int32)
         self.nodes = len(self.indptr) - 1
         self.degrees = np.diff(self.indptr)
+        edges = np.ones(len(self.indices), np.int8), self.indices, self.indptr.astype(np.int32)
+        self._rows = scipy.sparse.csr_matrix(edges, shape=(self.nodes, self.nodes), copy=False)
         with safe_open(store / "features.safetensors", "np") as file:
             self.x = file.get_tensor("x").astype(np.float32)
 
-    def neighbors(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row ends and sources of the in-edges of some stored nodes."""
-        degrees = self.degrees[nodes]
-        ends = np.concatenate([[0], np.cumsum(degrees)])
-        at = np.repeat(self.indptr[nodes] - ends[:-1], degrees)
-        at += np.arange(ends[-1])
-        return ends, self.indices[at]
-
-    def full(self, batch: Batch, kinds: list[str]) -> ComputationGraph:
+    def full(self, batch: Batch, layers: list[dict[str, Any]]) -> ComputationGraph:
         """Every node within as many hops of the queries as there are layers, with all its in-edges."""
         targets = self.nodes + np.arange(batch.size)
         hops = []
-        for _ in kinds:
+        for _ in layers:
             indptr, indices = self._all_edges(batch, targets)
             hops.append((targets, indptr, indices, None))
             targets = self._with_sources(targets, indices, batch)
-        return self._computation_graph(batch, kinds, hops, targets)
+        return self._computation_graph(batch, layers, hops, targets)
 
     def sampled(
-        self, batch: Batch, kinds: list[str], fanouts: list[int], rng: np.random.Generator
+        self, batch: Batch, layers: list[dict[str, Any]], fanouts: list[int], rng: np.random.Generator
     ) -> ComputationGraph:
         """As many in-edges a node as the fanouts say, the queries' own first, without replacement."""
         targets = self.nodes + np.arange(batch.size)
@@ -138,13 +135,12 @@ class StoredGraph:
             indptr, indices = self._some_edges(batch, targets, fanout, rng)
             hops.append((targets, indptr, indices, fanout))
             targets = self._with_sources(targets, indices, batch)
-        return self._computation_graph(batch, kinds, hops, targets)
+        return self._computation_graph(batch, layers, hops, targets)
 
     def _all_edges(self, batch: Batch, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         stored = targets[targets < self.nodes]
-        ends, sources = self.neighbors(stored)
-        new = batch.edges[targets]
-        old_ends = np.concatenate([np.zeros(len(targets) - len(stored), np.int64), ends])
+        old, new = self._rows[stored], batch.edges[targets]
+        old_ends = np.concatenate([np.zeros(len(targets) - len(stored), np.int32), old.indptr])
         if len(old_ends) != len(targets) + 1:
             raise ValueError("queries stand before stored nodes among the targets")
         indptr = old_ends + new.indptr
@@ -154,7 +150,7 @@ class StoredGraph:
         is_new = np.zeros(len(indices), bool)
         is_new[at] = True
         indices[at] = new.indices
-        indices[~is_new] = sources
+        indices[~is_new] = old.indices
         return indptr, indices
 
     def _some_edges(
@@ -195,33 +191,38 @@ class StoredGraph:
         return np.concatenate([targets, np.flatnonzero(seen)])
 
     def _computation_graph(
-        self, batch: Batch, kinds: list[str], hops: list[Any], inputs: np.ndarray
+        self, batch: Batch, layers: list[dict[str, Any]], hops: list[Any], inputs: np.ndarray
     ) -> ComputationGraph:
         position = np.zeros(self.nodes + batch.size, np.int32)
         position[inputs] = np.arange(len(inputs), dtype=np.int32)
-        layers = []
+        position = torch.from_numpy(position)
+        built = []
         sources = len(inputs)
-        for kind, (targets, indptr, indices, fanout) in zip(kinds, reversed(hops)):
+        for layer, (targets, indptr, indices, fanout) in zip(layers, reversed(hops)):
             weights, self_weights = None, None
-            if kind == "gcn":
+            indices = torch.from_numpy(indices)
+            if layer["type"] == "gcn":
                 weights, self_weights = _symmetric(batch.degrees, targets, indptr, indices, fanout)
-            layers.append(
-                Layer(indptr, position[indices], weights, len(targets), sources, self_weights)
-            )
+            columns = position.index_select(0, indices)
+            indptr = torch.from_numpy(indptr.astype(np.int32))
+            if layer["type"] == "gat" and layer.get("self_loops", False):
+                indptr, columns = _with_self_loops(indptr, columns)
+            built.append(Layer(indptr, columns, weights, len(targets), sources, self_weights))
             sources = len(targets)
-        x = np.empty((len(inputs), self.x.shape[1]), np.float32)
-        x[: batch.size] = batch.x
-        np.take(self.x, inputs[batch.size :], axis=0, out=x[batch.size :])
-        return ComputationGraph(x, layers)
+        x = torch.empty(len(inputs), self.x.shape[1])
+        x[: batch.size] = torch.from_numpy(batch.x)
+        stored = torch.from_numpy(inputs[batch.size :])
+        torch.index_select(torch.from_numpy(self.x), 0, stored, out=x[batch.size :])
+        return ComputationGraph(x, built)
 
 
 def _symmetric(
     degrees: np.ndarray,
     targets: np.ndarray,
     indptr: np.ndarray,
-    indices: np.ndarray,
+    indices: torch.Tensor,
     fanout: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights of GCN by the degrees with the batch attached, and of the self-loops.
 
     Of sampled edges each stands for as many as it was drawn from, in the sum of the weights.
@@ -231,8 +232,24 @@ def _symmetric(
     at_target = scale[targets]
     if fanout is not None:
         at_target = at_target * (degrees[targets] / np.maximum(counts, 1)).astype(np.float32)
-    weights = scale[indices] * np.repeat(at_target, counts)
-    return weights, scale[targets] ** 2
+    weights = torch.from_numpy(scale).index_select(0, indices)
+    weights *= torch.from_numpy(np.repeat(at_target, counts))
+    return weights, torch.from_numpy(scale[targets] ** 2)
+
+
+def _with_self_loops(
+    indptr: torch.Tensor, indices: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """An edge of every target to itself, first in its row."""
+    own = torch.arange(len(indptr), dtype=torch.int32)
+    ends = indptr + own
+    at = ends[:-1].long()
+    columns = torch.empty(len(indices) + len(at), dtype=torch.int32)
+    is_old = torch.ones(len(columns), dtype=torch.bool)
+    is_old[at] = False
+    columns[at] = own[:-1]
+    columns[is_old] = indices
+    return ends, columns
 
 
 def read_sidecar(model: Path) -> tuple[dict[str, Any], Path]:

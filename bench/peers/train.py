@@ -1,12 +1,14 @@
-"""Trains GCN and GraphSAGE (mean) of two layers on a graph store and exports them with `satisfice.export_pyg`.
+"""Trains GCN, GraphSAGE (mean) and GAT on a graph store and exports them with `satisfice.export_pyg`.
 
-    python train.py DATA [--kinds gcn2 sage2] [--steps 80] [--out DATA/models]
+    python train.py DATA [--kinds gcn sage gat] [--layers 2] [--steps 150] [--out DATA/models]
 
-DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`. Models go to OUT/KIND and serve OUT/../graph, which may be
-another graph than DATA: one of the same preset and seed in another `--scale` has the same classes, so that a tenth of a graph
+DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`. Models go to OUT/gcn2 and so on, and serve OUT/../graph, which may
+be another graph than DATA: one of the same preset and seed in another `--scale` has the same classes, so that a tenth of a graph
 trains a model for the whole in a tenth of the time.
-The first layer's aggregation has no weights in it, so it is computed once; every step then computes the
-second layer for some of the training nodes, with all their neighbours.
+
+GCN and GraphSAGE learn from whole neighbourhoods: the first layer's aggregation has no weights in it, so it is computed once, and the
+last layer is computed for some of the training nodes in every step. GAT, whose every layer has weights in its aggregation, learns from
+neighbours that are drawn anew in every step.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,45 +26,110 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional
-from torch_geometric.nn.models import GCN, GraphSAGE
+from torch_geometric.nn.models import GAT, GCN, GraphSAGE
 
 from satisfice import export_pyg
 from serving import StoredGraph
 
-HIDDEN = 128
+HIDDEN = {"gcn": 128, "sage": 128, "gat": 64}
+HEADS = 2
 DROPOUT = 0.3
-KINDS = {"gcn2": GCN, "sage2": GraphSAGE}
+LEARNING_RATE = 0.01
+WEIGHT_DECAY = 1e-5
 COLUMNS = 128
 """Features that are aggregated at a time, to bound memory."""
+DRAWN = 24
+"""In-neighbours that a node of a GAT learns from in a step."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=list(HIDDEN), default=["gcn", "sage"])
+    parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where models go; DATA/models if absent")
-    parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--targets", type=int, default=16_384, help="training nodes in a step")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--targets", type=int, default=8_192, help="training nodes in a step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    if options.layers < 2:
+        parser.error("--layers: two at least")
     torch.set_num_threads(options.threads)
-    graph = StoredGraph(options.data / "graph")
-    labels = load_file(options.data / "graph" / "labels.safetensors")["y"]
-    split = load_file(options.data / "split.safetensors")["split"]
+    data = Data(options.data)
     for kind in options.kinds:
         start = time.perf_counter()
-        trainer = Trainer(kind, graph, labels, split)
+        trainer = make_trainer(kind, options.layers, data)
         accuracy = trainer.train(options.steps, options.targets)
         seconds = time.perf_counter() - start
-        print(f"{kind}: {100 * accuracy:.2f} % on validation nodes, {seconds:.0f} s", flush=True)
+        print(f"{trainer.name}: {100 * accuracy:.2f} % on validation nodes, {seconds:.0f} s", flush=True)
         export_pyg(
             trainer.model,
             None,
-            (options.out or options.data / "models") / kind,
-            default_plan="recompute:25%" if kind == "gcn2" else "pe",
+            (options.out or options.data / "models") / trainer.name,
+            default_plan="pe" if kind == "sage" else "recompute:25%",
             graph_store="../../graph",
             overwrite=True,
         )
+
+
+class Data:
+    """A stored graph with its labels and split."""
+
+    def __init__(self, path: Path) -> None:
+        self.graph = StoredGraph(path / "graph")
+        labels = load_file(path / "graph" / "labels.safetensors")["y"]
+        split = load_file(path / "split.safetensors")["split"]
+        self.x = torch.from_numpy(self.graph.x)
+        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self.classes = int(labels.max()) + 1
+        self.train_nodes, self.validation_nodes = np.flatnonzero(split == 0), np.flatnonzero(split == 1)
+
+
+class Trainer(ABC):
+    """A model, and how to compute it for some nodes."""
+
+    model: nn.Module
+
+    def __init__(self, name: str, data: Data) -> None:
+        torch.manual_seed(0)
+        self.name = name
+        self.data = data
+        self.rng = np.random.default_rng(0)
+
+    @abstractmethod
+    def prepare(self, nodes: np.ndarray) -> Callable[[], torch.Tensor]:
+        """A function that computes the logits [nodes, classes]."""
+
+    def train(self, steps: int, targets: int) -> float:
+        """Keeps the weights of the best validation; returns its accuracy."""
+        data = self.data
+        optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
+        validate = self.prepare(data.validation_nodes)
+        best, state = -1.0, self.model.state_dict()
+        for step in range(1, steps + 1):
+            count = min(targets, len(data.train_nodes))
+            nodes = self.rng.choice(data.train_nodes, count, replace=False)
+            self.model.train()
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(self.prepare(nodes)(), data.labels[nodes])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if step % 10 and step != steps:
+                continue
+            self.model.eval()
+            with torch.no_grad():
+                predicted = validate().argmax(1)
+            accuracy = float((predicted == data.labels[data.validation_nodes]).float().mean())
+            print(f"{self.name}: step {step}, loss {loss:.3f}, {100 * accuracy:.2f} %", flush=True)
+            if accuracy > best:
+                best, state = accuracy, copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(state)
+        self.model.eval()
+        return best
 
 
 class Product(torch.autograd.Function):
@@ -77,87 +145,134 @@ class Product(torch.autograd.Function):
         return context.transposed @ gradient.contiguous(), None, None
 
 
-class Trainer:
-    """A model of a kind, and what its layers aggregate."""
+class WholeNeighbourhoods(Trainer):
+    """GCN and GraphSAGE: sums over neighbours as products with a sparse matrix."""
 
-    def __init__(
-        self, kind: str, graph: StoredGraph, labels: np.ndarray, split: np.ndarray
-    ) -> None:
-        torch.manual_seed(0)
-        self.kind = kind
-        self.rng = np.random.default_rng(0)
-        self.labels = torch.from_numpy(labels.astype(np.int64))
-        self.train_nodes, self.validation_nodes = np.flatnonzero(split == 0), np.flatnonzero(split == 1)
-        shape = (graph.nodes, graph.nodes)
+    def __init__(self, kind: str, layers: int, data: Data) -> None:
+        super().__init__(f"{kind}{layers}", data)
+        self.is_gcn = kind == "gcn"
+        graph = data.graph
         ones = np.ones(len(graph.indices), np.float32)
+        shape = (graph.nodes, graph.nodes)
         self.adjacency = scipy.sparse.csr_matrix((ones, graph.indices, graph.indptr), shape=shape)
-        self.x = torch.from_numpy(graph.x)
         degrees = torch.from_numpy(graph.degrees.astype(np.float32))[:, None]
-        if kind == "gcn2":
+        if self.is_gcn:
             self.source_scale = self.target_scale = (degrees + 1).rsqrt()
         else:
             self.source_scale, self.target_scale = torch.ones_like(degrees), 1 / degrees.clamp(min=1)
+        # Generated graphs are undirected: the matrix is its own transpose.
         whole = _tensor(self.adjacency)
-        self.first = torch.cat(
-            [self._aggregate(whole, columns) for columns in self.x.split(COLUMNS, 1)], 1
-        )
-        classes = int(labels.max()) + 1
-        self.model = KINDS[kind](self.x.shape[1], HIDDEN, 2, classes, dropout=DROPOUT)
+        self.whole = lambda dense: Product.apply(dense, whole, whole)
+        with torch.no_grad():
+            columns = data.x.split(COLUMNS, 1)
+            self.first = torch.cat([self._aggregated(part, self.whole) for part in columns], 1)
+        make = GCN if self.is_gcn else GraphSAGE
+        width = data.x.shape[1]
+        self.model = make(width, HIDDEN[kind], layers, data.classes, dropout=DROPOUT)
+        self._spread()
 
-    def _aggregate(self, whole: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        scaled = columns * self.source_scale
-        summed = whole @ scaled
-        if self.kind == "gcn2":
-            summed += scaled
-        return summed.mul_(self.target_scale)
+    @torch.no_grad()
+    def _spread(self) -> None:
+        """Scales the first weights so that every layer's parts begin with values of variance 1.
 
-    def train(self, steps: int, targets: int) -> float:
-        """Keeps the weights of the best validation; returns its accuracy."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, weight_decay=1e-5)
-        validate = self._product(self.validation_nodes)
-        best, state = 0.0, self.model.state_dict()
-        for step in range(1, steps + 1):
-            nodes = self.rng.choice(self.train_nodes, min(targets, len(self.train_nodes)), replace=False)
-            self.model.train()
-            optimizer.zero_grad()
-            logits = self._forward(nodes, self._product(nodes))
-            functional.cross_entropy(logits, self.labels[nodes]).backward()
-            optimizer.step()
-            if step % 10 and step != steps:
-                continue
-            self.model.eval()
-            with torch.no_grad():
-                predicted = self._forward(self.validation_nodes, validate).argmax(1)
-            accuracy = float((predicted == self.labels[self.validation_nodes]).float().mean())
-            print(f"{self.kind}: step {step}, {100 * accuracy:.2f} %", flush=True)
-            if accuracy > best:
-                best, state = accuracy, copy.deepcopy(self.model.state_dict())
-        self.model.load_state_dict(state)
+        Means over hundreds of neighbours are near nought: without this, learning takes many times the steps.
+        """
         self.model.eval()
-        return best
+        h = self.data.x
+        for level, conv in enumerate(self.model.convs):
+            aggregated = self.first if level == 0 else self._aggregated(h, self.whole)
+            maps = [(conv.lin, aggregated)] if self.is_gcn else [(conv.lin_l, aggregated), (conv.lin_r, h)]
+            for linear, values in maps:
+                linear.weight /= functional.linear(values, linear.weight).std()
+            h = functional.relu(sum(linear(values) for linear, values in maps))
 
-    def _product(self, nodes: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
+    def prepare(self, nodes: np.ndarray) -> Callable[[], torch.Tensor]:
         rows = self.adjacency[nodes]
         matrix, transposed = _tensor(rows), _tensor(rows.T.tocsr())
-        return lambda dense: Product.apply(dense, matrix, transposed)
 
-    def _forward(
-        self, nodes: np.ndarray, product: Callable[[torch.Tensor], torch.Tensor]
+        def last(dense: torch.Tensor) -> torch.Tensor:
+            return Product.apply(dense, matrix, transposed)
+
+        return lambda: self._logits(nodes, last)
+
+    def _logits(
+        self, nodes: np.ndarray, last: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """What the model computes for some nodes."""
-        below, above = self.model.convs
-        scale = self.target_scale[nodes]
-        if self.kind == "gcn2":
-            h = functional.relu(functional.linear(self.first, below.lin.weight, below.bias))
-            sent = self._dropped(h) @ above.lin.weight.T * self.source_scale
-            return (product(sent) + sent[nodes]) * scale + above.bias
-        h = below.lin_l(self.first) + functional.linear(self.x, below.lin_r.weight)
-        h = self._dropped(functional.relu(h))
-        sent = h @ above.lin_l.weight.T
-        return product(sent) * scale + above.lin_l.bias + above.lin_r(h[nodes])
+        *below, top = self.model.convs
+        h = self.data.x
+        for level, conv in enumerate(below):
+            if self.is_gcn:
+                if level == 0:
+                    out = functional.linear(self.first, conv.lin.weight)
+                else:
+                    out = self._aggregated(conv.lin(h), self.whole)
+                h = out + conv.bias
+            else:
+                if level == 0:
+                    out = functional.linear(self.first, conv.lin_l.weight)
+                else:
+                    out = self._aggregated(functional.linear(h, conv.lin_l.weight), self.whole)
+                h = out + conv.lin_l.bias + conv.lin_r(h)
+            h = functional.dropout(functional.relu(h), DROPOUT, self.model.training)
+        if self.is_gcn:
+            return self._aggregated(top.lin(h), last, nodes) + top.bias
+        sent = functional.linear(h, top.lin_l.weight)
+        return self._aggregated(sent, last, nodes) + top.lin_l.bias + top.lin_r(h[nodes])
 
-    def _dropped(self, h: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(h, DROPOUT, self.model.training)
+    def _aggregated(
+        self,
+        rows: torch.Tensor,
+        product: Callable[[torch.Tensor], torch.Tensor],
+        nodes: np.ndarray | slice = slice(None),
+    ) -> torch.Tensor:
+        """What `nodes` gather of the rows of all nodes."""
+        sent = rows * self.source_scale
+        gathered = product(sent)
+        if self.is_gcn:
+            gathered = gathered + sent[nodes]
+        return gathered * self.target_scale[nodes]
+
+
+class DrawnNeighbours(Trainer):
+    """GAT: PyG's own model on a graph of a few in-neighbours a node."""
+
+    def __init__(self, layers: int, data: Data) -> None:
+        super().__init__(f"gat{layers}", data)
+        width, hidden = data.x.shape[1], HIDDEN["gat"]
+        self.model = GAT(width, hidden, layers, data.classes, dropout=DROPOUT, heads=HEADS)
+        for conv in self.model.convs:
+            # The neighbours that are drawn are noise enough in the attention.
+            conv.dropout = 0.0
+        self._spread()
+
+    @torch.no_grad()
+    def _spread(self) -> None:
+        """Scales the first weights so that every layer begins with values of variance 1, attention as it was."""
+        h, edges = self.data.x, self._drawn()
+        for conv in self.model.convs:
+            scale = conv(h, edges).std()
+            conv.lin.weight /= scale
+            conv.att_src *= scale
+            conv.att_dst *= scale
+            h = functional.relu(conv(h, edges))
+
+    def prepare(self, nodes: np.ndarray) -> Callable[[], torch.Tensor]:
+        edges = self._drawn()
+        return lambda: self.model(self.data.x, edges)[nodes]
+
+    def _drawn(self) -> torch.Tensor:
+        """[2, edges]: with replacement, for all nodes that have in-neighbours."""
+        graph = self.data.graph
+        targets = np.repeat(np.flatnonzero(graph.degrees), DRAWN)
+        places = (self.rng.random(len(targets)) * graph.degrees[targets]).astype(np.int64)
+        sources = graph.indices[graph.indptr[targets] + places].astype(np.int64)
+        return torch.from_numpy(np.stack([sources, targets]))
+
+
+def make_trainer(kind: str, layers: int, data: Data) -> Trainer:
+    if kind == "gat":
+        return DrawnNeighbours(layers, data)
+    return WholeNeighbourhoods(kind, layers, data)
 
 
 def _tensor(matrix: scipy.sparse.csr_matrix) -> torch.Tensor:

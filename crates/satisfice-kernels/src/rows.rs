@@ -1,4 +1,7 @@
-use crate::int8::{self, SCALE_BYTES};
+use crate::{
+    int8::{self, SCALE_BYTES},
+    prefetch::prefetch,
+};
 use half::{f16, slice::HalfFloatSliceExt};
 
 /// A read-only table of rows, `[rows, width]`, in the precision in which it is kept.
@@ -82,6 +85,20 @@ impl<'a> Rows<'a> {
             Data::F16(_) => self.width * 2,
             Data::I8(_) => self.width + SCALE_BYTES,
         }
+    }
+
+    /// Asks for the cache lines of a row that will be read soon; nothing where there is no such row.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        let range = index * self.width..(index + 1) * self.width;
+        match self.data {
+            Data::F32(data) => data.get(range).map(prefetch),
+            Data::F16(data) => data.get(range).map(prefetch),
+            Data::I8(data) => {
+                let stride = self.width + SCALE_BYTES;
+                data.get(index * stride..(index + 1) * stride).map(prefetch)
+            }
+        };
     }
 
     /// Writes row `index` to `out`, `[width]`, as f32.

@@ -77,7 +77,7 @@ impl SyntheticSpec {
             validation_share: 0.10,
             query_share: 0.06,
             queries_max: 16_384,
-            homophily: 0.1,
+            homophily: 0.15,
             signal: 0.12,
             degree_exponent: 1.8,
             degree_weight_min: 0.02,
@@ -97,7 +97,7 @@ impl SyntheticSpec {
             train_share: 0.08,
             validation_share: 0.02,
             query_share: 0.225,
-            homophily: 0.3,
+            homophily: 0.35,
             signal: 0.2,
             ..Self::reddit_like()
         }
@@ -241,7 +241,7 @@ pub fn generate(
     let degrees: Vec<u32> = (0..stored as u32)
         .map(|node| adjacency.view().in_degree(node))
         .collect();
-    let centroids = features::Centroids::draw(spec);
+    let centroids = features::Centroids::draw(spec, &nodes.classes);
     let mut files = vec![write_topology(
         &dir,
         &adjacency,

@@ -46,7 +46,7 @@ fn plans_and_a_peer_are_measured_and_drawn() {
     ]);
     let report: Value = serde_json::from_str(&printed).unwrap();
     let plans = report["plans"].as_array().unwrap();
-    assert_eq!(plans.len(), 8, "four plans at two batch sizes");
+    assert_eq!(plans.len(), 10, "five plans at two batch sizes");
     let of = |plan: &str| {
         plans
             .iter()

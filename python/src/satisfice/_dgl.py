@@ -61,8 +61,8 @@ def export_dgl(
             to export the model alone.
         path: the model directory; ``model.toml`` and ``<version>/weights.safetensors`` go there.
         output: name of the output tensor, ``"logits"`` or ``"embeddings"``.
-        default_plan: the plan of requests that name none: ``"exact"``, ``"pe"``,
-            ``"recompute:25%"``.
+        default_plan: the plan of requests that name none: ``"exact"``, ``"refresh"``,
+            ``"pe"``, ``"recompute:25%"``.
         activation: module, function or name that the module applies between its layers.
         layers: ``(prefix, conv, after)`` for each layer: the name of its tensors, the module, and
             what follows it: modules, functions, names such as ``"relu"``, ``"residual"`` or

@@ -59,8 +59,8 @@ def export_pyg(
             ``y`` [N] for ``path/graph.safetensors``; None to export the model alone.
         path: the model directory; ``model.toml`` and ``<version>/weights.safetensors`` go there.
         output: name of the output tensor, ``"logits"`` or ``"embeddings"``.
-        default_plan: the plan of requests that name none: ``"exact"``, ``"pe"``,
-            ``"recompute:25%"``.
+        default_plan: the plan of requests that name none: ``"exact"``, ``"refresh"``,
+            ``"pe"``, ``"recompute:25%"``.
         ids: the nodes' own ids, N strings or integers; positions if absent.
         class_names: names of the label values.
         undirected: whether every edge's reverse is there and none stands twice; found out if None.

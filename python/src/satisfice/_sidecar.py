@@ -15,7 +15,7 @@ from satisfice import _files, _toml
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp
 
-_BUDGET = re.compile(r"recompute:(\d+(?:\.\d+)?)(%?)")
+_BUDGET = re.compile(r"recompute:(\d+(?:\.\d+)?)(%?)(?::(?:ratio|reach|importance|degree|random|oracle))?")
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Options:
         if self.default_plan is not None and not _is_plan(self.default_plan):
             raise ExportError(
                 f"default_plan {self.default_plan!r} is not a plan: "
-                "use 'pe', 'exact' or a budget of at most 100 % such as 'recompute:25%'"
+                "use 'pe', 'refresh', 'exact' or a budget of at most 100 % such as 'recompute:25%'"
             )
         if self.version < 1:
             raise ExportError(f"version must be 1 or more, not {self.version}")
 
 
 def _is_plan(text: str) -> bool:
-    if text in ("pe", "exact"):
+    if text in ("pe", "refresh", "exact"):
         return True
     match = _BUDGET.fullmatch(text)
     return match is not None and float(match[1]) <= (100 if match[2] else 1)

@@ -109,7 +109,8 @@ class Client:
             edge_direction: optional integers [E]: 0 both ways, 1 stored -> query,
                 2 query -> stored; needed on a directed graph.
             query_edge_index: optional integers [2, P]: source query, target query.
-            plan: ``"exact"``, ``"pe"`` or such as ``"recompute:25%"``; the model's default if None.
+            plan: ``"exact"``, ``"refresh"``, ``"pe"`` or such as ``"recompute:25%"``; the model's
+                default if None.
             outputs: names of the outputs wanted; the model's default ones if None.
             version: of the model; the server's choice if None.
             parameters: further parameters of the request, such as ``{"min_fidelity": 0.98}``.

@@ -2,6 +2,7 @@
 
 use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
+use rayon::prelude::*;
 use satisfice_store::{QuerySlice, Topology};
 
 /// Which way an edge between a query and a stored node points.
@@ -72,6 +73,29 @@ pub struct EdgeRules {
     pub query_self_loops: bool,
 }
 
+/// An edge, ordered by its reader, then its source: one number, because sorting is most of what a batch
+/// costs before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge(u64);
+
+impl Edge {
+    fn new(reader: u32, source: u32) -> Self {
+        Self(u64::from(reader) << 32 | u64::from(source))
+    }
+
+    fn reader(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn source(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn ids(self) -> (u32, u32) {
+        (self.reader(), self.source())
+    }
+}
+
 /// Lists of ids, one a row, end to end.
 #[derive(Debug, Default)]
 struct Lists {
@@ -105,6 +129,39 @@ impl Lists {
     }
 }
 
+/// Where to look for a node in an ascending list: about one node a bucket, wherever they lie evenly.
+#[derive(Debug, Default)]
+struct Index {
+    /// For each bucket of `2^shift` ids, and one more: how many nodes lie below it.
+    starts: Vec<u32>,
+    shift: u32,
+}
+
+impl Index {
+    fn new(nodes: &[u32]) -> Self {
+        let last = nodes.last().copied().unwrap_or(0);
+        let shift = (last as usize / nodes.len().max(1)).max(1).ilog2();
+        let buckets = (last >> shift) as usize + 1;
+        let mut starts = vec![0; buckets + 1];
+        for &node in nodes {
+            starts[(node >> shift) as usize + 1] += 1;
+        }
+        for bucket in 0..buckets {
+            starts[bucket + 1] += starts[bucket];
+        }
+        Self { starts, shift }
+    }
+
+    /// The place of `node` in the list that this is the index of.
+    fn find(&self, nodes: &[u32], node: u32) -> Option<usize> {
+        let bucket = (node >> self.shift) as usize;
+        let end = *self.starts.get(bucket + 1)? as usize;
+        let start = self.starts[bucket] as usize;
+        let at = nodes[start..end].binary_search(&node).ok()?;
+        Some(start + at)
+    }
+}
+
 /// A checked batch: every edge list is ordered by its reader.
 #[derive(Debug)]
 pub struct QueryBatch {
@@ -116,6 +173,7 @@ pub struct QueryBatch {
     query_into_query: Lists,
     /// Stored nodes that a query has an edge to, ascending.
     touched: Vec<u32>,
+    touched_index: Index,
     /// For each touched node: the queries with an edge to it.
     query_into_touched: Lists,
     /// Stored nodes with an edge to a query, ascending, and the number of such edges.
@@ -154,37 +212,37 @@ impl QueryBatch {
         let (mut inward, mut outward) = (Vec::new(), Vec::new());
         for &(query, node, direction) in &attachment.edges {
             if direction != Direction::Out {
-                inward.push((query, node));
+                inward.push(Edge::new(query, node));
             }
             if direction != Direction::In {
-                outward.push((node, query));
+                outward.push(Edge::new(node, query));
             }
         }
-        // Pairs (reader, source).
-        let mut between: Vec<(u32, u32)> = Vec::with_capacity(attachment.query_edges.len());
+        let mut between = Vec::with_capacity(attachment.query_edges.len());
         for &(source, target) in &attachment.query_edges {
-            between.push((target, source));
+            between.push(Edge::new(target, source));
             if rules.undirected && source != target {
-                between.push((source, target));
+                between.push(Edge::new(source, target));
             }
         }
         if rules.query_self_loops {
-            between.retain(|(a, b)| a != b);
-            between.extend((0..queries as u32).map(|q| (q, q)));
+            between.retain(|edge| edge.reader() != edge.source());
+            between.extend((0..queries as u32).map(|q| Edge::new(q, q)));
         }
-        for pairs in [&mut inward, &mut outward, &mut between] {
-            pairs.sort_unstable();
+        for edges in [&mut inward, &mut outward, &mut between] {
+            edges.par_sort_unstable();
             if rules.merge_duplicates {
-                pairs.dedup();
+                edges.dedup();
             }
         }
-        let touched = unique(outward.iter().map(|&(node, _)| node));
+        let touched = unique(outward.iter().map(|edge| edge.reader()));
         Ok(Self {
             edges: inward.len() + outward.len() + between.len(),
             readers: count_readers(&inward),
             query_into_touched: group(&touched, &outward),
-            stored_into_query: Lists::new(queries, inward.into_iter()),
-            query_into_query: Lists::new(queries, between.into_iter()),
+            touched_index: Index::new(&touched),
+            stored_into_query: Lists::new(queries, inward.into_iter().map(Edge::ids)),
+            query_into_query: Lists::new(queries, between.into_iter().map(Edge::ids)),
             touched,
             x: attachment.x,
             queries,
@@ -199,6 +257,7 @@ impl QueryBatch {
             stored_into_query: Lists::default(),
             query_into_query: Lists::default(),
             touched: Vec::new(),
+            touched_index: Index::default(),
             query_into_touched: Lists::default(),
             readers: Vec::new(),
             edges: 0,
@@ -244,15 +303,22 @@ impl QueryBatch {
 
     /// Queries with an edge to a stored node.
     pub fn query_into_stored(&self, node: u32) -> &[u32] {
-        match self.touched.binary_search(&node) {
-            Ok(row) => self.query_into_touched.row(row),
-            Err(_) => &[],
+        match self.touched_index.find(&self.touched, node) {
+            Some(row) => self.query_into_touched.row(row),
+            None => &[],
         }
     }
 
     /// Stored nodes that get new in-edges, ascending.
     pub fn touched(&self) -> &[u32] {
         &self.touched
+    }
+
+    /// Stored nodes that get new in-edges, ascending, with how many.
+    pub(crate) fn touched_degrees(&self) -> impl Iterator<Item = (u32, u32)> {
+        let degree = |row: usize| self.query_into_touched.row(row).len() as u32;
+        let nodes = self.touched.iter().enumerate();
+        nodes.map(move |(row, &node)| (node, degree(row)))
     }
 
     /// Stored nodes that get new out-edges, ascending, with how many.
@@ -375,21 +441,21 @@ fn unique(values: impl Iterator<Item = u32>) -> Vec<u32> {
     unique
 }
 
-/// Lists the ids of `pairs`, ascending by node, for each of `nodes`.
-fn group(nodes: &[u32], pairs: &[(u32, u32)]) -> Lists {
+/// Lists the sources of `edges`, ascending by reader, for each of `nodes`.
+fn group(nodes: &[u32], edges: &[Edge]) -> Lists {
     let mut row = 0;
-    let rows = pairs.iter().map(|&(node, id)| {
-        while nodes[row] != node {
+    let rows = edges.iter().map(|edge| {
+        while nodes[row] != edge.reader() {
             row += 1;
         }
-        (row as u32, id)
+        (row as u32, edge.source())
     });
     Lists::new(nodes.len(), rows)
 }
 
-fn count_readers(inward: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    let mut nodes: Vec<u32> = inward.iter().map(|&(_, node)| node).collect();
-    nodes.sort_unstable();
+fn count_readers(inward: &[Edge]) -> Vec<(u32, u32)> {
+    let mut nodes: Vec<u32> = inward.iter().map(|edge| edge.source()).collect();
+    nodes.par_sort_unstable();
     nodes
         .chunk_by(|a, b| a == b)
         .map(|run| (run[0], run.len() as u32))

@@ -3,8 +3,8 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, in_blocks, node_scales,
-        run_layer, set_slots,
+        Counts, LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, in_blocks,
+        node_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     reduce::{TargetRows, reduce},
@@ -18,10 +18,7 @@ use crate::{
 };
 use rayon::prelude::*;
 use satisfice_kernels::Rows;
-use std::{
-    sync::atomic::AtomicU64,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Time spent on the stages of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,8 +121,7 @@ impl Serving<'_> {
             scales: &scales,
             initial: &initial,
             refresh: plan == Plan::Refresh,
-            edges: 0,
-            rows: AtomicU64::new(0),
+            counts: Counts::default(),
         };
         let inner = model.layers() - 1;
         let fresh = match plan {
@@ -153,8 +149,8 @@ impl Serving<'_> {
             outputs,
             candidates: batch.readers().len(),
             recomputed: union(&fresh),
-            edges: run.edges,
-            rows: run.rows.into_inner(),
+            edges: run.counts.edges.into_inner(),
+            rows: run.counts.rows.into_inner(),
             times: StageTimes {
                 select: selected,
                 layers: ran.saturating_sub(selected),
@@ -221,8 +217,7 @@ struct Run<'a> {
     /// Stored nodes take the batch's edges only.
     refresh: bool,
     /// Of the last pass through the layers.
-    edges: u64,
-    rows: AtomicU64,
+    counts: Counts,
 }
 
 impl Run<'_> {
@@ -234,8 +229,7 @@ impl Run<'_> {
         fresh: &[Vec<u32>],
         scratch: &mut Scratch,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
-        self.edges = 0;
-        self.rows = AtomicU64::new(0);
+        self.counts = Counts::default();
         let model = self.serving.model;
         let nothing = Vec::new();
         let mut below = AtHand {
@@ -351,11 +345,9 @@ impl Run<'_> {
             kept,
             stored_scales: serving.stored_scales(index),
             own: serving.own.filter(|_| index == 0),
-            rows_read: &self.rows,
+            counts: &self.counts,
         };
-        let edges = input.edges();
         let values = run_layer(layer, &input);
-        self.edges += edges;
         clear_slots(&mut scratch.slots, below.nodes);
         clear_slots(&mut scratch.slots, &rescaled);
         values
@@ -432,8 +424,8 @@ impl<'a> LayerPass<'a> {
     /// What the sources of some stored nodes are reduced to, `[nodes, reduction width]`; 0 where there
     /// is no source.
     pub(crate) fn reduced(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
-        let rows_read = AtomicU64::new(0);
-        let input = self.input(nodes, kept, &rows_read);
+        let counts = Counts::default();
+        let input = self.input(nodes, kept, &counts);
         let conv = &*self.layer.conv;
         let reduction = conv.reduction();
         let width = reduction.width(input.messages.stored.width());
@@ -469,16 +461,11 @@ impl<'a> LayerPass<'a> {
 
     /// Values of some stored nodes after the layer, `[nodes, width]`.
     pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
-        let rows_read = AtomicU64::new(0);
-        run_layer(self.layer, &self.input(nodes, kept, &rows_read))
+        let counts = Counts::default();
+        run_layer(self.layer, &self.input(nodes, kept, &counts))
     }
 
-    fn input<'b>(
-        &'b self,
-        nodes: &'b [u32],
-        kept: Kept<'b>,
-        rows_read: &'b AtomicU64,
-    ) -> LayerInput<'b> {
+    fn input<'b>(&'b self, nodes: &'b [u32], kept: Kept<'b>, counts: &'b Counts) -> LayerInput<'b> {
         let stored_only = |stored: Rows<'b>| RowSet {
             stored,
             at_hand: Rows::f32(&[], stored.width()),
@@ -501,7 +488,7 @@ impl<'a> LayerPass<'a> {
             kept: kept.reduced,
             stored_scales: source.map(|_| &self.source_scales[..]),
             own: kept.own,
-            rows_read,
+            counts,
         }
     }
 }

@@ -125,6 +125,22 @@ impl Sources {
     }
 }
 
+/// What targets have cost.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Their in-edges.
+    pub edges: AtomicU64,
+    /// Rows read for them.
+    pub rows: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(&self, edges: u64, rows: u64) {
+        self.edges.fetch_add(edges, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+}
+
 /// Everything that one layer reads for one batch.
 #[derive(Debug)]
 pub(crate) struct LayerInput<'a> {
@@ -148,8 +164,8 @@ pub(crate) struct LayerInput<'a> {
     /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
     /// where no stored node's value is at hand.
     pub own: Option<Rows<'a>>,
-    /// Rows read for all targets so far.
-    pub rows_read: &'a AtomicU64,
+    /// Of all targets so far.
+    pub counts: &'a Counts,
     /// Values before the first layer, for models that mix them into every layer.
     pub initial: RowSet<'a>,
 }
@@ -235,11 +251,6 @@ impl LayerInput<'_> {
         self.graph.topology.in_degree(node) - loops
     }
 
-    /// Counts rows that targets have read.
-    pub(crate) fn count_rows(&self, rows: usize) {
-        self.rows_read.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-
     /// Stored nodes and queries with an edge to `target`.
     fn in_edges(&self, target: Target) -> (&[u32], &[u32]) {
         match target {
@@ -287,16 +298,6 @@ impl LayerInput<'_> {
     /// Values before the first layer of some targets, `[targets, width]`.
     pub(crate) fn initial_rows(&self, range: Range<usize>) -> Vec<f32> {
         read_rows(&self.initial, self.targets, range)
-    }
-
-    /// Edges that the layer reads.
-    pub(crate) fn edges(&self) -> u64 {
-        (0..self.targets.len())
-            .map(|index| {
-                let (stored, queries) = self.in_edges(self.targets.get(index));
-                (stored.len() + queries.len()) as u64
-            })
-            .sum()
     }
 }
 

@@ -53,6 +53,9 @@ impl TargetRows {
     }
 }
 
+/// Targets ahead of the one reduced whose kept row is asked for.
+const AHEAD: usize = 4;
+
 /// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
 /// targets bring to it, and `sources` is space to work in.
 pub(crate) fn reduce(
@@ -66,17 +69,32 @@ pub(crate) fn reduce(
     let width = reduction.width(input.messages.stored.width());
     let mut partials = vec![0.0; range.len() * width];
     let mut rows = 0;
-    for (at, (partial, index)) in partials.chunks_exact_mut(width).zip(range).enumerate() {
+    // Kept rows are far apart, and few rows are read between them.
+    let kept_row = |index: usize| {
+        if let (Target::Stored(node), Some(kept)) = (input.targets.get(index), input.kept) {
+            kept.prefetch(node as usize);
+        }
+    };
+    range.clone().take(AHEAD).for_each(kept_row);
+    for (at, (partial, index)) in partials
+        .chunks_exact_mut(width)
+        .zip(range.clone())
+        .enumerate()
+    {
         let reducer = Reducer {
             conv,
             input,
             reduction,
             term: &terms[at * conv.term_width()..][..conv.term_width()],
         };
+        if index + AHEAD < range.end {
+            kept_row(index + AHEAD);
+        }
         reduction.clear(partial);
         rows += reducer.reduce(input.targets.get(index), sources, partial);
     }
-    input.count_rows(rows);
+    let edges = range.map(|at| input.in_degree(input.targets.get(at), false) as u64);
+    input.counts.add(edges.sum(), rows as u64);
     partials
 }
 

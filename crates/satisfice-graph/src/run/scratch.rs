@@ -99,23 +99,24 @@ impl ScratchPool {
         scratch: &mut Scratch,
         attached: bool,
     ) {
-        for (kind, values) in self.kinds.iter().zip(&mut scratch.scales) {
+        for ((kind, values), base) in self.kinds.iter().zip(&mut scratch.scales).zip(&self.scales) {
             let mut set = |node: u32, incoming: u32, outgoing: u32| {
-                let mut degrees = graph.degrees(node);
-                if attached {
-                    degrees.incoming += incoming;
-                    degrees.outgoing += outgoing;
-                }
-                values[node as usize] = kind.of(degrees);
+                values[node as usize] = match attached {
+                    true => {
+                        let mut degrees = graph.degrees(node);
+                        degrees.incoming += incoming;
+                        degrees.outgoing += outgoing;
+                        kind.of(degrees)
+                    }
+                    false => base[node as usize],
+                };
             };
             if kind.follows_out_degree() {
-                for &(node, edges) in batch.readers() {
-                    set(node, 0, edges);
-                }
+                let nodes = batch.readers().iter();
+                nodes.for_each(|&(node, edges)| set(node, 0, edges));
             } else {
-                for &node in batch.touched() {
-                    set(node, batch.query_into_stored(node).len() as u32, 0);
-                }
+                let nodes = batch.touched_degrees();
+                nodes.for_each(|(node, edges)| set(node, edges, 0));
             }
         }
     }

@@ -22,13 +22,28 @@ pub(crate) struct Centroids<'a> {
 }
 
 impl<'a> Centroids<'a> {
-    pub(crate) fn draw(spec: &'a SyntheticSpec) -> Self {
+    /// Draws centroids whose mean over all nodes is nought, as features are that were standardised.
+    pub(crate) fn draw(spec: &'a SyntheticSpec, classes: &[u16]) -> Self {
         let mut rng = spec.rng(Stream::Centroids, 0);
         let mut value = || {
             let normal: f32 = StandardNormal.sample(&mut rng);
             normal * spec.signal as f32
         };
-        let values = (0..spec.classes * spec.features).map(|_| value()).collect();
+        let mut values: Vec<f32> = (0..spec.classes * spec.features).map(|_| value()).collect();
+        let mut shares = vec![0.0_f64; spec.classes];
+        for &class in classes {
+            shares[usize::from(class)] += 1.0 / classes.len() as f64;
+        }
+        for feature in 0..spec.features {
+            let of_feature = values.iter().skip(feature).step_by(spec.features);
+            let terms = of_feature
+                .zip(&shares)
+                .map(|(&v, share)| f64::from(v) * share);
+            let mean = terms.sum::<f64>() as f32;
+            for value in values.iter_mut().skip(feature).step_by(spec.features) {
+                *value -= mean;
+            }
+        }
         Self { spec, values }
     }
 

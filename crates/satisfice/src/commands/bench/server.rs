@@ -50,7 +50,7 @@ struct Row {
     satisfice: Measured,
     /// A server that answers with the body, or with the message's inputs, and does nothing else.
     limit: Measured,
-    /// MLServer, which has no binary tensors over HTTP.
+    /// `MLServer`, which has no binary tensors over HTTP.
     peer: Option<Measured>,
 }
 
