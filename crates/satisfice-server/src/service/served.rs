@@ -213,12 +213,12 @@ impl ServedModel {
         let name = Arc::clone(&self.label);
         let prepare = move || {
             let start = Instant::now();
-            let work = guarded(&name, || match fronts {
-                Some(fronts) => inputs(&*engine, request, &contract, &fronts),
-                None => {
-                    let offers = engine.offers(&request)?;
-                    Ok(Work::Whole(Whole { request, offers }))
+            let work = guarded(&name, || {
+                if let Some(fronts) = fronts {
+                    return inputs(&*engine, request, &contract, &fronts);
                 }
+                let offers = engine.offers(&request)?;
+                Ok(Work::Whole(Whole { request, offers }))
             });
             (work, start.elapsed())
         };
