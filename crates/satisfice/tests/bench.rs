@@ -62,8 +62,8 @@ fn plans_and_a_peer_are_measured_and_drawn() {
             "{row}"
         );
     }
-    assert_eq!(report["http"].as_array().unwrap().len(), 4);
-    assert_eq!(report["http"][3]["accuracy"], plans[7]["accuracy"]);
+    assert_eq!(report["http"].as_array().unwrap().len(), 5);
+    assert_eq!(report["http"][4]["accuracy"], plans[9]["accuracy"]);
     let memory = |name: &str| report["memory"][name].as_u64().unwrap();
     assert!(memory("resident_peak") >= memory("anonymous") && memory("embeddings") > 0);
     assert_eq!(report["peers"][0]["p99_ms"], 2000.0);
@@ -77,8 +77,8 @@ fn plans_and_a_peer_are_measured_and_drawn() {
     let plot = fs::read_to_string(out.join("latency-accuracy-64.svg")).unwrap();
     assert_eq!(
         plot.matches("<circle").count(),
-        5,
-        "four plans and the peer"
+        6,
+        "five plans and the peer"
     );
     assert!(plot.contains("other &lt;full>"), "{plot}");
 }
