@@ -18,5 +18,5 @@ pub use gather::{gather_max, gather_sum, gather_weighted};
 pub use int8::quantize_row;
 pub use mapped::MappedFile;
 pub use matmul::matmul_transposed;
-pub use probe::read_sum;
+pub use probe::{read_sum, touch_rows};
 pub use rows::Rows;

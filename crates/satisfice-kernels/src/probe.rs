@@ -1,5 +1,7 @@
 use multiversion::multiversion;
 
+/// Values in a cache line.
+const LINE: usize = 16;
 /// Sums that are kept at once, so that additions do not wait for one another.
 const LANES: usize = 64;
 
@@ -9,6 +11,23 @@ const LANES: usize = 64;
 /// Cost: one pass over `values`.
 pub fn read_sum(values: &[f32]) -> f32 {
     sum(values)
+}
+
+/// Adds one value of every 64 bytes of the rows named, and nothing else: what memory can do at best for random
+/// rows, to compare gathers with. A row has `width` values.
+///
+/// # Panics
+/// When a row named is not there, or `width` is 0.
+pub fn touch_rows(values: &[f32], width: usize, ids: &[u32]) -> f32 {
+    let mut sums = [0.0_f32; 4];
+    for (at, &id) in ids.iter().enumerate() {
+        let row = &values[id as usize * width..][..width];
+        let sum = &mut sums[at % 4];
+        for line in row.chunks(LINE) {
+            *sum += line[0];
+        }
+    }
+    sums.iter().sum()
 }
 
 #[multiversion(targets(
@@ -30,6 +49,16 @@ fn sum(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_line_of_the_rows_named_counts_once() {
+        let values: Vec<f32> = (0..5 * 40).map(|v| v as f32).collect();
+        let lines_of = |row: usize| [0, 16, 32].map(|at| (40 * row + at) as f32);
+        let ids = [4, 0, 4, 2, 1];
+        let expected: f32 = ids.iter().flat_map(|&id| lines_of(id as usize)).sum();
+        assert_eq!(touch_rows(&values, 40, &ids).to_bits(), expected.to_bits());
+        assert_eq!(touch_rows(&values, 40, &[]).to_bits(), 0.0_f32.to_bits());
+    }
 
     #[test]
     fn every_value_counts_once() {

@@ -1,4 +1,4 @@
-//! Gathers against a read of the same memory, dense updates against the matrix product in cache.
+//! Gathers against a read of the same memory and against a touch of the same rows, dense updates against the matrix product in cache.
 //!
 //! Rates are per second of a thread's own processor time: what other programs take is not counted against
 //! a kernel, though what they do to caches and memory is.
@@ -8,7 +8,7 @@ use crate::cli::BenchKernels;
 use anyhow::{Context, Result};
 use half::f16;
 use rustix::time::{ClockId, clock_gettime};
-use satisfice_kernels::{Buffer, Rows, gather_sum, matmul_transposed, read_sum};
+use satisfice_kernels::{Buffer, Rows, gather_sum, matmul_transposed, read_sum, touch_rows};
 use serde::Serialize;
 use std::{fmt::Write as _, hint::black_box, thread, time::Duration};
 
@@ -16,6 +16,8 @@ use std::{fmt::Write as _, hint::black_box, thread, time::Duration};
 const WIDTHS: [usize; 5] = [64, 100, 128, 256, 602];
 /// Rows that one target adds up.
 const DEGREE: usize = 128;
+/// Targets between two looks at the clock; their number is a byte of a seed, twice.
+const TARGETS: usize = 64;
 /// Rows that a dense update computes at a time, as layers do.
 const BLOCK: usize = 256;
 /// Inputs and outputs of dense updates: first, hidden and last layers.
@@ -46,8 +48,12 @@ struct Gather {
     lines_gb_per_s: f64,
     /// Bytes per second of reading the same memory in order, best of the repetitions between.
     read_gb_per_s: f64,
+    /// Bytes of cache lines per second of touching every line of random rows, and nothing else.
+    touch_gb_per_s: f64,
     /// Lines over the read: how near the gather is to the limit of the memory.
     share_of_read: f64,
+    /// Lines over the touch: how near the gather is to the limit of the memory for random rows.
+    share_of_touch: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,7 +137,12 @@ fn gather(
         "f16" => whole_rows(table.values::<f16>(), width, Rows::f16),
         _ => whole_rows(values, width, Rows::f32),
     };
-    let (mut gathered, mut read) = (0.0_f64, 0.0_f64);
+    let row_bytes = rows().row_bytes();
+    let ids_of = |(repetition, thread, turn): (usize, usize, usize), target: usize| {
+        let seed = ((repetition << 48) | (thread << 40) | (turn << 8) | target) as u64;
+        random_ids(seed, rows().len())
+    };
+    let (mut gathered, mut touched, mut read) = (0.0_f64, 0.0_f64, 0.0_f64);
     for repetition in 0..effort.repetitions {
         read = read.max(rate(threads, effort.duration, |thread, _| {
             let share = values.len() / threads;
@@ -143,18 +154,24 @@ fn gather(
             let rows = rows();
             let mut sum = vec![0.0; width];
             let mut bytes = 0;
-            for target in 0..64 {
-                let seed = ((repetition << 48) | (thread << 40) | (turn << 8) | target) as u64;
-                let ids = random_ids(seed, rows.len());
+            for target in 0..TARGETS {
+                let ids = ids_of((repetition, thread, turn), target);
                 gather_sum(rows, &ids, None, &mut sum);
-                bytes += ids.len() * rows.row_bytes();
+                bytes += ids.len() * row_bytes;
             }
             black_box(&sum);
             bytes
         }));
+        touched = touched.max(rate(threads, effort.duration, |thread, turn| {
+            for target in 0..TARGETS {
+                let ids = ids_of((repetition, thread, turn), TARGETS + target);
+                black_box(touch_rows(values, row_bytes / size_of::<f32>(), &ids));
+            }
+            TARGETS * DEGREE * row_bytes
+        }));
     }
-    let row_bytes = rows().row_bytes();
-    let lines = gathered * mean_line_bytes(row_bytes) / row_bytes as f64;
+    let whole_lines = mean_line_bytes(row_bytes) / row_bytes as f64;
+    let (lines, touched) = (gathered * whole_lines, touched * whole_lines);
     Gather {
         width,
         precision,
@@ -163,7 +180,9 @@ fn gather(
         rows_gb_per_s: gathered / 1e9,
         lines_gb_per_s: lines / 1e9,
         read_gb_per_s: read / 1e9,
+        touch_gb_per_s: touched / 1e9,
         share_of_read: lines / read,
+        share_of_touch: lines / touched,
     }
 }
 
@@ -265,7 +284,7 @@ fn processor_time() -> Duration {
 fn text(report: &Report) -> String {
     let mut text = format!(
         "{}\nrows at random out of {} MiB, {DEGREE} a target\n\n\
-         {:>5} {:>9} {:>7} {:>5} {:>10} {:>11} {:>10} {:>8}\n",
+         {:>5} {:>9} {:>7} {:>5} {:>10} {:>11} {:>10} {:>8} {:>11} {:>9}\n",
         report.machine.line(),
         report.table_bytes >> 20,
         "width",
@@ -275,12 +294,14 @@ fn text(report: &Report) -> String {
         "rows GB/s",
         "lines GB/s",
         "read GB/s",
-        "of read"
+        "of read",
+        "touch GB/s",
+        "of touch"
     );
     for row in &report.gathers {
         let _ = writeln!(
             text,
-            "{:>5} {:>9} {:>7} {:>5} {:>10.1} {:>11.1} {:>10.1} {:>7.0}%",
+            "{:>5} {:>9} {:>7} {:>5} {:>10.1} {:>11.1} {:>10.1} {:>7.0}% {:>11.1} {:>8.0}%",
             row.width,
             row.precision,
             row.threads,
@@ -288,7 +309,9 @@ fn text(report: &Report) -> String {
             row.rows_gb_per_s,
             row.lines_gb_per_s,
             row.read_gb_per_s,
-            100.0 * row.share_of_read
+            100.0 * row.share_of_read,
+            row.touch_gb_per_s,
+            100.0 * row.share_of_touch
         );
     }
     let _ = writeln!(
