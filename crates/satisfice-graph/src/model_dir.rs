@@ -1,6 +1,7 @@
 //! A model's place in a model repository.
 
 use crate::{GraphError, ModelConfig, embeddings};
+use satisfice_core::version_of_name;
 use satisfice_kernels::MappedFile;
 use std::{
     fs,
@@ -119,22 +120,14 @@ fn highest_version(dir: &Path) -> Result<u32, GraphError> {
         path: dir.to_owned(),
         source,
     };
-    let mut versions = Vec::new();
+    let mut highest = None;
     for entry in fs::read_dir(dir).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        let name = name.to_string_lossy();
-        // `01` is not the directory of version 1.
-        versions.extend(
-            name.parse::<u32>()
-                .ok()
-                .filter(|v| *v > 0 && v.to_string() == name),
-        );
+        let version = version_of_name(&name.to_string_lossy());
+        highest = highest.max(version.and_then(|version| u32::try_from(version).ok()));
     }
-    versions
-        .into_iter()
-        .max()
-        .ok_or_else(|| GraphError::Config {
-            path: dir.to_owned(),
-            message: "no version: weights belong in a directory named 1, 2, ...".to_owned(),
-        })
+    highest.ok_or_else(|| GraphError::Config {
+        path: dir.to_owned(),
+        message: "no version: weights belong in a directory named 1, 2, ...".to_owned(),
+    })
 }

@@ -5,6 +5,7 @@ use crate::{
     config::PreprocessConfig,
     signature::{Signature, wrong},
 };
+use satisfice_core::version_of_name;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -127,11 +128,8 @@ fn highest_version(dir: &Path) -> Result<u32, MultimodalError> {
     let mut highest = None;
     for entry in fs::read_dir(dir).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        let name = name.to_string_lossy();
-        // `01` is not the directory of version 1.
-        let version = name.parse::<u32>().ok();
-        let version = version.filter(|v| *v > 0 && v.to_string() == name);
-        highest = highest.max(version);
+        let version = version_of_name(&name.to_string_lossy());
+        highest = highest.max(version.and_then(|version| u32::try_from(version).ok()));
     }
     let message = "no version: networks belong in a directory named 1, 2, ...";
     highest.ok_or_else(|| wrong(dir, message.to_owned()))

@@ -2,7 +2,7 @@
 
 use crate::model_kind::ModelKind;
 use anyhow::{Context, Result, bail};
-use satisfice_core::{Engine, Error, ErrorKind, InferRequest};
+use satisfice_core::{Engine, Error, ErrorKind, InferRequest, version_of_name};
 use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
 use satisfice_server::{
@@ -214,13 +214,8 @@ fn versions(dir: &Path) -> Result<BTreeSet<u64>> {
     let mut versions = BTreeSet::new();
     for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        // `01` is not the directory of version 1.
-        let version = name.parse::<u64>().ok();
-        let version = version.filter(|&version| version > 0 && version.to_string() == name);
         if entry.path().is_dir() {
-            versions.extend(version);
+            versions.extend(version_of_name(&entry.file_name().to_string_lossy()));
         }
     }
     Ok(versions)
