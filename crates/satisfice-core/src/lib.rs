@@ -17,7 +17,7 @@ mod error;
 mod offer;
 mod parameter;
 mod tensor;
-mod version;
+mod version_dir;
 
 pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
 pub use engine::{
@@ -28,4 +28,4 @@ pub use error::{Error, ErrorKind};
 pub use offer::{Measure, Offer, Quality};
 pub use parameter::{Parameter, Parameters};
 pub use tensor::{ByteStrings, DataType, ShapeMismatch, Tensor, TensorData};
-pub use version::version_of_name;
+pub use version_dir::VersionDir;

@@ -1,20 +1,16 @@
 //! A model's place in a model repository.
 
 use crate::{GraphError, ModelConfig, embeddings};
-use satisfice_core::version_of_name;
+use satisfice_core::VersionDir;
 use satisfice_kernels::MappedFile;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One version of one model: `DIR/model.toml` and `DIR/<version>/`.
 #[derive(Debug, Clone)]
 pub struct ModelDir {
-    dir: PathBuf,
+    dir: VersionDir,
     config: ModelConfig,
-    version: u32,
     /// Name of the embeddings' directory in the version's.
     embeddings: &'static str,
 }
@@ -24,27 +20,22 @@ impl ModelDir {
     ///
     /// # Errors
     /// [`GraphError::Io`] and [`GraphError::Config`], which name the file.
-    pub fn open(dir: &Path, version: Option<u32>) -> Result<Self, GraphError> {
+    pub fn open(dir: &Path, version: Option<u64>) -> Result<Self, GraphError> {
         let config = ModelConfig::read(dir)?;
-        let version = match version {
-            Some(version) => version,
-            None => highest_version(dir)?,
-        };
+        let place = VersionDir::open(dir, version).map_err(|source| GraphError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
         Ok(Self {
-            dir: dir.to_owned(),
+            dir: place,
             config,
-            version,
             embeddings: "embeddings",
         })
     }
 
     /// Name of the model: that of its directory.
     pub fn name(&self) -> String {
-        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        dir.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.dir.name()
     }
 
     /// The sidecar file.
@@ -54,27 +45,27 @@ impl ModelDir {
 
     /// Where the sidecar file is.
     pub fn config_path(&self) -> PathBuf {
-        self.dir.join("model.toml")
+        self.dir.model().join("model.toml")
     }
 
     /// Number of the version.
-    pub fn version(&self) -> u32 {
-        self.version
+    pub fn version(&self) -> u64 {
+        self.dir.version()
     }
 
     /// The graph store.
     pub fn store_path(&self) -> PathBuf {
-        self.dir.join(&self.config.graph)
+        self.dir.model().join(&self.config.graph)
     }
 
     /// The state dict.
     pub fn weights_path(&self) -> PathBuf {
-        self.version_path().join("weights.safetensors")
+        self.dir.path().join("weights.safetensors")
     }
 
     /// Where `satisfice precompute` keeps the embeddings.
     pub fn embeddings_path(&self) -> PathBuf {
-        self.version_path().join(self.embeddings)
+        self.dir.path().join(self.embeddings)
     }
 
     /// The same version with its embeddings in another directory of that name.
@@ -87,7 +78,7 @@ impl ModelDir {
 
     /// Where `satisfice profile` keeps what the plans promise and cost.
     pub fn profile_path(&self) -> PathBuf {
-        self.version_path().join("profile.json")
+        self.dir.path().join("profile.json")
     }
 
     /// A hash that changes with any value of the embeddings; `"none"` where there are none.
@@ -96,10 +87,6 @@ impl ModelDir {
     /// [`GraphError::Io`] when they cannot be read.
     pub fn embeddings_fingerprint(&self) -> Result<String, GraphError> {
         embeddings::fingerprint(&self.embeddings_path())
-    }
-
-    fn version_path(&self) -> PathBuf {
-        self.dir.join(self.version.to_string())
     }
 
     /// A hash of all that the embeddings depend on besides the graph: weights and layers.
@@ -113,21 +100,4 @@ impl ModelDir {
             xxh3_64(layers.as_bytes())
         ))
     }
-}
-
-fn highest_version(dir: &Path) -> Result<u32, GraphError> {
-    let io = |source| GraphError::Io {
-        path: dir.to_owned(),
-        source,
-    };
-    let mut highest = None;
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        let version = version_of_name(&name.to_string_lossy());
-        highest = highest.max(version.and_then(|version| u32::try_from(version).ok()));
-    }
-    highest.ok_or_else(|| GraphError::Config {
-        path: dir.to_owned(),
-        message: "no version: weights belong in a directory named 1, 2, ...".to_owned(),
-    })
 }

@@ -1,14 +1,10 @@
 //! A model's place in a model repository.
 
-use crate::{
-    ModelConfig, MultimodalError,
-    config::PreprocessConfig,
-    signature::{Signature, wrong},
-};
-use satisfice_core::version_of_name;
+use crate::{ModelConfig, MultimodalError, config::PreprocessConfig, signature::Signature};
+use satisfice_core::VersionDir;
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -17,9 +13,8 @@ use xxhash_rust::xxh3::Xxh3;
 /// One version of one model: `DIR/model.toml` and `DIR/<version>/`.
 #[derive(Debug, Clone)]
 pub struct ModelDir {
-    dir: PathBuf,
+    dir: VersionDir,
     config: ModelConfig,
-    version: u32,
 }
 
 impl ModelDir {
@@ -27,26 +22,18 @@ impl ModelDir {
     ///
     /// # Errors
     /// [`MultimodalError::Io`] and [`MultimodalError::File`], which name the file.
-    pub fn open(dir: &Path, version: Option<u32>) -> Result<Self, MultimodalError> {
+    pub fn open(dir: &Path, version: Option<u64>) -> Result<Self, MultimodalError> {
         let config = ModelConfig::read(dir)?;
-        let version = match version {
-            Some(version) => version,
-            None => highest_version(dir)?,
-        };
-        Ok(Self {
-            dir: dir.to_owned(),
-            config,
-            version,
-        })
+        let place = VersionDir::open(dir, version).map_err(|source| MultimodalError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self { dir: place, config })
     }
 
     /// Name of the model: that of its directory.
     pub fn name(&self) -> String {
-        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        dir.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.dir.name()
     }
 
     /// The sidecar file.
@@ -55,13 +42,13 @@ impl ModelDir {
     }
 
     /// Number of the version.
-    pub fn version(&self) -> u32 {
-        self.version
+    pub fn version(&self) -> u64 {
+        self.dir.version()
     }
 
     /// Where the version's files are.
     pub fn version_path(&self) -> PathBuf {
-        self.dir.join(self.version.to_string())
+        self.dir.path()
     }
 
     /// Where `satisfice profile` keeps what it measured.
@@ -76,7 +63,7 @@ impl ModelDir {
     pub fn fingerprint(&self) -> Result<String, MultimodalError> {
         let version = self.version_path();
         let mut hash = Xxh3::new();
-        add(&mut hash, &self.dir.join("model.toml"))?;
+        add(&mut hash, &self.dir.model().join("model.toml"))?;
         for network in self.network_files() {
             let path = version.join(network);
             add(&mut hash, &path)?;
@@ -118,19 +105,4 @@ fn add(hash: &mut Xxh3, path: &Path) -> Result<(), MultimodalError> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn highest_version(dir: &Path) -> Result<u32, MultimodalError> {
-    let io = |source| MultimodalError::Io {
-        path: dir.to_owned(),
-        source,
-    };
-    let mut highest = None;
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        let version = version_of_name(&name.to_string_lossy());
-        highest = highest.max(version.and_then(|version| u32::try_from(version).ok()));
-    }
-    let message = "no version: networks belong in a directory named 1, 2, ...";
-    highest.ok_or_else(|| wrong(dir, message.to_owned()))
 }

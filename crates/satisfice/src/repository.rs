@@ -2,7 +2,7 @@
 
 use crate::model_kind::ModelKind;
 use anyhow::{Context, Result, bail};
-use satisfice_core::{Engine, Error, ErrorKind, InferRequest, version_of_name};
+use satisfice_core::{Engine, Error, ErrorKind, InferRequest, VersionDir};
 use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
 use satisfice_server::{
@@ -83,7 +83,7 @@ impl Repository {
         let name = name(dir);
         let policy = self.options.model_versions.get(&name);
         let policy = policy.unwrap_or(&self.options.versions);
-        let there = versions(dir)?;
+        let there = VersionDir::versions(dir).with_context(|| format!("{}", dir.display()))?;
         let selected = policy.select(&there);
         if let Some(missing) = selected.difference(&there).next() {
             bail!(
@@ -100,15 +100,13 @@ impl Repository {
         let engine = |version| {
             let engine = open_engine(dir, version, stores, self.options.check)?;
             self.warm_up(dir, version, &*engine)?;
-            Ok((u64::from(version), engine))
+            Ok((version, engine))
         };
-        let number = |version: u64| u32::try_from(version).context("a version is beyond 32 bits");
-        let numbers: Vec<u32> = selected.into_iter().map(number).collect::<Result<_>>()?;
-        numbers.into_iter().map(engine).collect()
+        selected.into_iter().map(engine).collect()
     }
 
     /// Has a version answer its warm-up request. Zeros that it does not take are no fault of its.
-    fn warm_up(&self, dir: &Path, version: u32, engine: &dyn Engine) -> Result<()> {
+    fn warm_up(&self, dir: &Path, version: u64, engine: &dyn Engine) -> Result<()> {
         let start = Instant::now();
         let file = dir.join(WARM_UP_FILE);
         if file.is_file() {
@@ -209,21 +207,9 @@ fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// Versions of the model in `dir`: its directories that are named by a number over 0.
-fn versions(dir: &Path) -> Result<BTreeSet<u64>> {
-    let mut versions = BTreeSet::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
-        let entry = entry?;
-        if entry.path().is_dir() {
-            versions.extend(version_of_name(&entry.file_name().to_string_lossy()));
-        }
-    }
-    Ok(versions)
-}
-
 fn open_engine(
     dir: &Path,
-    version: u32,
+    version: u64,
     stores: &mut Stores,
     check: Check,
 ) -> Result<Arc<dyn Engine>> {

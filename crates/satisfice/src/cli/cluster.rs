@@ -18,7 +18,7 @@ pub(crate) struct Partition {
     pub model: PathBuf,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
-    pub model_version: Option<u32>,
+    pub model_version: Option<u64>,
     /// Number of parts.
     #[arg(long)]
     pub parts: usize,

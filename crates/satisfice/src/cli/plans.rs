@@ -18,7 +18,7 @@ pub(crate) struct Evaluate {
     pub queries: PathBuf,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
-    pub model_version: Option<u32>,
+    pub model_version: Option<u64>,
     #[command(flatten)]
     pub grid: Grid,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Profile {
     pub data: Option<PathBuf>,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
-    pub model_version: Option<u32>,
+    pub model_version: Option<u64>,
     /// Take less time: fewer queries, batch sizes and repeats, wider bounds.
     #[arg(long)]
     pub quick: bool,

@@ -91,7 +91,7 @@ pub(crate) struct Precompute {
     pub node: Option<usize>,
     /// Version of the model; the highest one when absent.
     #[arg(long)]
-    pub model_version: Option<u32>,
+    pub model_version: Option<u64>,
     /// How embeddings are kept; with f16 and int8, `exact` reads unchanged nodes rounded.
     #[arg(long, value_enum, default_value = "f32", alias = "precision")]
     pub store_as: PrecisionArg,

@@ -109,7 +109,7 @@ fn cluster_model(path: &Path, node: usize, name: Option<&str>, check: Check) -> 
     let name = name.unwrap_or(&config.group).to_owned();
     let node = Arc::new(ClusterNode::start(&config, node, check)?);
     node.check_tables()?;
-    let version = u64::from(node.part().model_dir().version());
+    let version = node.part().model_dir().version();
     let mut models = Models::new();
     let engine = ClusterEngine::new(node)?;
     if let Some(problem) = engine.profile_problem() {
