@@ -3,13 +3,11 @@
 //! Requests are encoded once, and of an answer no more is read than where it ends, so that the clients
 //! are not what is measured.
 
-mod error;
 mod grpc;
 mod http;
 mod measured;
 mod soak;
 
-pub use error::LoadError;
 pub use grpc::{GrpcRequest, grpc};
 pub use http::{HttpRequest, Reply, http, read_reply};
 pub use measured::{Load, Measured};

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod closed;
+mod error;
 mod identity;
 mod limit;
 pub mod open;
 
+pub use error::LoadError;
 pub use identity::Identity;
 pub use limit::{echo_server, grpc_echo_server};

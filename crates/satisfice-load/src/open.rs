@@ -10,7 +10,6 @@
 mod chart;
 mod choice;
 mod client;
-mod error;
 mod inputs;
 mod run;
 mod search;
@@ -20,7 +19,6 @@ mod traffic;
 pub use chart::{Chart, Series};
 pub use choice::{KnownPlan, at_arrival, cheapest};
 pub use client::{Client, Reply};
-pub use error::LoadError;
 pub use inputs::Inputs;
 pub use run::{Answered, Contract, Job, Outcome, Unanswered, run};
 pub use search::{Search, highest_rate};

@@ -1,8 +1,8 @@
 //! gRPC, one connection a client.
 
-use crate::closed::{
+use crate::{
     LoadError,
-    measured::{Load, Measured, Tally},
+    closed::measured::{Load, Measured, Tally},
 };
 use satisfice_core::{InferRequest, TensorData};
 use satisfice_server::grpc::proto::{

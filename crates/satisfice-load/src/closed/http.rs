@@ -1,8 +1,8 @@
 //! HTTP/1.1 with the least that a client can do.
 
-use crate::closed::{
+use crate::{
     LoadError,
-    measured::{Load, Measured, Tally},
+    closed::measured::{Load, Measured, Tally},
 };
 use satisfice_core::InferRequest;
 use satisfice_server::protocol::{

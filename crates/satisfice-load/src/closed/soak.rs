@@ -1,6 +1,9 @@
 //! Mixed load with clients that behave badly, for a long time.
 
-use crate::closed::{HttpRequest, LoadError, http::read_reply};
+use crate::{
+    LoadError,
+    closed::{HttpRequest, http::read_reply},
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,

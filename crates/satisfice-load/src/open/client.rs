@@ -1,4 +1,4 @@
-use crate::open::LoadError;
+use crate::LoadError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Uri, header::CONTENT_TYPE};

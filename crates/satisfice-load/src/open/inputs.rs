@@ -1,4 +1,4 @@
-use crate::open::LoadError;
+use crate::LoadError;
 use satisfice_core::{NamedTensor, Tensor, TensorData};
 
 /// Labelled inputs that jobs are cut from, round and round.

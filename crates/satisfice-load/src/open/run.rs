@@ -1,4 +1,7 @@
-use crate::open::{Arrival, Client, Inputs, LoadError};
+use crate::{
+    LoadError,
+    open::{Arrival, Client, Inputs},
+};
 use satisfice_core::{InferRequest, Parameter, Parameters, TensorData};
 use satisfice_server::protocol::{
     Encoded, TensorLimits,

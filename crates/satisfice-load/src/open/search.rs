@@ -1,4 +1,4 @@
-use crate::open::{LoadError, Summary};
+use crate::{LoadError, open::Summary};
 
 /// How to look for the highest rate.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,4 +1,4 @@
-use crate::open::LoadError;
+use crate::LoadError;
 use std::time::Duration;
 
 /// Jobs that one drawing may hold.
