@@ -6,6 +6,7 @@
 //! would take longer than they do: the thread that brings such a request takes the place of an executor.
 
 mod audit;
+mod brief;
 mod forming;
 mod fronts;
 mod inputs;
@@ -18,6 +19,7 @@ mod state;
 mod task;
 mod whole;
 
+pub(crate) use brief::BriefTurns;
 pub(super) use fronts::Fronts;
 pub(super) use inputs::Inputs;
 pub(super) use job::{Submission, Work};
@@ -26,6 +28,7 @@ pub(super) use task::{LaneId, guarded};
 pub(super) use whole::Whole;
 
 use super::{Admission, Stats};
+use brief::BriefTurn;
 use job::{Key, Reply};
 use outcome::After;
 use record::Records;
@@ -46,6 +49,7 @@ const EXECUTORS_MAX: usize = 64;
 pub(super) struct Scheduler {
     shared: Arc<Shared>,
     executors: usize,
+    brief: BriefTurns,
 }
 
 struct Shared {
@@ -69,7 +73,11 @@ impl Scheduler {
                 .spawn(move || shared.execute(executors));
             spawned.expect("invariant: the system has threads for the executors");
         }
-        Self { shared, executors }
+        Self {
+            shared,
+            executors,
+            brief: BriefTurns::start(),
+        }
     }
 
     /// Opens the queue of a model.
@@ -112,6 +120,11 @@ impl Scheduler {
             lane.fronts = fronts;
         }
         id
+    }
+
+    /// The turns that engines have on async threads.
+    pub(super) fn brief_turns(&self) -> &BriefTurns {
+        &self.brief
     }
 
     /// Closes the queue of a model that nobody asks any more.
@@ -167,11 +180,13 @@ impl Scheduler {
         let (key, brief) = {
             let (mut state, now) = (self.shared.lock(), Instant::now());
             let key = state.admit(lane, work, contract, reply, now)?;
-            let brief = plain.then(|| state.begin_brief(lane, bytes, now));
-            (key, brief.flatten())
+            let brief = plain && state.may_be_brief(lane, bytes);
+            let turn = brief.then(|| self.brief.begin()).flatten();
+            let brief = turn.and_then(|turn| Some((state.begin_brief(now)?, turn)));
+            (key, brief)
         };
         match brief {
-            Some(task) => self.shared.run_here(*task, self.executors),
+            Some((task, turn)) => self.shared.run_here(*task, turn, self.executors),
             None => self.shared.wake.notify_one(),
         }
         let mut waiting = Waiting {
@@ -248,8 +263,9 @@ impl Shared {
     }
 
     /// Executes on the thread of who asks, in the place of an executor.
-    fn run_here(&self, task: Task, executors: usize) {
+    fn run_here(&self, task: Task, turn: BriefTurn<'_>, executors: usize) {
         let state = self.run(task, executors);
+        drop(turn);
         let wanted = state.has_work();
         drop(state);
         if wanted {

@@ -225,9 +225,11 @@ impl ServedModel {
             (work, start.elapsed())
         };
         let brief = lock(&self.preparing).are_brief(bytes);
-        let (work, took) = match brief {
-            true => prepare(),
-            false => tokio::task::spawn_blocking(prepare)
+        let turns = self.scheduler.brief_turns();
+        let turn = brief.then(|| turns.begin()).flatten();
+        let (work, took) = match turn {
+            Some(_turn) => prepare(),
+            None => tokio::task::spawn_blocking(prepare)
                 .await
                 .expect("invariant: panics are caught, and a runtime that ends asks nobody"),
         };

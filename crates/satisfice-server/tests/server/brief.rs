@@ -1,9 +1,18 @@
 //! Requests that are over before another thread could begin with them.
 
-use crate::fake::{Offering, ask, bare, begin, queue_up, serve, settings};
+use crate::{
+    client::{Answer, post},
+    fake::{Offering, ask, bare, begin, queue_up, serve, settings},
+};
 use satisfice_core::{Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameter};
+use satisfice_server::{Front, Limits};
 use std::{
-    sync::{Arc, Mutex},
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +20,8 @@ use std::{
 struct Noting {
     metadata: ModelMetadata,
     threads: Mutex<Vec<String>>,
+    /// Whether who hangs goes on.
+    goes_on: AtomicBool,
 }
 
 impl Default for Noting {
@@ -23,6 +34,7 @@ impl Default for Noting {
         Self {
             metadata,
             threads: Mutex::default(),
+            goes_on: AtomicBool::new(false),
         }
     }
 }
@@ -37,8 +49,13 @@ impl Engine for Noting {
         self.threads.lock().unwrap().push(name);
         match request.parameters.get("do") {
             Some(&Parameter::Int(ms)) => std::thread::sleep(Duration::from_millis(ms as u64)),
-            Some(_) => panic!("asked for"),
-            None => {}
+            Some(Parameter::String(what)) if what == "hang" => {
+                while !self.goes_on.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            Some(Parameter::String(what)) if what == "panic" => panic!("asked for"),
+            _ => {}
         }
         Ok(InferResponse::default())
     }
@@ -53,7 +70,7 @@ impl Noting {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_are_executed_by_the_thread_that_brings_them() {
     let engine = Arc::new(Noting::default());
     let service = serve(settings(2), &[("m", engine.clone())]);
@@ -76,7 +93,7 @@ async fn they_are_executed_by_the_thread_that_brings_them() {
     assert_eq!(engine.by_executors(20), 20);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn their_panics_are_theirs_alone() {
     let engine = Arc::new(Noting::default());
     let service = serve(settings(2), &[("m", engine.clone())]);
@@ -92,7 +109,7 @@ async fn their_panics_are_theirs_alone() {
     assert!(engine.by_executors(200) < 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_wait_while_every_executor_is_busy() {
     let brief = Arc::new(Noting::default());
     let long = Arc::new(Offering::new(&[]));
@@ -113,4 +130,72 @@ async fn they_wait_while_every_executor_is_busy() {
     for request in waiting {
         request.await.unwrap().unwrap();
     }
+}
+
+/// Sends one request on a connection of its own.
+fn infer(address: SocketAddr, what: &str) -> TcpStream {
+    let body = format!(r#"{{"inputs":[],"parameters":{{"do":"{what}"}}}}"#);
+    let mut stream = connect(address);
+    let request = post("/v2/models/m/infer", "", body.as_bytes());
+    stream.write_all(&request).unwrap();
+    stream
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    let longest = Some(Duration::from_secs(30));
+    stream.set_read_timeout(longest).unwrap();
+    stream
+}
+
+#[test]
+fn one_that_hangs_on_an_async_thread_holds_up_nobody_else() {
+    const LIVE: &[u8] = b"GET /v2/health/live HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let engine = Arc::new(Noting::default());
+    let service = serve(settings(4), &[("m", engine.clone())]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    let front = Front::new(Limits::default());
+    let never = std::future::pending();
+    let serving = runtime.spawn(satisfice_server::serve(listener, service, front, never));
+    // Connections that are there before, and wait.
+    let before: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
+    let hung = (0..50).find_map(|_| {
+        for _ in 0..100 {
+            assert_eq!(Answer::read(&mut infer(address, "good")).status, 200);
+        }
+        let asked = engine.threads.lock().unwrap().len();
+        let mut hung = infer(address, "hang");
+        while engine.threads.lock().unwrap().len() == asked {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if engine.by_executors(1) == 0 {
+            return Some(hung);
+        }
+        // Its thread was an executor's: the machine was busy, and requests were not brief.
+        engine.goes_on.store(true, Ordering::Release);
+        assert_eq!(Answer::read(&mut hung).status, 200);
+        engine.goes_on.store(false, Ordering::Release);
+        None
+    });
+    let mut hung = hung.expect("requests are brief at some time");
+    let after = std::iter::repeat_with(|| connect(address)).take(8);
+    for mut stream in before.into_iter().chain(after) {
+        stream.write_all(LIVE).unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 200);
+    }
+    // Others of the same model are for the executors meanwhile.
+    for _ in 0..20 {
+        assert_eq!(Answer::read(&mut infer(address, "good")).status, 200);
+    }
+    assert_eq!(engine.by_executors(20), 20);
+    engine.goes_on.store(true, Ordering::Release);
+    assert_eq!(Answer::read(&mut hung).status, 200);
+    serving.abort();
 }

@@ -165,7 +165,10 @@ pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    // One thread is for the network alone, so that brief requests may have as many as there are cores.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores + 1)
         .enable_all()
         .build()?)
 }

@@ -203,19 +203,16 @@ impl State {
         }
     }
 
-    /// The request of `bytes` bytes that was just admitted, for its own thread to execute: where nothing
-    /// else waits, an executor is idle, and requests like it are brief.
-    pub(super) fn begin_brief(
-        &mut self,
-        lane: LaneId,
-        bytes: usize,
-        now: Instant,
-    ) -> Option<Box<Task>> {
-        let brief = self.lane(lane)?.times.are_brief(bytes);
+    /// Whether the request of `bytes` bytes that was just admitted may be executed by its own thread: nothing
+    /// else waits, and requests like it are brief.
+    pub(super) fn may_be_brief(&self, lane: LaneId, bytes: usize) -> bool {
+        let brief = |lane: &Lane| lane.times.are_brief(bytes);
         let waiting: usize = self.lanes.values().map(Lane::waiting).sum();
-        if !brief || waiting > 1 {
-            return None;
-        }
+        self.lane(lane).is_some_and(brief) && waiting <= 1
+    }
+
+    /// That request, if an executor is idle.
+    pub(super) fn begin_brief(&mut self, now: Instant) -> Option<Box<Task>> {
         match self.next(now) {
             Next::Run(task) => Some(task),
             Next::Sleep(_) | Next::Stop => None,
