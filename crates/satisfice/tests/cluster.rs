@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../satisfice-cluster/tests/support/address.rs"]
+mod address;
 mod support;
 
+use address::free_address;
 use satisfice_store::TensorFile;
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::{
@@ -27,11 +30,6 @@ use tempfile::TempDir;
 /// Longest wait for anything: the machine may be busy.
 const LONG: Duration = Duration::from_mins(1);
 
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
 /// A group's file and parts, and where its nodes serve.
 struct Group {
     dir: TempDir,
@@ -39,7 +37,8 @@ struct Group {
 }
 
 impl Group {
-    fn new(model: &Path, nodes: usize) -> Self {
+    /// `settings` are further lines of its file.
+    fn new(model: &Path, nodes: usize, settings: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let parts = dir.path().join("parts");
         let count = nodes.to_string();
@@ -51,7 +50,9 @@ impl Group {
             "--out",
             text(&parts),
         ]);
-        let mut file = "group = \"fixture\"\nretry_ms = 30000\n".to_owned();
+        // How slow a busy machine is says nothing about a group.
+        let mut file =
+            format!("group = \"fixture\"\nretry_ms = 30000\nslow_ms = 60000\n{settings}\n");
         for node in 0..nodes {
             let address = free_address();
             write!(
@@ -221,7 +222,7 @@ fn processes_answer_as_one_machine() {
             .map(|plan| (plan, single.infer(name, &request(&fixture, plan)).1))
             .into();
         for nodes in [2, 4] {
-            let group = Group::new(&repository.path().join(name), nodes);
+            let group = Group::new(&repository.path().join(name), nodes, "round_max_ms = 60000");
             let processes: Vec<Process> = (0..nodes).map(|node| group.start(node)).collect();
             group.wait();
             for (plan, wanted) in &wanted {
@@ -320,7 +321,7 @@ fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
     let request = request(&support::fixture(name), "exact");
     let wanted = values(&single.infer(name, &request).1);
     let body = request.to_string().into_bytes();
-    let group = Group::new(&repository.path().join(name), 3);
+    let group = Group::new(&repository.path().join(name), 3, "");
     let processes: Vec<Process> = (0..3).map(|node| group.start(node)).collect();
     group.wait();
     for (hung, asked) in [(2, 0), (0, 1)] {
@@ -346,7 +347,7 @@ fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
 fn a_hung_peer_costs_a_request_no_more_than_its_deadline_and_is_noticed_all_the_same() {
     let name = "pyg_gcn_3_layers_directed";
     let repository = support::repository(&[name]);
-    let group = Group::new(&repository.path().join(name), 2);
+    let group = Group::new(&repository.path().join(name), 2, "");
     let processes: Vec<Process> = (0..2).map(|node| group.start(node)).collect();
     group.wait();
     let mut request = request(&support::fixture(name), "exact");
@@ -395,7 +396,7 @@ fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
             (request.to_string().into_bytes(), wanted)
         })
         .collect();
-    let group = Group::new(&repository.path().join(name), NODES);
+    let group = Group::new(&repository.path().join(name), NODES, "");
     let mut processes: Vec<Process> = (0..NODES).map(|node| group.start(node)).collect();
     group.wait();
     let (stop, counts) = (AtomicBool::new(false), Counts::default());

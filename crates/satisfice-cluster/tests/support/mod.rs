@@ -12,6 +12,9 @@
 #[path = "../../../satisfice-graph/tests/support/mod.rs"]
 mod graph;
 
+mod address;
+
+pub use address::free_address;
 pub use graph::{bundle, fixtures, request};
 
 use satisfice_cluster::{Method, Part, PartitionOptions, part_dir, partition};
