@@ -6,6 +6,9 @@ use satisfice_core::{ByteStrings, DataType, TensorData};
 /// Length of the prefix of each `BYTES` element.
 const PREFIX_BYTES: usize = 4;
 
+/// Elements that are made bytes at once.
+const BLOCK: usize = 512;
+
 /// `elements` elements of `datatype` from `raw`.
 ///
 /// The message of the error lacks only the tensor's name.
@@ -116,11 +119,14 @@ pub(crate) fn encode(data: &TensorData, out: &mut Vec<u8>) {
 }
 
 fn append<const N: usize, T: Copy>(out: &mut Vec<u8>, values: &[T], write: impl Fn(T) -> [u8; N]) {
-    let start = out.len();
-    out.resize(start + values.len() * N, 0);
-    let (chunks, _) = out[start..].as_chunks_mut::<N>();
-    for (chunk, value) in chunks.iter_mut().zip(values) {
-        *chunk = write(*value);
+    // By blocks in cache: the place of large tensors is written to once.
+    let mut block = [[0; N]; BLOCK];
+    out.reserve(values.len() * N);
+    for values in values.chunks(BLOCK) {
+        for (bytes, value) in block.iter_mut().zip(values) {
+            *bytes = write(*value);
+        }
+        out.extend_from_slice(block[..values.len()].as_flattened());
     }
 }
 

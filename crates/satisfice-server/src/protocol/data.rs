@@ -1,9 +1,9 @@
 //! Tensor elements in JSON: from the text of `data` straight into a vector of the right type.
 
 use crate::clip::clip;
+use lexical_core::FromLexical;
 use satisfice_core::{ByteStrings, DataType, TensorData};
 use serde::{Serialize, Serializer};
-use std::str::FromStr;
 
 /// Elements of `datatype` from `text`, which is valid JSON. `elements` is the product of `shape`.
 ///
@@ -22,19 +22,19 @@ pub(super) fn decode(
     };
     match datatype {
         DataType::Bool => scan.values(boolean).map(TensorData::Bool),
-        DataType::Uint8 => scan.values(parsed).map(TensorData::Uint8),
-        DataType::Uint16 => scan.values(parsed).map(TensorData::Uint16),
-        DataType::Uint32 => scan.values(parsed).map(TensorData::Uint32),
-        DataType::Uint64 => scan.values(parsed).map(TensorData::Uint64),
-        DataType::Int8 => scan.values(parsed).map(TensorData::Int8),
-        DataType::Int16 => scan.values(parsed).map(TensorData::Int16),
-        DataType::Int32 => scan.values(parsed).map(TensorData::Int32),
-        DataType::Int64 => scan.values(parsed).map(TensorData::Int64),
+        DataType::Uint8 => scan.values(number).map(TensorData::Uint8),
+        DataType::Uint16 => scan.values(number).map(TensorData::Uint16),
+        DataType::Uint32 => scan.values(number).map(TensorData::Uint32),
+        DataType::Uint64 => scan.values(number).map(TensorData::Uint64),
+        DataType::Int8 => scan.values(number).map(TensorData::Int8),
+        DataType::Int16 => scan.values(number).map(TensorData::Int16),
+        DataType::Int32 => scan.values(number).map(TensorData::Int32),
+        DataType::Int64 => scan.values(number).map(TensorData::Int64),
         DataType::Fp32 => scan
-            .values(|token| parsed(token).filter(|v: &f32| v.is_finite()))
+            .values(|text| number(text).filter(|(v, _): &(f32, _)| v.is_finite()))
             .map(TensorData::Fp32),
         DataType::Fp64 => scan
-            .values(|token| parsed(token).filter(|v: &f64| v.is_finite()))
+            .values(|text| number(text).filter(|(v, _): &(f64, _)| v.is_finite()))
             .map(TensorData::Fp64),
         DataType::Bytes => scan.strings().map(TensorData::Bytes),
         DataType::Fp16 | DataType::Bf16 => Err(format!("{datatype} has no form in JSON")),
@@ -60,17 +60,40 @@ fn expected(datatype: DataType) -> &'static str {
     }
 }
 
-fn boolean(token: &str) -> Option<bool> {
-    match token {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
+/// The boolean that `text` begins with, and its length.
+fn boolean(text: &str) -> Option<(bool, usize)> {
+    let length = element_length(text);
+    match &text[..length] {
+        "true" | "1" => Some((true, length)),
+        "false" | "0" => Some((false, length)),
         _ => None,
     }
 }
 
-/// JSON's numbers are a part of what Rust reads; what Rust reads beyond is not JSON.
-fn parsed<T: FromStr>(token: &str) -> Option<T> {
-    token.parse().ok()
+/// The number that `text` begins with, and its length, found in one go. JSON's numbers are a part of those
+/// read here; what else could be read is not JSON.
+fn number<T: FromLexical>(text: &str) -> Option<(T, usize)> {
+    let (value, length) = lexical_core::parse_partial(text.as_bytes()).ok()?;
+    let whole = text
+        .as_bytes()
+        .get(length)
+        .copied()
+        .is_none_or(ends_element);
+    whole.then_some((value, length))
+}
+
+fn ends_element(byte: u8) -> bool {
+    matches!(byte, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
+/// Length of the element that `text` begins with; of an object, of its first character.
+fn element_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes.first() {
+        Some(b'"') => string_length(bytes),
+        Some(b'{') => 1,
+        _ => text.bytes().position(ends_element).unwrap_or(bytes.len()),
+    }
 }
 
 struct Scan<'a> {
@@ -81,25 +104,27 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn values<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+    fn values<T>(&self, read: impl Fn(&str) -> Option<(T, usize)>) -> Result<Vec<T>, String> {
         let mut values = Vec::with_capacity(self.room());
-        self.each(|token| {
-            values.push(read(token)?);
-            Some(())
+        self.each(|text| {
+            let (value, length) = read(text)?;
+            values.push(value);
+            Some(length)
         })?;
         Ok(values)
     }
 
     fn strings(&self) -> Result<ByteStrings, String> {
         let mut strings = ByteStrings::with_capacity(self.room());
-        self.each(|token| {
+        self.each(|text| {
+            let token = &text[..element_length(text)];
             let inner = token.strip_prefix('"')?.strip_suffix('"')?;
             if inner.contains('\\') {
                 strings.push(serde_json::from_str::<String>(token).ok()?.as_bytes());
             } else {
                 strings.push(inner.as_bytes());
             }
-            Some(())
+            Some(token.len())
         })?;
         Ok(strings)
     }
@@ -109,15 +134,21 @@ impl<'a> Scan<'a> {
         self.elements.min(self.text.len() / 2)
     }
 
-    /// Calls `push` for each element, in order, and checks the nesting against the shape.
-    fn each(&self, mut push: impl FnMut(&'a str) -> Option<()>) -> Result<(), String> {
+    /// Calls `push` for each element, in order, with the text from there on, and checks the nesting against
+    /// the shape. `push` says how long the element is. Objects are not looked into.
+    fn each(&self, mut push: impl FnMut(&'a str) -> Option<usize>) -> Result<(), String> {
         let mut nesting = Nesting::new(self.shape);
-        let mut count = 0;
-        for token in Tokens(self.text) {
-            match token {
-                Token::Open => nesting.open()?,
-                Token::Close => nesting.close()?,
-                Token::Element(element) => {
+        let (mut count, mut text) = (0, self.text);
+        loop {
+            let between = |byte| byte != b']' && ends_element(byte);
+            let Some(start) = text.bytes().position(|byte| !between(byte)) else {
+                break;
+            };
+            text = &text[start..];
+            let length = match text.as_bytes()[0] {
+                b'[' => nesting.open().map(|()| 1)?,
+                b']' => nesting.close().map(|()| 1)?,
+                _ => {
                     nesting.element()?;
                     if count == self.elements {
                         return Err(format!(
@@ -125,10 +156,12 @@ impl<'a> Scan<'a> {
                             self.shape
                         ));
                     }
-                    push(element).ok_or_else(|| self.wrong(count, element))?;
+                    let length = push(text).ok_or_else(|| self.wrong(count, text))?;
                     count += 1;
+                    length
                 }
-            }
+            };
+            text = &text[length..];
         }
         if count < self.elements {
             return Err(format!(
@@ -139,10 +172,10 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn wrong(&self, index: usize, element: &str) -> String {
-        let what = match element.as_bytes().first() {
-            Some(b'{') => "an object".into(),
-            _ => clip(element),
+    fn wrong(&self, index: usize, text: &str) -> String {
+        let what = match &text[..element_length(text)] {
+            "{" => "an object".into(),
+            element => clip(element),
         };
         format!(
             "element {index} is {what}, but {} is {}",
@@ -219,43 +252,6 @@ impl<'a> Nesting<'a> {
                 Ok(())
             }
         }
-    }
-}
-
-enum Token<'a> {
-    Open,
-    Close,
-    /// A number, word or string as written; for an object, only its first character.
-    Element(&'a str),
-}
-
-/// Splits valid JSON; objects are not looked into.
-struct Tokens<'a>(&'a str);
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Token<'a>> {
-        let bytes = self.0.as_bytes();
-        let start = bytes
-            .iter()
-            .position(|b| !matches!(b, b',' | b' ' | b'\n' | b'\r' | b'\t'))?;
-        let length = match bytes[start] {
-            b'[' | b']' | b'{' => 1,
-            b'"' => string_length(&bytes[start..]),
-            _ => bytes[start..]
-                .iter()
-                .position(|b| matches!(b, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t'))
-                .unwrap_or(bytes.len() - start),
-        };
-        let token = &self.0[start..start + length];
-        self.0 = &self.0[start + length..];
-        Some(match bytes[start] {
-            b'[' => Token::Open,
-            b']' => Token::Close,
-            _ => Token::Element(token),
-        })
     }
 }
 
@@ -395,6 +391,68 @@ mod tests {
             let one = |element: &str| decode(&format!("[{element}]"), datatype, &[1], 1);
             assert!(one(good).is_ok(), "{datatype} {good}");
             assert!(one(bad).is_err(), "{datatype} {bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_standard_library() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let mut texts: Vec<String> = [
+            "0",
+            "-0",
+            "-0.0",
+            "1e-50",
+            "1.17549435e-38",
+            "1.1754942807573643e-38",
+            "16777217",
+            "1.00000005960464477539",
+            "3.4028235677973366e38",
+            "2.2250738585072011e-308",
+            "5e-324",
+            "9007199254740993",
+            "0.1",
+            "1E+2",
+            "123456789012345678901234567890",
+        ]
+        .map(str::to_owned)
+        .into();
+        for _ in 0..20_000 {
+            let (bits, digits) = (next(), next());
+            texts.push(format!("{:e}", f64::from_bits(bits)));
+            texts.push(format!("{:?}", f32::from_bits(bits as u32)));
+            texts.push(format!(
+                "{}.{:017}e{}",
+                digits % 10,
+                digits / 10,
+                bits as i8 / 3
+            ));
+            // Half-way between two 32-bit floats, and a little more.
+            let half = f64::from_bits(f64::from(f32::from_bits(bits as u32)).to_bits() | 1 << 28);
+            texts.push(format!("{half:.30}"));
+            texts.push(format!("{half:.30}1"));
+        }
+        texts.retain(|text| serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok());
+        assert!(texts.len() > 90_000, "{}", texts.len());
+        for text in texts {
+            let (single, double): (f32, f64) = (text.parse().unwrap(), text.parse().unwrap());
+            let (found, length) = number::<f32>(&text).unwrap();
+            assert_eq!(
+                (found.to_bits(), length),
+                (single.to_bits(), text.len()),
+                "{text}"
+            );
+            let (found, length) = number::<f64>(&text).unwrap();
+            assert_eq!(
+                (found.to_bits(), length),
+                (double.to_bits(), text.len()),
+                "{text}"
+            );
         }
     }
 
