@@ -267,9 +267,6 @@ fn write_degrees(store: &GraphStore, dir: &Path) -> Result<FileRecord, ClusterEr
     Ok(writer.finish()?)
 }
 
-/// Rows written between two calls to the system.
-const CHUNK_ROWS: usize = 4_096;
-
 /// A graph as it is cut.
 struct Cut {
     owners: Vec<u8>,
@@ -392,21 +389,18 @@ impl Cut {
         rows: Rows<'_>,
         mut finished: impl FnMut(usize, FileRecord),
     ) -> Result<(), ClusterError> {
-        let width = rows.width();
-        let dtype = match rows.row_bytes() == 2 * width {
-            true => DType::F16,
-            false => DType::F32,
+        let dtype = match rows.value_bytes() {
+            4 => DType::F32,
+            2 => DType::F16,
+            _ => DType::I8,
         };
+        let columns = rows.row_bytes() / rows.value_bytes();
         for (part, dir) in dirs.iter().enumerate() {
             let nodes = &self.nodes[part];
-            let spec = TensorSpec::new(tensor, dtype, vec![nodes.len(), width]);
+            let spec = TensorSpec::new(tensor, dtype, vec![nodes.len(), columns]);
             let mut writer = TensorWriter::create(&dir.join(file), &[spec])?;
-            for chunk in nodes.chunks(CHUNK_ROWS) {
-                let mut values = vec![0.0; chunk.len() * width];
-                for (row, &node) in values.chunks_exact_mut(width).zip(chunk) {
-                    rows.read(node as usize, row);
-                }
-                append(&mut writer, dtype, &values)?;
+            for &node in nodes {
+                writer.append(rows.bytes(node as usize))?;
             }
             finished(part, writer.finish()?);
         }

@@ -5,14 +5,19 @@
 mod support;
 
 use satisfice_cluster::{Counters, Crew, Exchange, Method, WorkerOptions};
+use satisfice_graph::{Precision, PrecomputeOptions};
 use std::{path::Path, sync::Arc};
 use support::PLANS;
 
 /// Relative; sums are added in another order.
 const TOLERANCE: f32 = 1e-5;
 
-fn check(dir: &Path) -> Vec<String> {
-    let (ready, batch) = support::fixture(dir);
+fn check(dir: &Path, precision: Precision) -> Vec<String> {
+    let options = PrecomputeOptions {
+        precision,
+        ..PrecomputeOptions::default()
+    };
+    let (ready, batch) = support::fixture_with(dir, options);
     let mut problems = Vec::new();
     for (workers, method) in [(1, Method::Hash), (2, Method::Ldg), (4, Method::Random)] {
         let counters = Arc::new(Counters::default());
@@ -61,9 +66,19 @@ fn check(dir: &Path) -> Vec<String> {
 
 #[test]
 fn every_plan_of_every_layer_type_is_answered_as_on_one_machine() {
+    check_all(Precision::F32, 1);
+}
+
+#[test]
+fn tables_of_fewer_bits_are_cut_as_they_are() {
+    check_all(Precision::Int8, 5);
+    check_all(Precision::F16, 11);
+}
+
+fn check_all(precision: Precision, every: usize) {
     let mut failures = Vec::new();
-    for dir in support::fixtures() {
-        let problems = check(&dir);
+    for dir in support::fixtures().iter().step_by(every) {
+        let problems = check(dir, precision);
         if !problems.is_empty() {
             let name = dir.file_name().unwrap().display();
             failures.push(format!("{name}: {}", problems.join("; ")));

@@ -2,6 +2,7 @@ use crate::{
     int8::{self, SCALE_BYTES},
     prefetch::prefetch,
 };
+use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
 
 /// A read-only table of rows, `[rows, width]`, in the precision in which it is kept.
@@ -85,6 +86,28 @@ impl<'a> Rows<'a> {
             Data::F16(_) => self.width * 2,
             Data::I8(_) => self.width + SCALE_BYTES,
         }
+    }
+
+    /// Bytes per value at rest: 4 of f32, 2 of f16, 1 of 8-bit integers.
+    pub fn value_bytes(&self) -> usize {
+        match self.data {
+            Data::F32(_) => 4,
+            Data::F16(_) => 2,
+            Data::I8(_) => 1,
+        }
+    }
+
+    /// Row `index` as it is at rest: its values, behind the scale of 8-bit integers.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn bytes(&self, index: usize) -> &'a [u8] {
+        let bytes: &[u8] = match self.data {
+            Data::F32(data) => cast_slice(data),
+            Data::F16(data) => cast_slice(data),
+            Data::I8(data) => cast_slice(data),
+        };
+        &bytes[index * self.row_bytes()..][..self.row_bytes()]
     }
 
     /// Asks for the cache lines of a row that will be read soon; nothing where there is no such row.

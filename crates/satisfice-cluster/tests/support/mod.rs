@@ -18,7 +18,9 @@ pub use address::free_address;
 pub use graph::{bundle, fixtures, request};
 
 use satisfice_cluster::{Method, Part, PartitionOptions, part_dir, partition};
-use satisfice_graph::{GnnModel, GraphEngine, ModelDir, Plan, Policy, QueryBatch};
+use satisfice_graph::{
+    GnnModel, GraphEngine, ModelDir, Plan, Policy, PrecomputeOptions, QueryBatch,
+};
 use satisfice_store::{Check, GraphStore, NoProgress};
 use std::{
     path::{Path, PathBuf},
@@ -59,7 +61,12 @@ pub struct Ready {
 
 impl Ready {
     pub fn new(model: &Path, graph: &Path) -> Self {
-        let graph::Ready { dir, store, engine } = graph::prepare(model, graph);
+        Self::with(model, graph, PrecomputeOptions::default())
+    }
+
+    /// As [`Ready::new`], with embeddings kept as `options` say.
+    pub fn with(model: &Path, graph: &Path, options: PrecomputeOptions) -> Self {
+        let graph::Ready { dir, store, engine } = graph::prepare_with(model, graph, options);
         let model_dir = ModelDir::open(dir.path(), None).unwrap();
         let model = GnnModel::load(model_dir.config(), &model_dir.weights_path()).unwrap();
         Self {
@@ -94,7 +101,12 @@ impl Ready {
 
 /// A fixture and its batch.
 pub fn fixture(dir: &Path) -> (Ready, QueryBatch) {
-    let ready = Ready::new(dir, &dir.join("graph.safetensors"));
+    fixture_with(dir, PrecomputeOptions::default())
+}
+
+/// As [`fixture`], with embeddings kept as `options` say.
+pub fn fixture_with(dir: &Path, options: PrecomputeOptions) -> (Ready, QueryBatch) {
+    let ready = Ready::with(dir, &dir.join("graph.safetensors"), options);
     let batch = ready.engine.attach(graph::case(dir)).unwrap();
     (ready, batch)
 }
