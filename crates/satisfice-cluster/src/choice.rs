@@ -106,7 +106,7 @@ pub fn predict(
     }
     // Nodes send at once, each its share.
     let seconds = bytes / workers / costs.bytes_per_second + rounds as f64 * costs.round_seconds;
-    let around = around(part, (batch, plan), fresh.len());
+    let around = around(part, (batch, plan), (queries.partials, fresh.len()));
     let messages = links * rounds as f64 + around.messages;
     Ok(Cost {
         bytes,
@@ -124,14 +124,24 @@ struct Around {
 
 /// The batch to the workers, the choice of stored nodes, and the answers; of `exact` only the last of the
 /// rounds in which workers tell each other what changes.
-fn around(part: &Part, (batch, plan): (&QueryBatch, Plan), fresh: f64) -> Around {
+fn around(
+    part: &Part,
+    (batch, plan): (&QueryBatch, Plan),
+    (partials, fresh): (f64, f64),
+) -> Around {
     let workers = part.manifest().parts as f64;
     let (others, share) = (workers - 1.0, (workers - 1.0) / workers);
     let (queries, edges) = (batch.queries() as f64, batch.edges() as f64);
     let features = part.model().features() as f64;
-    let scattered = share
-        * (4.0 * queries * features + 8.0 * (edges + batch.touched().len() as f64))
-        + others * (12.0 * queries + 9.0 * SECTION_BYTES);
+    // Edges into queries come in runs, one for each query at each worker with a source of it.
+    let touched = batch.touched().iter();
+    let out: f64 = touched
+        .map(|&node| batch.query_into_stored(node).len() as f64)
+        .sum();
+    let pairs = out + batch.touched().len() as f64;
+    let scattered = share * (4.0 * queries * features + 4.0 * (edges - out) + 8.0 * pairs)
+        + 8.0 * partials
+        + others * (12.0 * queries + 11.0 * SECTION_BYTES);
     let answers = share * 4.0 * queries * part.model().outputs() as f64 + others * 72.0;
     let (chosen, rounds) = match plan {
         Plan::Precomputed => (0.0, 0.0),

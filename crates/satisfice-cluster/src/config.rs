@@ -1,6 +1,6 @@
 //! `cluster.toml`: the nodes of a group and how they treat each other.
 
-use crate::{Choice, ClusterError, LinkCosts, Wire, WorkerOptions, error::io};
+use crate::{Choice, ClusterError, Compression, LinkCosts, Wire, WorkerOptions, error::io};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -22,6 +22,9 @@ pub struct ClusterConfig {
     /// Precision of partial results between workers.
     #[serde(default)]
     pub wire: Wire,
+    /// Whether what goes from node to node is compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// What workers exchange; `"partials"` keeps rows of features and embeddings on their machines.
     #[serde(default)]
     pub exchange: Choice,

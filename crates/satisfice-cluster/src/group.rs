@@ -13,7 +13,7 @@ use crate::{
     forward::take_on,
     health::Health,
     hello::{Hello, Identity, VERSION, Word, hear, say},
-    link::{Link, LinkBytes},
+    link::{Link, LinkBytes, Peer},
     part::Part,
     run::Counters,
 };
@@ -440,11 +440,19 @@ fn start_crew(shared: &Shared, links: Vec<Option<TcpStream>>) -> Result<Crew, Cl
         let stream = stream?;
         let _ = stream.set_read_timeout(None);
         let _ = stream.set_write_timeout(None);
-        let name = shared.name_of(node);
-        Some(Link::new(stream, name, Arc::clone(&shared.link_bytes)))
+        let peer = Peer {
+            name: shared.name_of(node).into(),
+            bytes: Arc::clone(&shared.link_bytes),
+            compression: shared.config.compression,
+        };
+        Some(Link::new(stream, peer))
     };
-    let links: Vec<Option<Link>> = links.into_iter().enumerate().map(link).collect();
-    let built = initialize_networking_from_sockets(local, links, shared.node, per_node, hooks);
+    let links = links.into_iter().enumerate();
+    let links: io::Result<Vec<Option<Link>>> =
+        links.map(|link_to| link(link_to).transpose()).collect();
+    let built = links.and_then(|links| {
+        initialize_networking_from_sockets(local, links, shared.node, per_node, hooks)
+    });
     let (builders, guard) = built.map_err(|e| ClusterError::Forming {
         message: e.to_string(),
     })?;

@@ -146,11 +146,11 @@ pub(crate) fn scatter(
     for query in 0..batch.queries() {
         for &node in batch.stored_into_query(query) {
             let lists = &mut of_worker[owners[node as usize] as usize];
-            lists.stored_into_query.extend([query as u32, node]);
+            lists.stored_into_query.push(query as u32, node);
         }
         for &source in batch.query_into_query(query) {
             let lists = &mut of_worker[owner_of_query[source as usize]];
-            lists.query_into_query.extend([query as u32, source]);
+            lists.query_into_query.push(query as u32, source);
         }
     }
     for &node in batch.touched() {
@@ -172,14 +172,10 @@ pub(crate) fn scatter(
         writer.u32s(&degrees);
         let x = &batch.x()[owned.start * features..owned.end * features];
         writer.f32s(x, Wire::F32);
-        for list in [
-            &lists.stored_into_query,
-            &lists.query_into_query,
-            &lists.query_into_stored,
-            &lists.touched,
-        ] {
-            writer.u32s(list);
-        }
+        lists.stored_into_query.write(&mut writer);
+        lists.query_into_query.write(&mut writer);
+        writer.u32s(&lists.query_into_stored);
+        writer.u32s(&lists.touched);
         writer.finish()
     };
     of_worker.into_iter().enumerate().map(message).collect()
@@ -223,17 +219,54 @@ impl Task {
     }
 }
 
-/// Pairs, end to end.
+/// What a worker is told of a batch's edges.
 #[derive(Default)]
 struct Lists {
     /// (query, stored node), ascending.
-    stored_into_query: Vec<u32>,
+    stored_into_query: Runs,
     /// (query, source query), ascending.
-    query_into_query: Vec<u32>,
-    /// (stored node, source query), ascending.
+    query_into_query: Runs,
+    /// (stored node, source query), ascending; pairs, end to end.
     query_into_stored: Vec<u32>,
-    /// (stored node, new in-edges), ascending.
+    /// (stored node, new in-edges), ascending; pairs, end to end.
     touched: Vec<u32>,
+}
+
+/// Pairs, of which many one after the other begin with the same number.
+#[derive(Default)]
+struct Runs {
+    /// First number and length of each run, end to end.
+    runs: Vec<u32>,
+    /// Second numbers.
+    seconds: Vec<u32>,
+}
+
+impl Runs {
+    fn push(&mut self, first: u32, second: u32) {
+        match self.runs.last_chunk_mut() {
+            Some([last, len]) if *last == first => *len += 1,
+            _ => self.runs.extend([first, 1]),
+        }
+        self.seconds.push(second);
+    }
+
+    fn write(&self, writer: &mut SlabWriter) {
+        writer.u32s(&self.runs);
+        writer.u32s(&self.seconds);
+    }
+
+    /// The pairs, which are ascending by their first number.
+    fn read(reader: &mut SlabReader<'_>) -> Result<Vec<(u32, u32)>, ClusterError> {
+        let (runs, seconds) = (reader.u32s()?, reader.u32s()?);
+        let (runs, rest) = runs.as_chunks::<2>();
+        let len: u64 = runs.iter().map(|&[_, len]| u64::from(len)).sum();
+        reader.check(rest.is_empty() && len == seconds.len() as u64)?;
+        reader.check(runs.is_sorted_by_key(|run| run[0]))?;
+        let firsts = runs
+            .iter()
+            .flat_map(|&[first, len]| std::iter::repeat_n(first, len as usize));
+        Ok(firsts.zip(seconds.iter().copied()).collect())
+    }
 }
 
 /// Pairs (reader, source), ascending by reader.
@@ -309,8 +342,8 @@ impl Job {
         reader.check(degrees.len() == 3 * head.queries)?;
         let width = part.part.model().features();
         let x = reader.f32s(owned.len() * width)?.into_owned();
-        let stored_into_query = pairs(reader)?;
-        let query_into_query = pairs(reader)?;
+        let stored_into_query = Runs::read(reader)?;
+        let query_into_query = Runs::read(reader)?;
         let query_into_stored = pairs(reader)?;
         let touched = pairs(reader)?;
         let row = |node: u32| part.row(node).unwrap_or(u32::MAX);
@@ -390,4 +423,40 @@ fn count(values: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
         .chunk_by(|a, b| a == b)
         .map(|run| (run[0], run.len() as u32))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(runs: &[u32], seconds: &[u32]) -> Result<Vec<(u32, u32)>, ClusterError> {
+        let mut writer = SlabWriter::default();
+        writer.u32s(runs);
+        writer.u32s(seconds);
+        let payload = Payload::Owned(writer.finish());
+        Runs::read(&mut SlabReader::new(&payload, 0))
+    }
+
+    #[test]
+    fn runs_are_the_pairs_that_were_pushed() {
+        let pairs = [(0, 7), (0, 9), (3, 1), (4, 4), (4, 4)];
+        let mut runs = Runs::default();
+        pairs.iter().for_each(|&(a, b)| runs.push(a, b));
+        assert_eq!(runs.runs, [0, 2, 3, 1, 4, 2]);
+        assert_eq!(read(&runs.runs, &runs.seconds).unwrap(), pairs);
+        assert_eq!(read(&[], &[]).unwrap(), []);
+    }
+
+    #[test]
+    fn runs_that_do_not_fit_are_refused() {
+        for (runs, seconds) in [
+            (&[1][..], &[][..]),
+            (&[1, 2], &[5]),
+            (&[1, 1], &[5, 6]),
+            (&[1, u32::MAX, 2, 1], &[5]),
+            (&[2, 1, 1, 1], &[5, 6]),
+        ] {
+            assert!(read(runs, seconds).is_err(), "{runs:?} {seconds:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 
 mod assign;
 mod choice;
+mod compress;
 mod config;
 mod crew;
 mod crossing;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
 pub use choice::{Choice, Cost, LinkCosts, predict};
+pub use compress::Compression;
 pub use config::{ClusterConfig, NodeConfig};
 pub use crew::{Crew, WorkerOptions};
 pub use engine::ClusterEngine;

@@ -5,8 +5,8 @@
 mod support;
 
 use satisfice_cluster::{
-    ClusterConfig, ClusterError, ClusterNode, Exchange, GroupState, Method, NodeConfig, Part,
-    PartPrecision, Wire, node_status, part_dir,
+    ClusterConfig, ClusterError, ClusterNode, Compression, Exchange, GroupState, Method,
+    NodeConfig, Part, PartPrecision, Wire, node_status, part_dir,
 };
 use satisfice_core::ErrorKind;
 use satisfice_graph::Plan;
@@ -291,6 +291,29 @@ fn halves_on_the_wire_are_close_and_fewer_bytes() {
     let difference = support::difference(&halves.outputs, &full.outputs, ready.model.outputs());
     assert!(difference > 0.0 && difference < 1e-2, "{difference}");
     assert!(halves.layer_bytes < full.layer_bytes);
+}
+
+#[test]
+fn compressed_messages_are_fewer_bytes_and_the_same_answers() {
+    let (ready, batch) = support::fixture(&some_fixture("pyg_gat_directed"));
+    let dirs = ready.cut(2, Method::Hash);
+    let answers = |compression| {
+        let mut config = config("compression", &dirs, 1);
+        config.compression = compression;
+        let nodes = start(&config);
+        let of_plan = |plan| {
+            nodes[0]
+                .answer(&batch, plan, Exchange::Partials, None)
+                .unwrap()
+                .outputs
+        };
+        let answers: Vec<Vec<f32>> = PLANS.map(of_plan).into();
+        (answers, nodes[0].status().link_bytes_sent)
+    };
+    let (whole, bytes) = answers(Compression::None);
+    let (compressed, compressed_bytes) = answers(Compression::Zstd);
+    assert!(compressed == whole);
+    assert!(compressed_bytes < bytes, "{compressed_bytes} of {bytes}");
 }
 
 #[test]
