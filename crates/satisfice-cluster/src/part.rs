@@ -40,6 +40,8 @@ pub struct Part {
     messages: Vec<OnceLock<TensorFile>>,
     /// What the layers 1 .. K-1 reduce the sources of each node to, where it is kept.
     kept: Vec<OnceLock<TensorFile>>,
+    /// What the first layer adds of the nodes' own values, where it is kept.
+    own: OnceLock<TensorFile>,
     kinds: Vec<DegreeScale>,
     /// For each kind: the factor of every node of the part, without a batch.
     scales: Vec<Vec<f32>>,
@@ -97,6 +99,7 @@ impl Part {
             levels: tables(),
             messages: tables(),
             kept: tables(),
+            own: OnceLock::new(),
             kinds: model.scales(),
             scales: Vec::new(),
             out_edges: OnceLock::new(),
@@ -145,6 +148,9 @@ impl Part {
             "s" if (1..self.model.layers()).contains(&number) => {
                 let split = self.model.split_layer(number - 1);
                 (&self.kept[number - 1], split.partial_width(), "s")
+            }
+            "o" if number == 1 && self.model.split_layer(0).own_width() > 0 => {
+                (&self.own, self.model.split_layer(0).own_width(), "o")
             }
             _ => return Err(wrong("it is no table of the model".to_owned())),
         };
@@ -391,6 +397,12 @@ impl Part {
     pub(crate) fn kept_rows(&self, layer: usize) -> Result<Option<Rows<'_>>, ClusterError> {
         let file = self.kept[layer].get();
         Ok(file.map(|file| file.rows("s")).transpose()?)
+    }
+
+    /// What a layer (from 0) adds of the nodes' own values, `[nodes, own width]`, where it is kept.
+    pub(crate) fn own_terms(&self, layer: usize) -> Result<Option<Rows<'_>>, ClusterError> {
+        let file = self.own.get().filter(|_| layer == 0);
+        Ok(file.map(|file| file.rows("o")).transpose()?)
     }
 
     /// The layers (from 1) of which it is kept what they reduce the sources of each node to.

@@ -216,6 +216,9 @@ fn stored_tables<'a>(
             tables.push((format!("s{}", level + 1), "s", rows));
         }
     }
+    if let Some(rows) = embeddings.own()? {
+        tables.push(("o1".to_owned(), "o", rows));
+    }
     Ok(tables)
 }
 

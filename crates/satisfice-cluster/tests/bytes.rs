@@ -5,7 +5,7 @@
 mod support;
 
 use satisfice_cluster::{
-    Counters, Crew, Exchange, LinkCosts, Method, Wire, WorkerOptions, predict,
+    Counters, Crew, Exchange, LinkCosts, Method, Part, Wire, WorkerOptions, predict,
 };
 use satisfice_graph::{Attachment, Plan};
 use satisfice_store::Queries;
@@ -78,8 +78,14 @@ fn kept_sums_are_brought_up_to_date_by_what_changed() {
         &bundle.join("models/sage2"),
         &bundle.join("graph.safetensors"),
     );
+    let parts = ready.parts(4, Method::Hash);
+    let own_terms = |part: &Arc<Part>| {
+        let mut tables = part.manifest().tables.iter();
+        tables.any(|table| table.name == "o1.safetensors")
+    };
+    assert!(parts.iter().all(own_terms), "they are cut too");
     let crew = Crew::threads(
-        ready.parts(4, Method::Hash),
+        parts,
         WorkerOptions::default(),
         &Arc::new(Counters::default()),
     );

@@ -345,7 +345,10 @@ impl Embeddings {
     }
 
     /// What the first layer adds of the nodes' own values, where it is kept.
-    pub(crate) fn own(&self) -> Result<Option<Rows<'_>>, GraphError> {
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was.
+    pub fn own(&self) -> Result<Option<Rows<'_>>, GraphError> {
         let open = self.tables.iter().find(|open| open.table == Table::Own);
         open.map(OpenTable::rows).transpose()
     }

@@ -14,7 +14,7 @@ use crate::{
 use rayon::prelude::*;
 use satisfice_graph::{DegreeScale, OwnRows, Plan, SplitLayer};
 use satisfice_kernels::Rows;
-use std::sync::atomic::Ordering;
+use std::{ops::Range, sync::atomic::Ordering};
 
 /// Targets that one task reduces or completes together.
 pub(super) const BLOCK: usize = 64;
@@ -380,6 +380,10 @@ impl Run<'_> {
         let of_rows = fresh.iter();
         Ok(Own {
             values: pick(part.level(index)?, &below.values, &below.rows),
+            kept: match part.own_terms(index)? {
+                Some(terms) => gather(terms, fresh),
+                None => Vec::new(),
+            },
             messages: match split.makes_messages() {
                 true => Some(pick(part.message_rows(index)?, at_hand, &below.rows)),
                 false => None,
@@ -397,10 +401,12 @@ impl Run<'_> {
     }
 }
 
-/// What an owner knows of its targets; the fields are those of [`OwnRows`].
+/// What an owner knows of its targets; the fields are those of [`OwnRows`] and one more.
 #[derive(Debug)]
 pub(super) struct Own {
     values: Vec<f32>,
+    /// What the layer adds of the last targets' own values; of those before it is made of `values`.
+    kept: Vec<f32>,
     messages: Option<Vec<f32>>,
     initial: Vec<f32>,
     in_degrees: Vec<u32>,
@@ -412,6 +418,32 @@ impl Own {
     fn messages(&self) -> &[f32] {
         self.messages.as_deref().unwrap_or(&self.values)
     }
+
+    /// What the layer adds of the own values of a range of all `targets`.
+    fn mapped(&self, split: SplitLayer<'_>, range: Range<usize>, targets: usize) -> Vec<f32> {
+        let (width, own_width) = (self.values.len() / targets, split.own_width());
+        let first_kept = match own_width {
+            0 => targets,
+            _ => targets - self.kept.len() / own_width,
+        };
+        let from = first_kept.clamp(range.start, range.end);
+        let mut mapped = split.own(&self.values[range.start * width..from * width]);
+        if from < range.end {
+            let kept = from - first_kept..range.end - first_kept;
+            mapped.extend_from_slice(&self.kept[kept.start * own_width..kept.end * own_width]);
+        }
+        mapped
+    }
+}
+
+/// Some rows of a table, one after the other.
+fn gather(table: Rows<'_>, rows: &[u32]) -> Vec<f32> {
+    let width = table.width();
+    let mut values = vec![0.0; rows.len() * width];
+    for (values, &row) in values.chunks_exact_mut(width).zip(rows) {
+        table.read(row as usize, values);
+    }
+    values
 }
 
 /// Joins one worker's partial results.
@@ -496,6 +528,7 @@ pub(super) fn complete(
             let messages = own.messages();
             split.complete(
                 reduced[cut(reduced)].to_vec(),
+                own.mapped(split, from..to, targets),
                 &OwnRows {
                     values: &own.values[cut(&own.values)],
                     messages: &messages[cut(messages)],

@@ -3,6 +3,7 @@
 use super::{
     Convolution, GnnModel, Layer,
     conv::{Made, OwnRows, Reduction},
+    linear::Linear,
     row_op::apply_ops,
 };
 use crate::run::{DegreeEffects, DegreeScale, degree_effects};
@@ -132,15 +133,25 @@ impl SplitLayer<'_> {
         }
     }
 
+    /// Values per row of what the layer adds of a target's own value; 0 where it adds no linear map of it.
+    pub fn own_width(&self) -> usize {
+        self.conv().own().map_or(0, Linear::outputs)
+    }
+
+    /// What the layer adds of targets' own values, `[targets, own width]`.
+    pub fn own(&self, values: &[f32]) -> Vec<f32> {
+        let mapped = self.conv().own().map(|linear| linear.apply(values));
+        mapped.unwrap_or_default()
+    }
+
     /// Values of some targets after the layer, `[targets, width]`, from what all their sources were
-    /// reduced to, `[targets, partial width]`.
+    /// reduced to, `[targets, partial width]`, and [`SplitLayer::own`] of their values.
     ///
     /// # Panics
     /// When a shape does not fit.
-    pub fn complete(&self, reduced: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
-        let mapped = self.conv().own().map(|linear| linear.apply(own.values));
+    pub fn complete(&self, reduced: Vec<f32>, mapped: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
         let made = Made {
-            mapped: mapped.unwrap_or_default(),
+            mapped,
             terms: self.conv().terms(own.values, own.messages),
         };
         self.layer.complete(reduced, &made, own)
