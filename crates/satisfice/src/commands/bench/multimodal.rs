@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use contender::{Contender, Knowledge, Policy};
 use report::{Document, Row};
 use repository::{Form, Repository};
-use satisfice_core::Batching;
 use satisfice_load::open::{
     Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
 };
@@ -91,9 +90,9 @@ fn ready_inputs(repository: &Repository, path: &Path, seed: u64) -> Result<Input
     let labels = labels.with_context(|| format!("{}: no labels", path.display()))?;
     let engine = MultimodalEngine::open(&repository.model, &OpenOptions::default())?;
     let count = data.len().min(config.limits.inputs_max);
-    let job = engine.prepare(data.request(0..count))?;
+    let ready = engine.ready(data.request(0..count))?;
     let labels = labels[..count].iter().map(|&label| label as i64).collect();
-    Ok(Inputs::new(job.request.inputs, labels)?.shuffled(seed))
+    Ok(Inputs::new(ready, labels)?.shuffled(seed))
 }
 
 /// What a client that chooses by itself knows: promises and times of the subsets in every variant.
