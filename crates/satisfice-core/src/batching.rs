@@ -15,7 +15,7 @@ pub struct Strategy {
 /// A checked request: inputs of equal kind along the first dimension of every tensor, ready to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// The request with its tensors decoded into what the model reads.
+    /// The request; what of it needs decoding may be decoded when a strategy reads it.
     pub request: InferRequest,
     /// Inputs in it, at least 1.
     pub inputs: usize,
@@ -42,7 +42,7 @@ pub trait Batching: Send + Sync {
     /// Every strategy, in a fixed order.
     fn strategies(&self) -> &[Strategy];
 
-    /// Checks a request and decodes its tensors.
+    /// Checks a request, as far as it does not depend on the strategies that will answer it.
     ///
     /// # Errors
     /// What is wrong with the request.

@@ -4,17 +4,16 @@ mod request;
 use crate::{
     ModelDir, MultimodalError, Profile,
     batch::Batch,
-    config::{CLASS_OUTPUTS, ModelConfig},
+    config::{CLASS_OUTPUTS, ModelConfig, TensorConfig},
     layout::{Networks, Work},
     network::NetworkLoader,
-    preprocess::Preprocess,
     runtime, timing,
     way::{Executed, Way},
 };
 use request::Decoder;
 use satisfice_core::{
-    Batching, DataType, Engine, Error, InferRequest, InferResponse, Job, ModelMetadata, Offer,
-    Part, PartOutputs, Strategy, TensorSpec,
+    Batching, DataType, Engine, Error, InferRequest, InferResponse, Job, ModelMetadata,
+    NamedTensor, Offer, Part, PartOutputs, Strategy, TensorSpec,
 };
 use std::{ops::Range, path::PathBuf};
 
@@ -34,7 +33,6 @@ pub struct OpenOptions {
 pub struct MultimodalEngine {
     config: ModelConfig,
     networks: Networks,
-    preprocess: Vec<Option<Preprocess>>,
     ways: Vec<Way>,
     strategies: Vec<Strategy>,
     metadata: ModelMetadata,
@@ -57,11 +55,8 @@ impl MultimodalEngine {
             batch_max: config.limits.batch_max,
         };
         let networks = Networks::load(&config, &loader)?;
-        let preprocess = config.modalities.iter();
-        let preprocess: Result<_, _> = preprocess.map(|m| Preprocess::load(m, &dir)).collect();
         let singles = networks.choices().iter().copied().map(Way::Single);
         let mut engine = Self {
-            preprocess: preprocess?,
             ways: singles.collect(),
             strategies: Vec::new(),
             metadata: metadata(&config),
@@ -151,7 +146,38 @@ impl MultimodalEngine {
         &self.ways
     }
 
-    /// Checks a request and makes the tensors of its modalities.
+    /// The tensors that networks read, of every modality that the request brings, in the order of the
+    /// modalities: pictures and texts are decoded.
+    ///
+    /// # Errors
+    /// [`MultimodalError`] when the request is wrong, or a picture or text in it is none.
+    pub fn ready(&self, request: InferRequest) -> Result<Vec<NamedTensor>, MultimodalError> {
+        let job = self.job(request)?;
+        let rows = (0..job.inputs).map(|row| (&job.request, row));
+        let mut work = Work::new(Batch::new(rows), self.config.modalities.len());
+        let mut ready = Vec::new();
+        for (position, modality) in self.config.modalities.iter().enumerate() {
+            if !job
+                .request
+                .inputs
+                .iter()
+                .any(|input| modality.brings(&input.name))
+            {
+                continue;
+            }
+            self.networks.make(position, &mut work)?;
+            for TensorConfig { name, datatype, .. } in &modality.tensors {
+                ready.push(NamedTensor {
+                    name: name.clone(),
+                    tensor: work.batch.gather(name, *datatype)?,
+                });
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Checks a request. What it brings raw is decoded when an input is answered by a strategy that
+    /// reads it.
     pub(crate) fn job(&self, request: InferRequest) -> Result<Job, MultimodalError> {
         self.decoder().job(request)
     }
@@ -159,7 +185,6 @@ impl MultimodalEngine {
     fn decoder(&self) -> Decoder<'_> {
         Decoder {
             config: &self.config,
-            preprocess: &self.preprocess,
             ways: &self.ways,
             strategies: &self.strategies,
             outputs: &self.metadata.outputs,

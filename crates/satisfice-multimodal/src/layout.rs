@@ -5,8 +5,9 @@ mod load;
 use crate::{
     MultimodalError,
     batch::Batch,
-    config::{ModelConfig, TensorConfig},
+    config::{ModalityConfig, ModelConfig, TensorConfig},
     network::{Network, NetworkLoader, filled},
+    preprocess::Preprocess,
     signature::{Port, wrong},
     subset::Subset,
 };
@@ -24,10 +25,17 @@ pub(crate) struct Choice {
 /// The networks of a model.
 #[derive(Debug)]
 pub(crate) struct Networks {
-    modalities: Vec<Vec<TensorConfig>>,
+    modalities: Vec<Modality>,
     layout: Layout,
     choices: Vec<Choice>,
     classes: usize,
+}
+
+/// What networks read of a modality, and how it is made of what a request brings raw.
+#[derive(Debug)]
+struct Modality {
+    tensors: Vec<TensorConfig>,
+    preprocess: Option<Preprocess>,
 }
 
 #[derive(Debug)]
@@ -117,12 +125,18 @@ impl Networks {
             }
             (Layout::Joint(networks), choices)
         };
+        let modality = |modality: &ModalityConfig| {
+            let preprocess = Preprocess::load(modality, loader.dir)?;
+            let tensors = modality.tensors.clone();
+            Ok(Modality {
+                tensors,
+                preprocess,
+            })
+        };
+        let modalities: Result<_, MultimodalError> =
+            config.modalities.iter().map(modality).collect();
         let networks = Self {
-            modalities: config
-                .modalities
-                .iter()
-                .map(|m| m.tensors.clone())
-                .collect(),
+            modalities: modalities?,
             layout,
             choices,
             classes: config.output.classes.len(),
@@ -203,6 +217,12 @@ impl Networks {
         let mut broken = vec![false; rows];
         let network = self.used(choice);
         let network = network.last().ok_or_else(|| no_network(choice))?;
+        // What is no picture or text is found before anything is computed.
+        for modality in choice.subset.iter() {
+            if work.embeddings[modality].is_none() {
+                self.make(modality, work)?;
+            }
+        }
         if let Layout::Fused { encoders, .. } = &self.layout {
             for modality in choice.subset.iter() {
                 let values = embed(encoders, modality, choice.variant, work)?;
@@ -216,6 +236,15 @@ impl Networks {
         let values = network.run(rows, |port| self.input(port, choice, work))?;
         mark_broken(&mut broken, &values);
         Ok(Answers { values, broken })
+    }
+
+    /// Makes the tensors of a modality that the inputs of `work` bring raw.
+    pub(crate) fn make(&self, modality: usize, work: &mut Work<'_>) -> Result<(), MultimodalError> {
+        let of = &self.modalities[modality];
+        match &of.preprocess {
+            Some(preprocess) => work.batch.make(preprocess, &of.tensors),
+            None => Ok(()),
+        }
     }
 
     /// What the answering network reads at `port`.
@@ -252,8 +281,8 @@ impl Networks {
                 _ => filled(shape(), port.datatype, 0.0),
             });
         }
-        let absent = self.modalities.iter().enumerate().find_map(|(m, tensors)| {
-            let tensor = tensors.iter().find(|tensor| tensor.name == port.name)?;
+        let absent = self.modalities.iter().enumerate().find_map(|(m, of)| {
+            let tensor = of.tensors.iter().find(|tensor| tensor.name == port.name)?;
             (!choice.subset.contains(m)).then_some(tensor)
         });
         match absent {

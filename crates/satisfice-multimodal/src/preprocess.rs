@@ -7,12 +7,19 @@ use crate::{
     MultimodalError,
     config::{ModalityConfig, PreprocessConfig},
 };
-use satisfice_core::{ByteStrings, NamedTensor};
+use satisfice_core::{InferRequest, NamedTensor, TensorData};
 use std::path::Path;
 
 /// The preprocessing of one modality, ready to run.
 #[derive(Debug)]
-pub(crate) enum Preprocess {
+pub(crate) struct Preprocess {
+    /// Name of the BYTES tensor that it reads.
+    input: String,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
     Image(image::Pictures),
     Text(Box<text::Texts>),
 }
@@ -23,24 +30,41 @@ impl Preprocess {
         modality: &ModalityConfig,
         dir: &Path,
     ) -> Result<Option<Self>, MultimodalError> {
-        Ok(match &modality.preprocess {
-            None => None,
-            Some(PreprocessConfig::Image(config)) => {
-                let tensor = &modality.tensors[0];
-                Some(Self::Image(image::Pictures::new(config, tensor)))
+        let Some(config) = &modality.preprocess else {
+            return Ok(None);
+        };
+        let how = match config {
+            PreprocessConfig::Image(config) => {
+                How::Image(image::Pictures::new(config, &modality.tensors[0]))
             }
-            Some(PreprocessConfig::Text(config)) => {
+            PreprocessConfig::Text(config) => {
                 let texts = text::Texts::load(config, &modality.tensors, dir)?;
-                Some(Self::Text(Box::new(texts)))
+                How::Text(Box::new(texts))
             }
-        })
+        };
+        Ok(Some(Self {
+            input: config.input().to_owned(),
+            how,
+        }))
     }
 
-    /// The modality's tensors, with one row for each of `raw`.
-    pub(crate) fn run(&self, raw: &ByteStrings) -> Result<Vec<NamedTensor>, MultimodalError> {
-        match self {
-            Self::Image(pictures) => pictures.decode(raw).map(|tensor| vec![tensor]),
-            Self::Text(texts) => texts.tokenize(raw),
+    /// The modality's tensors, of one row, for input `row` of `request`; nothing where the request
+    /// does not bring it raw.
+    pub(crate) fn run(
+        &self,
+        request: &InferRequest,
+        row: usize,
+    ) -> Result<Vec<NamedTensor>, MultimodalError> {
+        let raw = match request.input(&self.input).map(satisfice_core::Tensor::data) {
+            Some(TensorData::Bytes(strings)) => strings.get(row),
+            _ => None,
+        };
+        match (&self.how, raw) {
+            (_, None) => Ok(Vec::new()),
+            (How::Image(pictures), Some(file)) => {
+                pictures.decode(row, file).map(|tensor| vec![tensor])
+            }
+            (How::Text(texts), Some(text)) => texts.tokenize(row, text),
         }
     }
 }

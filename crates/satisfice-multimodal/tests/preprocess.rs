@@ -4,7 +4,7 @@
 mod support;
 
 use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
-use satisfice_core::{Batching, ErrorKind, InferRequest, TensorData};
+use satisfice_core::{Engine, ErrorKind, InferRequest, TensorData};
 use satisfice_multimodal::MultimodalEngine;
 use std::io::Cursor;
 use support::{bytes, copy, edit, engine, floats, named, open};
@@ -34,8 +34,9 @@ fn raw(input: &str, files: &[Vec<u8>]) -> InferRequest {
 
 /// The pixels that networks get of a picture: three planes of 8 x 8.
 fn pixels(engine: &MultimodalEngine, file: Vec<u8>) -> Vec<f32> {
-    let job = engine.prepare(raw("picture", &[file])).unwrap();
-    floats(job.request.input("image").unwrap()).to_vec()
+    let ready = engine.ready(raw("picture", &[file])).unwrap();
+    assert_eq!((ready.len(), &*ready[0].name), (1, "image"));
+    floats(&ready[0].tensor).to_vec()
 }
 
 fn close(a: f32, b: f32) -> bool {
@@ -152,7 +153,7 @@ fn pictures_that_are_none_are_refused() {
     ];
     for (i, (file, code)) in cases.into_iter().enumerate() {
         let error = engine
-            .prepare(raw("picture", &[whole.clone(), file]))
+            .infer(&raw("picture", &[whole.clone(), file]))
             .unwrap_err();
         assert_eq!(error.code(), code, "case {i}: {error}");
         assert!(error.message().contains("`picture` 1"), "case {i}: {error}");
@@ -160,10 +161,13 @@ fn pictures_that_are_none_are_refused() {
 }
 
 fn tokens(engine: &MultimodalEngine, text: &str) -> (Vec<i64>, Vec<i64>) {
-    let job = engine.prepare(raw("caption", &[text.into()])).unwrap();
-    let get = |name| match job.request.input(name).unwrap().data() {
-        TensorData::Int64(values) => values.clone(),
-        other => panic!("{}", other.datatype()),
+    let ready = engine.ready(raw("caption", &[text.into()])).unwrap();
+    let get = |name| {
+        let tensor = ready.iter().find(|ready| ready.name == name).unwrap();
+        match tensor.tensor.data() {
+            TensorData::Int64(values) => values.clone(),
+            other => panic!("{}", other.datatype()),
+        }
     };
     (get("ids"), get("ids_mask"))
 }
@@ -208,13 +212,55 @@ fn texts_that_are_none_are_refused() {
         ),
     ];
     for (text, kind, message) in cases {
-        let error = engine.prepare(raw("caption", &[text])).unwrap_err();
+        let error = engine.infer(&raw("caption", &[text])).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().contains(message), "{error}");
     }
     assert!(
         engine
-            .prepare(raw("caption", &["a a a a a a".into()]))
+            .infer(&raw("caption", &["a a a a a a".into()]))
             .is_ok()
     );
+}
+
+/// A request with the text and the picture, to be answered by `plan`.
+fn asked(picture: &[u8], caption: &[u8], plan: &str) -> InferRequest {
+    let mut request = raw("picture", &[picture.to_vec()]);
+    request
+        .inputs
+        .push(named("caption", bytes(&[caption.to_vec()])));
+    let plan = ("plan".to_owned(), plan.into());
+    request.parameters.extend([plan]);
+    request
+}
+
+#[test]
+fn what_a_strategy_does_not_read_is_not_decoded() {
+    let engine = engine("fused");
+    let (picture, caption) = (png(gradient(8, 8)), "red".as_bytes());
+    let torn = &picture[..picture.len() / 2];
+    for (good, bad, plan) in [
+        (
+            asked(&picture, caption, "text"),
+            asked(torn, caption, "text"),
+            "text",
+        ),
+        (
+            asked(&picture, caption, "image"),
+            asked(&picture, b"\xff", "image"),
+            "image",
+        ),
+    ] {
+        let [good, bad] = [good, bad].map(|request| engine.infer(&request).unwrap());
+        assert_eq!(good, bad, "{plan}");
+    }
+    for (picture, caption, code) in [
+        (torn, caption, "wrong_picture"),
+        (&picture[..], b"\xff".as_slice(), "wrong_text"),
+    ] {
+        let error = engine
+            .infer(&asked(picture, caption, "image+text"))
+            .unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+    }
 }

@@ -45,5 +45,5 @@ pub use repository::{
     LoadedVersions, Loader, Models, ModelsError, VersionPolicy, VersionPolicyError, warm_up, zeros,
 };
 pub use server::{Bound, Server, SetupError};
-pub use service::{Admission, Service, Settings};
+pub use service::{Admission, Service, Settings, SpareTime};
 pub use tls::{Tls, TlsError};

@@ -16,7 +16,7 @@ mod times;
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
 pub use poll::Polling;
-pub use room::Admission;
+pub use room::{Admission, SpareTime};
 pub use schedule::PlanAudit;
 pub use served::{Call, ServedModel};
 pub use settings::Settings;

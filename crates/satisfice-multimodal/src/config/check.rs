@@ -209,6 +209,12 @@ pub(crate) fn stays_inside(file: &str) -> bool {
 }
 
 impl ModalityConfig {
+    /// Whether a request's input of that name is of this modality, ready or raw.
+    pub(crate) fn brings(&self, name: &str) -> bool {
+        let raw = self.preprocess.as_ref().map(PreprocessConfig::input);
+        raw == Some(name) || self.tensors.iter().any(|tensor| tensor.name == name)
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.tensors.is_empty() {
             return Err("no tensors".to_owned());

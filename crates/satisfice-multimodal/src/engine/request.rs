@@ -3,13 +3,12 @@
 use crate::{
     MultimodalError,
     config::{ModalityConfig, ModelConfig, PreprocessConfig, TensorConfig},
-    preprocess::Preprocess,
     subset::Subset,
     way::Way,
 };
 use satisfice_core::{
-    Error, ErrorKind, InferRequest, Job, NamedTensor, Parameter, Strategy, Tensor, TensorData,
-    TensorSpec,
+    DataType, Error, ErrorKind, InferRequest, Job, NamedTensor, Parameter, Strategy, Tensor,
+    TensorData, TensorSpec,
 };
 
 /// Strategies that a hint names at most.
@@ -18,14 +17,13 @@ const NAMED_MAX: usize = 16;
 /// Reads requests for one model.
 pub(super) struct Decoder<'a> {
     pub(super) config: &'a ModelConfig,
-    pub(super) preprocess: &'a [Option<Preprocess>],
     pub(super) ways: &'a [Way],
     pub(super) strategies: &'a [Strategy],
     pub(super) outputs: &'a [TensorSpec],
 }
 
 impl Decoder<'_> {
-    /// Checks a request and makes the tensors of its modalities.
+    /// Checks a request: its names, and types and shapes of its tensors.
     pub(super) fn job(&self, mut request: InferRequest) -> Result<Job, MultimodalError> {
         self.check_names(&request)?;
         let inputs = self.inputs(&request)?;
@@ -33,11 +31,11 @@ impl Decoder<'_> {
         let mut tensors = Vec::new();
         let mut present = Vec::new();
         for (position, modality) in self.config.modalities.iter().enumerate() {
-            let made = tensors_of(modality, self.preprocess[position].as_ref(), &mut request)?;
-            if !made.is_empty() {
+            let brought = tensors_of(modality, &mut request)?;
+            if !brought.is_empty() {
                 present.push(position);
             }
-            tensors.extend(made);
+            tensors.extend(brought);
         }
         let present: Subset = present.into_iter().collect();
         let strategies = self.available(present, plan)?;
@@ -51,13 +49,7 @@ impl Decoder<'_> {
 
     fn check_names(&self, request: &InferRequest) -> Result<(), MultimodalError> {
         for (i, input) in request.inputs.iter().enumerate() {
-            let is = |m: &ModalityConfig| {
-                m.tensors.iter().any(|tensor| tensor.name == input.name)
-                    || m.preprocess
-                        .as_ref()
-                        .is_some_and(|p| p.input() == input.name)
-            };
-            if !self.config.modalities.iter().any(is) {
+            if !self.config.modalities.iter().any(|m| m.brings(&input.name)) {
                 let message = format!("no modality of the model reads `{}`", input.name);
                 return Err(MultimodalError::request("unknown_input", message));
             }
@@ -189,10 +181,9 @@ impl Decoder<'_> {
     }
 }
 
-/// The tensors of a modality; none when the request does not bring it.
+/// What a request brings of a modality, ready or raw; nothing when it does not.
 fn tensors_of(
     modality: &ModalityConfig,
-    preprocess: Option<&Preprocess>,
     request: &mut InferRequest,
 ) -> Result<Vec<NamedTensor>, MultimodalError> {
     let mut ready = Vec::new();
@@ -204,9 +195,10 @@ fn tensors_of(
         ready.push(input);
     }
     let raw_name = modality.preprocess.as_ref().map(PreprocessConfig::input);
-    let raw = raw_name.and_then(|name| request.input(name));
-    match (raw, preprocess) {
-        (Some(_), Some(_)) if !ready.is_empty() => Err(MultimodalError::request_hint(
+    let is_raw = |input: &NamedTensor| raw_name == Some(input.name.as_str());
+    let raw = request.inputs.iter().position(is_raw);
+    match raw.map(|raw| request.inputs.swap_remove(raw)) {
+        Some(_) if !ready.is_empty() => Err(MultimodalError::request_hint(
             "duplicate_modality",
             format!(
                 "modality `{}` comes both raw and as ready tensors",
@@ -214,16 +206,12 @@ fn tensors_of(
             ),
             "send one of them",
         )),
-        (Some(raw), Some(preprocess)) => match raw.data() {
-            TensorData::Bytes(strings) if raw.shape().len() == 1 => preprocess.run(strings),
-            _ => Err(wrong_tensor(
-                raw,
-                raw_name.unwrap_or_default(),
-                "BYTES [inputs]",
-            )),
+        Some(raw) => match raw.tensor.datatype() {
+            DataType::Bytes if raw.tensor.shape().len() == 1 => Ok(vec![raw]),
+            _ => Err(wrong_tensor(&raw.tensor, &raw.name, "BYTES [inputs]")),
         },
-        _ if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
-        _ => {
+        None if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
+        None => {
             let is_missing = |tensor: &&TensorConfig| ready.iter().all(|r| r.name != tensor.name);
             let missing = modality.tensors.iter().find(is_missing);
             Err(MultimodalError::request(

@@ -7,7 +7,7 @@ use image::{
     DynamicImage, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
     imageops::{self, FilterType},
 };
-use satisfice_core::{ByteStrings, NamedTensor, Tensor, TensorData};
+use satisfice_core::{NamedTensor, Tensor, TensorData};
 use std::io::Cursor;
 
 /// The widest pixel that a decoder makes: four channels of 16 bits.
@@ -35,18 +35,10 @@ impl Pictures {
         }
     }
 
-    pub(crate) fn decode(&self, files: &ByteStrings) -> Result<NamedTensor, MultimodalError> {
-        let mut values = Vec::new();
-        for (i, file) in files.iter().enumerate() {
-            let picture = self.open(i, file)?;
-            self.append(&self.frame(&picture), &mut values);
-        }
-        let shape = vec![
-            files.len(),
-            self.channels,
-            self.height as usize,
-            self.width as usize,
-        ];
+    /// `[1, channels, height, width]` of a file, which is number `index` of its request.
+    pub(crate) fn decode(&self, index: usize, file: &[u8]) -> Result<NamedTensor, MultimodalError> {
+        let values = self.values(&self.frame(&self.open(index, file)?));
+        let shape = vec![1, self.channels, self.height as usize, self.width as usize];
         Ok(NamedTensor {
             name: self.tensor.clone(),
             tensor: Tensor::new(shape, TensorData::Fp32(values))
@@ -145,7 +137,9 @@ impl Pictures {
         }
     }
 
-    fn append(&self, picture: &RgbImage, values: &mut Vec<f32>) {
+    fn values(&self, picture: &RgbImage) -> Vec<f32> {
+        let pixels = self.height as usize * self.width as usize;
+        let mut values = Vec::with_capacity(self.channels * pixels);
         let of = |numbers: &Option<Vec<f32>>, channel: usize, default| {
             numbers.as_ref().map_or(default, |n| n[channel])
         };
@@ -163,5 +157,6 @@ impl Pictures {
                 None => values.extend(picture.pixels().map(|pixel| value(pixel.0[channel]))),
             }
         }
+        values
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     config::{TensorConfig, TextConfig, TooLong},
     signature::wrong,
 };
-use satisfice_core::{ByteStrings, DataType, NamedTensor, Tensor, TensorData};
+use satisfice_core::{DataType, NamedTensor, Tensor, TensorData};
 use std::path::Path;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
@@ -59,19 +59,19 @@ impl Texts {
         })
     }
 
+    /// The tensors `[1, tokens]` of a text, which is number `index` of its request.
     pub(crate) fn tokenize(
         &self,
-        texts: &ByteStrings,
+        index: usize,
+        text: &[u8],
     ) -> Result<Vec<NamedTensor>, MultimodalError> {
-        let encode = |(i, text)| self.encode(i, text);
-        let encodings: Result<Vec<Encoding>, _> = texts.iter().enumerate().map(encode).collect();
-        let encodings = encodings?;
+        let encoding = self.encode(index, text)?;
         Ok(self
             .tensors
             .iter()
             .map(|(tensor, role)| NamedTensor {
                 name: tensor.name.clone(),
-                tensor: self.tensor(&encodings, tensor.datatype, *role),
+                tensor: self.tensor(&encoding, tensor.datatype, *role),
             })
             .collect())
     }
@@ -98,22 +98,19 @@ impl Texts {
         Ok(encoding)
     }
 
-    fn tensor(&self, encodings: &[Encoding], datatype: DataType, role: Role) -> Tensor {
-        let mut values = Vec::with_capacity(encodings.len() * self.tokens);
-        for encoding in encodings {
-            let (tokens, pad) = match role {
-                Role::Ids => (encoding.get_ids(), self.config.pad),
-                Role::Mask => (encoding.get_attention_mask(), 0),
-                Role::TypeIds => (encoding.get_type_ids(), 0),
-            };
-            values.extend_from_slice(tokens);
-            values.extend((tokens.len()..self.tokens).map(|_| pad));
-        }
-        let data = match datatype {
-            DataType::Int32 => TensorData::Int32(values.into_iter().map(|v| v as i32).collect()),
-            _ => TensorData::Int64(values.into_iter().map(i64::from).collect()),
+    fn tensor(&self, encoding: &Encoding, datatype: DataType, role: Role) -> Tensor {
+        let (tokens, pad) = match role {
+            Role::Ids => (encoding.get_ids(), self.config.pad),
+            Role::Mask => (encoding.get_attention_mask(), 0),
+            Role::TypeIds => (encoding.get_type_ids(), 0),
         };
-        Tensor::new(vec![encodings.len(), self.tokens], data)
+        let padding = (tokens.len()..self.tokens).map(|_| pad);
+        let values = tokens.iter().copied().chain(padding);
+        let data = match datatype {
+            DataType::Int32 => TensorData::Int32(values.map(|v| v as i32).collect()),
+            _ => TensorData::Int64(values.map(i64::from).collect()),
+        };
+        Tensor::new(vec![1, self.tokens], data)
             .expect("invariant: every text is padded to the same tokens")
     }
 }

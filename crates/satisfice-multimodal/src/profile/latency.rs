@@ -116,7 +116,7 @@ fn sizes(batch_max: usize) -> Vec<usize> {
     sizes
 }
 
-/// Inputs from the whole file, decoded.
+/// Inputs from the whole file; what it holds raw is decoded whenever it is read, as in requests.
 fn ready(engine: &MultimodalEngine, data: &Dataset) -> Result<Vec<Job>, MultimodalError> {
     let count = data.len().min(READY_MAX);
     let row = |i: usize| i * data.len() / count;

@@ -185,10 +185,12 @@ fn variables_are_checked_like_files() {
 #[test]
 fn models_inherit() {
     let config = file(
-        "[model_defaults.admission]\nwaiting_max = 5\nexecuting_max = 1\n\
+        "[model_defaults.admission]\nwaiting_max = 5\nexecuting_max = 1\nspare_time = \"quality\"\n\
          [models.a.admission]\nwaiting_max = 6\n[models.b]\n",
     )
     .unwrap();
+    let spare_time = |name| crate::service::Settings::from(&config).of(name).spare_time;
+    assert_eq!(spare_time("a"), crate::SpareTime::Quality);
     for (name, waiting_max) in [("a", 6), ("b", 5), ("c", 5)] {
         let admission = crate::service::Settings::from(&config).of(name);
         assert_eq!(

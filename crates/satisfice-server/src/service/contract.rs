@@ -1,5 +1,6 @@
 //! What a request asks for besides an answer: by when, how good, before whom.
 
+use super::SpareTime;
 use satisfice_core::{Error, ErrorKind, Measure, Parameter, Parameters};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,11 @@ impl Contract {
             minimum: minimum(parameters)?,
             priority: priority(parameters)?,
         })
+    }
+
+    /// Whether the cheapest answer that keeps the contract is the one to give.
+    pub(super) fn wants_just_enough(&self, spare_time: SpareTime) -> bool {
+        self.minimum.is_some() && (self.deadline.is_none() || spare_time == SpareTime::Idle)
     }
 
     /// Whether there is anything to choose a plan for.

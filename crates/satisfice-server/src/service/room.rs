@@ -29,6 +29,20 @@ pub struct Admission {
     /// Share of the answers made by a cheaper plan than the dearest that are made again by the
     /// dearest in idle time, to see whether promises hold; 0 to 1, by default 0.01.
     pub audit_share: f64,
+    /// What time is used for that no deadline needs; by default nothing.
+    pub spare_time: SpareTime,
+}
+
+/// What becomes of time that is left until the deadline of a request with a minimum, once all that wait
+/// are on time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpareTime {
+    /// Nothing: the request gets the cheapest answer that keeps its minimum.
+    #[default]
+    Idle,
+    /// A better answer than the minimum asks for.
+    Quality,
 }
 
 impl Default for Admission {
@@ -40,6 +54,7 @@ impl Default for Admission {
             share: 1.0,
             batch_delay: Duration::ZERO,
             audit_share: 0.01,
+            spare_time: SpareTime::Idle,
         }
     }
 }
@@ -62,6 +77,11 @@ impl Room {
             admission,
             load: Arc::default(),
         }
+    }
+
+    /// What the model takes on, as it is set.
+    pub(super) fn admission(&self) -> Admission {
+        self.admission
     }
 
     /// A place, or a refusal at once.

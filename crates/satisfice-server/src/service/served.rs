@@ -1,7 +1,7 @@
 //! One version of a model, and how it is asked.
 
 use super::{
-    Admission, PlanAudit, Stats,
+    Admission, PlanAudit, SpareTime, Stats,
     contract::Contract,
     room::{Room, Ticket},
     schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded},
@@ -213,11 +213,12 @@ impl ServedModel {
             return Ok(Work::Whole(Whole::plain(request)));
         }
         let name = Arc::clone(&self.label);
+        let spare_time = self.room.admission().spare_time;
         let prepare = move || {
             let start = Instant::now();
             let work = guarded(&name, || {
                 if let Some(fronts) = fronts {
-                    return inputs(&*engine, request, &contract, &fronts);
+                    return inputs(&*engine, request, &contract, spare_time, &fronts);
                 }
                 let offers = engine.offers(&request)?;
                 Ok(Work::Whole(Whole { request, offers }))
@@ -293,11 +294,13 @@ fn inputs(
     engine: &dyn Engine,
     request: InferRequest,
     contract: &Contract,
+    spare_time: SpareTime,
     fronts: &Fronts,
 ) -> Result<Work, Error> {
     let Some(batching) = engine.batching() else {
         return Ok(Work::Whole(Whole::plain(request)));
     };
     let job = batching.prepare(request)?;
-    Ok(Work::Inputs(Box::new(Inputs::new(job, contract, fronts)?)))
+    let inputs = Inputs::new(job, contract, spare_time, fronts)?;
+    Ok(Work::Inputs(Box::new(inputs)))
 }

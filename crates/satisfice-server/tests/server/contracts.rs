@@ -1,9 +1,9 @@
 //! What a request asks for besides an answer, and which plan that gets it. Times that engines announce
 //! are made long, so that it does not matter how fast the machine is.
 
-use crate::fake::{Offering, ask, bare, begin, number, queue_up, serve, settings, text};
+use crate::fake::{Modal, Offering, ask, bare, begin, number, of, queue_up, serve, settings, text};
 use satisfice_core::{ErrorKind, Parameter};
-use satisfice_server::Service;
+use satisfice_server::{Service, SpareTime};
 use std::sync::Arc;
 
 const PLANS: [(&str, f64, f64); 3] = [
@@ -46,10 +46,34 @@ async fn a_contract_gets_the_plan_that_keeps_it() {
     let (_, service) = offering();
     assert_eq!(plan(&service, &[deadline(50.0)]).await, "half");
     let (_, service) = offering();
-    assert_eq!(
-        plan(&service, &[deadline(50.0), fidelity(0.3)]).await,
-        "half"
-    );
+    let both = [deadline(1000.0), fidelity(0.8)];
+    assert_eq!(plan(&service, &both).await, "half");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spare_time_may_go_into_quality() {
+    let mut settings = settings(1);
+    settings.admission.spare_time = SpareTime::Quality;
+    let engine = Arc::new(Offering::new(&PLANS));
+    let service = serve(settings.clone(), &[("m", engine)]);
+    let both = [deadline(50.0), fidelity(0.3)];
+    assert_eq!(plan(&service, &both).await, "half");
+    assert_eq!(plan(&service, &[fidelity(0.3)]).await, "quick");
+    let service = serve(settings, &[("m", Arc::new(Modal::new(8)))]);
+    let request = |minimum: f64, seconds| {
+        let parameters = [("min_accuracy", minimum.into()), deadline(seconds)];
+        of(&[1.0, 2.0], &parameters)
+    };
+    let answer = ask(&service, "m", request(0.8, 11.5)).await.unwrap();
+    assert_eq!(text(&answer, "strategies"), "both=2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_get_just_enough_too() {
+    let service = serve(settings(1), &[("m", Arc::new(Modal::new(8)))]);
+    let parameters = [("min_accuracy", 0.8.into()), deadline(1000.0)];
+    let answer = ask(&service, "m", of(&[1.0, 2.0], &parameters));
+    assert_eq!(text(&answer.await.unwrap(), "strategies"), "text=2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,13 +130,17 @@ pub(crate) struct BenchMultimodal {
     /// By when a job's answer is needed.
     #[arg(long, default_value_t = 250)]
     pub deadline_ms: u64,
-    /// Length of one run; 4 when absent, 1 with `--quick`. Longer where that would be less than 200 jobs
+    /// Length of one run; 4 when absent, 0.8 with `--quick`. Longer where that would be less than 200 jobs
     /// (40 with `--quick`).
     #[arg(long, value_parser = run_seconds)]
     pub seconds: Option<f64>,
     /// Draws the traffic.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Measures everything so often, each time with the next seed; the table then has medians and, in
+    /// brackets, the least and the most.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
+    pub repeats: u64,
     /// Another server, as `NAME=[json+]URL`; may be repeated.
     #[arg(long)]
     pub against: Vec<Peer>,

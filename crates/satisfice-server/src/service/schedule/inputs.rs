@@ -1,6 +1,10 @@
 //! Requests that are cut into inputs: which were started how, and what came of them.
 
-use super::{super::contract::Contract, fronts::Fronts, whole::unmeetable};
+use super::{
+    super::{SpareTime, contract::Contract},
+    fronts::Fronts,
+    whole::unmeetable,
+};
 use satisfice_core::{
     Error, ErrorKind, InferResponse, Job, Measure, NamedTensor, Parameter, Parameters, Quality,
     Tensor,
@@ -46,6 +50,7 @@ impl Inputs {
     pub(in super::super) fn new(
         job: Job,
         contract: &Contract,
+        spare_time: SpareTime,
         fronts: &Fronts,
     ) -> Result<Self, Error> {
         let mut available = job.strategies.clone();
@@ -65,7 +70,7 @@ impl Inputs {
         let mut inputs = Self {
             measure,
             least: minimum.map_or(0.0, |minimum| minimum.share),
-            mixes_max: match minimum.is_some() && contract.deadline.is_none() {
+            mixes_max: match contract.wants_just_enough(spare_time) {
                 true => 1,
                 false => MIXES_MAX,
             },

@@ -124,7 +124,7 @@ impl Lane {
     ) -> Result<(), Error> {
         let (task, inputs, alternatives) = match work {
             Work::Whole(whole) => {
-                let options = whole.options(&contract, &self.records)?;
+                let options = whole.options(&contract, self.admission.spare_time, &self.records)?;
                 let usual = self.usual(reply.ticket.bytes());
                 let alternatives = options.alternatives(&contract, usual);
                 (Pending::Whole { whole, options }, 1, alternatives)

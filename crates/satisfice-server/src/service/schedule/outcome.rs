@@ -150,7 +150,7 @@ impl Lane {
         if whole.offers.is_empty() {
             return Ok(());
         }
-        *options = whole.options(&job.contract, &self.records)?;
+        *options = whole.options(&job.contract, self.admission.spare_time, &self.records)?;
         let usual = self.usual(job.reply.ticket.bytes());
         let alternatives = options.alternatives(&job.contract, usual);
         job.replan(1, &alternatives);

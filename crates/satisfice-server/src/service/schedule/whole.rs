@@ -1,7 +1,10 @@
 //! Requests that are executed whole: which plans come into question.
 
 use super::{
-    super::contract::{Contract, Minimum},
+    super::{
+        SpareTime,
+        contract::{Contract, Minimum},
+    },
     record::{Records, agreement},
 };
 use satisfice_core::{Error, ErrorKind, InferRequest, Measure, Offer, Parameter, Quality};
@@ -44,8 +47,13 @@ impl Whole {
     }
 
     /// Those of the offers that keep the contract's minimum: the one that the request names, the
-    /// cheapest one if nothing but a minimum is asked for, or all.
-    pub(super) fn options(&self, contract: &Contract, records: &Records) -> Result<Options, Error> {
+    /// cheapest one where just enough is wanted, or all.
+    pub(super) fn options(
+        &self,
+        contract: &Contract,
+        spare_time: SpareTime,
+        records: &Records,
+    ) -> Result<Options, Error> {
         let mut offers = self.offers.clone();
         let dearest = dearest(&offers).cloned();
         for offer in &mut offers {
@@ -63,7 +71,7 @@ impl Whole {
             }
         }
         let mut options = Options { offers, dearest };
-        if contract.minimum.is_some() && contract.deadline.is_none() {
+        if contract.wants_just_enough(spare_time) {
             options.keep_cheapest();
         }
         Ok(options)
@@ -196,6 +204,15 @@ mod tests {
     }
 
     fn plans(whole: &Whole, minimum: Option<f64>, deadline: bool) -> Result<String, String> {
+        plans_with(whole, minimum, deadline, SpareTime::Idle)
+    }
+
+    fn plans_with(
+        whole: &Whole,
+        minimum: Option<f64>,
+        deadline: bool,
+        spare_time: SpareTime,
+    ) -> Result<String, String> {
         let contract = Contract {
             deadline: deadline.then(Instant::now),
             minimum: minimum.map(|share| Minimum {
@@ -204,7 +221,7 @@ mod tests {
             }),
             priority: 0,
         };
-        let options = whole.options(&contract, &Records::default());
+        let options = whole.options(&contract, spare_time, &Records::default());
         let options = options.map_err(|error| error.to_string())?;
         assert_eq!(options.dearest.unwrap().plan, "exact");
         let plans: Vec<_> = options.offers.iter().map(|offer| &*offer.plan).collect();
@@ -214,7 +231,10 @@ mod tests {
     #[test]
     fn a_contract_narrows_the_choice() {
         assert_eq!(plans(&whole(None), None, true).unwrap(), "exact pe half");
-        assert_eq!(plans(&whole(None), Some(0.8), true).unwrap(), "exact half");
+        assert_eq!(plans(&whole(None), Some(0.8), true).unwrap(), "half");
+        let quality = |deadline| plans_with(&whole(None), Some(0.8), deadline, SpareTime::Quality);
+        assert_eq!(quality(true).unwrap(), "exact half");
+        assert_eq!(quality(false).unwrap(), "half");
         assert_eq!(plans(&whole(None), Some(0.8), false).unwrap(), "half");
         assert_eq!(plans(&whole(Some("pe")), Some(0.7), false).unwrap(), "pe");
         assert_eq!(plans(&whole(Some("own")), None, true).unwrap(), "");
@@ -233,7 +253,7 @@ mod tests {
                 minimum: Some(minimum),
                 ..Contract::default()
             };
-            let options = modest.options(&contract, &Records::default());
+            let options = modest.options(&contract, SpareTime::Idle, &Records::default());
             options.err().unwrap().to_string()
         };
         let minimum = Minimum {

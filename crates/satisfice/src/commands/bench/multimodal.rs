@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use contender::{Contender, Knowledge, Policy};
 use report::{Document, Row};
 use repository::{Form, Repository};
-use satisfice_core::Batching;
 use satisfice_load::open::{
     Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
 };
@@ -38,6 +37,10 @@ const BURST_FACTOR: f64 = 4.0;
 const BURST_SHARE: f64 = 0.2;
 /// Mean rate of the bursts, as a share of what all modalities bear when jobs come evenly.
 const BURST_LOAD: f64 = 0.9;
+/// The first rate that is tried, as a share of what the profile says that the cores bear.
+const START_LOAD: f64 = 0.85;
+/// From one rate to the next; halved twice, rates are known to within 7 %.
+const SEARCH_STEP: f64 = 1.3;
 
 pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
     let bundle = find_bundle(args.bundle.as_deref(), "examples/emoji", "test.safetensors")?;
@@ -91,9 +94,9 @@ fn ready_inputs(repository: &Repository, path: &Path, seed: u64) -> Result<Input
     let labels = labels.with_context(|| format!("{}: no labels", path.display()))?;
     let engine = MultimodalEngine::open(&repository.model, &OpenOptions::default())?;
     let count = data.len().min(config.limits.inputs_max);
-    let job = engine.prepare(data.request(0..count))?;
+    let ready = engine.ready(data.request(0..count))?;
     let labels = labels[..count].iter().map(|&label| label as i64).collect();
-    Ok(Inputs::new(job.request.inputs, labels)?.shuffled(seed))
+    Ok(Inputs::new(ready, labels)?.shuffled(seed))
 }
 
 /// What a client that chooses by itself knows: promises and times of the subsets in every variant.
@@ -210,6 +213,14 @@ fn contenders(
     Ok(contenders)
 }
 
+/// Whom jobs are sent to, and which traffic.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    client: &'a Arc<Client>,
+    contender: &'a Contender,
+    seed: u64,
+}
+
 struct Bench<'a> {
     args: &'a BenchMultimodal,
     contenders: Vec<Contender>,
@@ -220,63 +231,73 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn measure(&self, output: Output) -> Result<Document> {
         let mut rows = Vec::new();
-        // Guessed for the first, then what the one before it bore.
-        let seconds = self.knowledge.seconds_of_all(&SIZES);
-        let mut start = 0.5 * self.knowledge.workers as f64 / seconds;
-        let mut burst_rate = start;
-        for contender in &self.contenders {
-            let client = Arc::new(Client::new(
-                &contender.url,
-                &contender.model,
-                contender.format,
-            )?);
-            // Once beforehand: connections and caches are as later jobs find them.
-            self.run(&client, contender, start.min(5.0), Pattern::Poisson, 0.3)
-                .await?;
-            let search = Search {
-                start,
-                step: 1.6,
-                halvings: if self.args.quick { 1 } else { 2 },
-                accuracy: contender.min_accuracy.unwrap_or(0.0),
-                ..Search::default()
-            };
-            let best = highest_rate(search, async |rate| {
-                let seconds = self.seconds().max(self.jobs_min() / rate);
-                self.run(&client, contender, rate, Pattern::Poisson, seconds)
-                    .await
-            })
-            .await?;
-            if let Some((rate, _)) = &best {
-                start = *rate;
-                if contender.policy == Policy::Agnostic {
-                    burst_rate = BURST_LOAD * rate;
-                }
+        // The first contender's figure sets what all others are measured at.
+        let mut burst_rate = None;
+        for repeat in 0..self.args.repeats {
+            let seed = self.args.seed.wrapping_add(repeat);
+            for contender in &self.contenders {
+                let row = self.row(contender, seed, &mut burst_rate).await?;
+                output.say(&row.line())?;
+                rows.push(row);
             }
-            let bursts = Pattern::Bursts {
-                factor: BURST_FACTOR,
-                share: BURST_SHARE,
-                period: Duration::from_secs_f64(self.seconds()),
-            };
-            let burst = self
-                .run(&client, contender, burst_rate, bursts, 2.0 * self.seconds())
-                .await?;
-            let row = Row::new(contender, best, burst, mean_inputs());
-            output.say(&row.line())?;
-            rows.push(row);
         }
         Ok(Document {
             bundle: self.args.bundle.clone().unwrap_or_default(),
             deadline_ms: self.args.deadline_ms,
             seed: self.args.seed,
             seconds: self.seconds(),
-            burst_rate,
+            burst_rate: burst_rate.unwrap_or_default(),
             cores: self.knowledge.workers,
             rows,
         })
     }
 
+    async fn row(
+        &self,
+        contender: &Contender,
+        seed: u64,
+        burst_rate: &mut Option<f64>,
+    ) -> Result<Row> {
+        let client = Arc::new(Client::new(
+            &contender.url,
+            &contender.model,
+            contender.format,
+        )?);
+        let target = Target {
+            client: &client,
+            contender,
+            seed,
+        };
+        let start = START_LOAD * contender.capacity(&self.knowledge, &SIZES);
+        // Once beforehand: connections and caches are as later jobs find them.
+        self.run(target, start.min(5.0), Pattern::Poisson, 0.3)
+            .await?;
+        let search = Search {
+            start,
+            step: SEARCH_STEP,
+            halvings: if self.args.quick { 1 } else { 2 },
+            accuracy: contender.min_accuracy.unwrap_or(0.0),
+            ..Search::default()
+        };
+        let best = highest_rate(search, async |rate| {
+            let seconds = self.seconds().max(self.jobs_min() / rate);
+            self.run(target, rate, Pattern::Poisson, seconds).await
+        })
+        .await?;
+        let borne = best.as_ref().map_or(start, |(rate, _)| *rate);
+        let burst_rate = *burst_rate.get_or_insert(BURST_LOAD * borne);
+        let bursts = Pattern::Bursts {
+            factor: BURST_FACTOR,
+            share: BURST_SHARE,
+            period: Duration::from_secs_f64(self.seconds()),
+        };
+        let length = 2.0 * self.seconds();
+        let burst = self.run(target, burst_rate, bursts, length).await?;
+        Ok(Row::new(contender, seed, best, burst))
+    }
+
     fn seconds(&self) -> f64 {
-        let default = if self.args.quick { 1.0 } else { 4.0 };
+        let default = if self.args.quick { 0.8 } else { 4.0 };
         self.args.seconds.unwrap_or(default)
     }
 
@@ -287,8 +308,7 @@ impl Bench<'_> {
 
     async fn run(
         &self,
-        client: &Arc<Client>,
-        contender: &Contender,
+        target: Target<'_>,
         rate: f64,
         pattern: Pattern,
         seconds: f64,
@@ -298,18 +318,13 @@ impl Bench<'_> {
             length: Duration::from_secs_f64(seconds),
             pattern,
             sizes: SIZES.to_vec(),
-            seed: self.args.seed,
+            seed: target.seed,
         };
         let deadline = Duration::from_millis(self.args.deadline_ms);
-        let jobs = contender.jobs(&traffic.draw()?, deadline, &self.knowledge);
-        Ok(Summary::of(&run(client, &self.inputs, &jobs).await?))
+        let arrivals = traffic.draw()?;
+        let jobs = target.contender.jobs(&arrivals, deadline, &self.knowledge);
+        Ok(Summary::of(&run(target.client, &self.inputs, &jobs).await?))
     }
-}
-
-fn mean_inputs() -> f64 {
-    let weights: f64 = SIZES.iter().map(|(_, weight)| weight).sum();
-    let inputs = SIZES.iter().map(|&(inputs, weight)| inputs as f64 * weight);
-    inputs.sum::<f64>() / weights
 }
 
 #[cfg(test)]

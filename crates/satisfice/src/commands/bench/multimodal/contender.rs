@@ -55,16 +55,6 @@ impl Knowledge {
         self.plans.iter().find(|plan| plan.name == name)
     }
 
-    /// Seconds of a job by all modalities, over the arrivals' sizes.
-    pub(super) fn seconds_of_all(&self, sizes: &[(usize, f64)]) -> f64 {
-        let Some(all) = self.plan(&self.all) else {
-            return 1.0;
-        };
-        let weights: f64 = sizes.iter().map(|(_, weight)| weight).sum();
-        let seconds = |&(inputs, weight): &(usize, f64)| weight * all.seconds_of(inputs);
-        sizes.iter().map(seconds).sum::<f64>() / weights
-    }
-
     /// Tensors that a plan reads.
     fn tensors_of(&self, plan: &str) -> Arc<[String]> {
         let subset = plan.split('@').next().unwrap_or_default();
@@ -75,6 +65,23 @@ impl Knowledge {
 }
 
 impl Contender {
+    /// Jobs of these sizes a second that the cores would bear, were all answered by the plan that the
+    /// contender is expected to use most.
+    pub(super) fn capacity(&self, knowledge: &Knowledge, sizes: &[(usize, f64)]) -> f64 {
+        let contract = Contract {
+            deadline: None,
+            min_accuracy: self.min_accuracy,
+        };
+        let plan = match self.policy {
+            Policy::Agnostic | Policy::Peer | Policy::AtArrival => knowledge.plan(&knowledge.all),
+            Policy::Cheapest | Policy::Fixed | Policy::Satisfice(_) => {
+                Some(cheapest(&knowledge.plans, &contract))
+            }
+        };
+        let seconds = plan.map_or(1.0, |plan| mean(sizes, |inputs| plan.seconds_of(inputs)));
+        knowledge.workers as f64 / seconds
+    }
+
     /// The jobs that it sends. Who names a plan, or cannot choose, asks for nothing else: such jobs are
     /// answered however late, where Satisfice would refuse them.
     pub(super) fn jobs(
@@ -123,4 +130,14 @@ impl Contender {
             Policy::Satisfice(_) => vec![None; arrivals.len()],
         }
     }
+}
+
+/// The mean over jobs of these sizes, each with its weight.
+pub(super) fn mean(sizes: &[(usize, f64)], of: impl Fn(usize) -> f64) -> f64 {
+    let weights: f64 = sizes.iter().map(|(_, weight)| weight).sum();
+    let sum: f64 = sizes
+        .iter()
+        .map(|&(inputs, weight)| weight * of(inputs))
+        .sum();
+    sum / weights
 }

@@ -1,6 +1,9 @@
 //! Rows, their table in Markdown, and charts.
 
-use super::contender::{Contender, Policy};
+use super::{
+    SIZES,
+    contender::{Contender, Policy, mean},
+};
 use satisfice_load::open::{Chart, Series, Summary};
 use serde::Serialize;
 use std::{fmt::Write as _, path::PathBuf};
@@ -16,13 +19,15 @@ pub(super) struct Document {
     /// Mean rate of the bursts, in jobs a second.
     pub burst_rate: f64,
     pub cores: usize,
+    /// Every contender once for each seed, the one that ignores modalities first.
     pub rows: Vec<Row>,
 }
 
-/// One contender's figures.
+/// One contender's figures under the traffic of one seed.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub name: String,
+    pub seed: u64,
     /// Points below what all modalities promise.
     pub floor: Option<f64>,
     pub min_accuracy: Option<f64>,
@@ -38,9 +43,9 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(
         contender: &Contender,
+        seed: u64,
         best: Option<(f64, Summary)>,
         in_bursts: Summary,
-        mean_inputs: f64,
     ) -> Self {
         let (rate, at_that_rate) = best.unzip();
         Self {
@@ -48,10 +53,11 @@ impl Row {
                 Policy::Peer => format!("{} (peer)", contender.name),
                 _ => contender.name.clone(),
             },
+            seed,
             floor: contender.floor,
             min_accuracy: contender.min_accuracy,
             jobs_per_second: rate,
-            inputs_per_second: rate.map(|rate| rate * mean_inputs),
+            inputs_per_second: rate.map(|rate| rate * mean(&SIZES, |inputs| inputs as f64)),
             at_that_rate,
             in_bursts,
         }
@@ -71,6 +77,11 @@ impl Row {
         (classes.clone().count(), kept.count())
     }
 
+    /// Jobs of the bursts that were refused or failed.
+    fn unanswered(&self) -> usize {
+        self.in_bursts.refusals() + self.in_bursts.failed.values().sum::<usize>()
+    }
+
     /// For whoever waits.
     pub(super) fn line(&self) -> String {
         format!(
@@ -85,9 +96,23 @@ impl Row {
 }
 
 impl Document {
-    /// The row that ignores modalities, which is the first.
-    fn agnostic(&self) -> Option<&Row> {
-        self.rows.first()
+    /// The rows of one contender, in the order of the seeds.
+    fn contenders(&self) -> Vec<Vec<&Row>> {
+        let mut contenders: Vec<Vec<&Row>> = Vec::new();
+        for row in &self.rows {
+            let same =
+                |rows: &&mut Vec<&Row>| rows[0].name == row.name && rows[0].floor == row.floor;
+            match contenders.iter_mut().find(same) {
+                Some(rows) => rows.push(row),
+                None => contenders.push(vec![row]),
+            }
+        }
+        contenders
+    }
+
+    /// The row that ignores modalities, which is the first of its seed.
+    fn agnostic(&self, seed: u64) -> Option<&Row> {
+        self.rows.iter().find(|row| row.seed == seed)
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -101,26 +126,34 @@ impl Document {
              |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             self.deadline_ms, self.seed, self.seconds, self.cores, self.burst_rate
         );
-        for row in &self.rows {
-            let at = row.at_that_rate.as_ref();
-            let burst = &row.in_bursts;
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} | {} | {} | {:.0} | {} | {:.0} | {} | {} | {} | {} |",
-                row.name,
-                percent(row.min_accuracy),
-                number(row.inputs_per_second, 0),
-                number(self.times(row, |row| row.inputs_per_second), 2),
-                percent(at.map(|at| at.accuracy)),
-                percent(at.and_then(|at| at.lower)),
-                burst.p50_ms,
-                number(self.times(row, |row| Some(1.0 / row.in_bursts.p50_ms)), 1),
-                burst.p99_ms,
-                number(self.times(row, |row| Some(1.0 / row.in_bursts.p99_ms)), 1),
-                burst.late,
-                burst.refusals() + burst.failed.values().sum::<usize>(),
-                percent(Some(burst.accuracy)),
-            );
+        for rows in self.contenders() {
+            let figure = |digits, of: &dyn Fn(&Row) -> Option<f64>| {
+                spread(rows.iter().map(|row| of(row)).collect(), digits)
+            };
+            let times = |digits, of: &dyn Fn(&Row) -> Option<f64>| {
+                spread(rows.iter().map(|row| self.times(row, of)).collect(), digits)
+            };
+            let share = |of: &dyn Fn(&Row) -> Option<f64>| {
+                figure(1, &|row| of(row).map(|share| 100.0 * share))
+            };
+            let at =
+                |row: &Row, of: fn(&Summary) -> Option<f64>| row.at_that_rate.as_ref().and_then(of);
+            let cells = [
+                rows[0].name.clone(),
+                share(&|row| row.min_accuracy),
+                figure(0, &|row| row.inputs_per_second),
+                times(2, &|row| row.inputs_per_second),
+                share(&|row| at(row, |at| Some(at.accuracy))),
+                share(&|row| at(row, |at| at.lower)),
+                figure(0, &|row| Some(row.in_bursts.p50_ms)),
+                times(1, &|row| Some(1.0 / row.in_bursts.p50_ms)),
+                figure(0, &|row| Some(row.in_bursts.p99_ms)),
+                times(1, &|row| Some(1.0 / row.in_bursts.p99_ms)),
+                figure(0, &|row| Some(row.in_bursts.late as f64)),
+                figure(0, &|row| Some(row.unanswered() as f64)),
+                share(&|row| Some(row.in_bursts.accuracy)),
+            ];
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
         let promises = self.rows.iter().map(Row::promises);
         let (classes, kept) = promises.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
@@ -132,9 +165,9 @@ impl Document {
         text
     }
 
-    /// A row's figure in multiples of the first row's.
+    /// A row's figure in multiples of that of all modalities under the same traffic.
     fn times(&self, row: &Row, of: impl Fn(&Row) -> Option<f64>) -> Option<f64> {
-        Some(of(row)? / of(self.agnostic()?)?)
+        Some(of(row)? / of(self.agnostic(row.seed)?)?)
     }
 
     /// Charts with the names of their files.
@@ -168,12 +201,12 @@ impl Document {
             }
         }
         // A row without a minimum is the same at every one.
+        let contenders = self.contenders();
         let at = |name: &str, floor: f64| {
-            let mut rows = self.rows.iter();
-            let row = rows.find(|row| {
-                row.name == name && row.floor.is_none_or(|f| f.total_cmp(&floor).is_eq())
+            let rows = contenders.iter().find(|rows| {
+                rows[0].name == name && rows[0].floor.is_none_or(|f| f.total_cmp(&floor).is_eq())
             });
-            row.and_then(&of)
+            median(rows?.iter().map(|row| of(row)).collect())
         };
         let series = names.into_iter().map(|name| Series {
             name: name.to_owned(),
@@ -189,13 +222,90 @@ impl Document {
     }
 }
 
-fn percent(share: Option<f64>) -> String {
-    number(share.map(|share| 100.0 * share), 1)
+/// The middle one, the lower of two; nothing where one of them is missing.
+fn median(values: Vec<Option<f64>>) -> Option<f64> {
+    let values: Option<Vec<f64>> = values.into_iter().collect();
+    let mut values = values?;
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+/// The median with, in brackets, the least and the most where they differ.
+fn spread(values: Vec<Option<f64>>, digits: usize) -> String {
+    let known = values.iter().flatten().copied();
+    let (least, most) = known.fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(least, most), value| (value.min(least), value.max(most)),
+    );
+    let [least, most] = [least, most].map(|value| number(Some(value), digits));
+    match median(values) {
+        Some(middle) if least != most => {
+            format!("{} ({least} to {most})", number(Some(middle), digits))
+        }
+        middle => number(middle, digits),
+    }
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
     match value {
         Some(value) if value.is_finite() => format!("{value:.digits$}"),
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, seed: u64, rate: f64) -> Row {
+        let in_bursts = Summary {
+            p50_ms: 100.0 / rate,
+            p99_ms: 200.0 / rate,
+            ..Summary::default()
+        };
+        Row {
+            name: name.to_owned(),
+            seed,
+            floor: None,
+            min_accuracy: None,
+            jobs_per_second: Some(rate),
+            inputs_per_second: Some(rate),
+            at_that_rate: None,
+            in_bursts,
+        }
+    }
+
+    #[test]
+    fn repeats_are_compared_with_their_own_seed() {
+        let document = Document {
+            bundle: PathBuf::new(),
+            deadline_ms: 250,
+            seed: 1,
+            seconds: 1.0,
+            burst_rate: 1.0,
+            cores: 2,
+            rows: vec![
+                row("all", 1, 10.0),
+                row("some", 1, 30.0),
+                row("all", 2, 20.0),
+                row("some", 2, 40.0),
+            ],
+        };
+        let table = document.markdown();
+        assert!(
+            table.contains("| all | - | 10 (10 to 20) | 1.00 |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| some | - | 30 (30 to 40) | 2.00 (2.00 to 3.00) |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_once_has_no_median() {
+        assert_eq!(spread(vec![Some(1.0), None], 0), "-");
+        assert_eq!(spread(vec![None], 0), "-");
+        assert_eq!(median(vec![Some(3.0), Some(1.0), Some(2.0)]), Some(2.0));
     }
 }
