@@ -4,81 +4,17 @@
 )]
 
 use crate::{
-    halves, int8,
+    element::Element,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
 use half::f16;
 use multiversion::multiversion;
 
-/// An element type in which rows are kept.
-trait Element: Copy {
-    fn widen(self) -> f32;
-
-    /// Adds four rows to `sum`, all of the same length.
-    #[inline(always)]
-    fn add_four([a, b, c, d]: [&[Self]; 4], sum: &mut [f32]) {
-        for i in 0..sum.len() {
-            sum[i] += (a[i].widen() + b[i].widen()) + (c[i].widen() + d[i].widen());
-        }
-    }
-
-    /// As [`add_four`](Self::add_four), each row times its factor.
-    #[inline(always)]
-    fn add_four_scaled([a, b, c, d]: [&[Self]; 4], [sa, sb, sc, sd]: [f32; 4], sum: &mut [f32]) {
-        for i in 0..sum.len() {
-            sum[i] +=
-                (sa * a[i].widen() + sb * b[i].widen()) + (sc * c[i].widen() + sd * d[i].widen());
-        }
-    }
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-}
-
-impl Element for f16 {
-    /// Shifts the half's exponent and mantissa into place and rescales: three operations that
-    /// vectorise everywhere, and treat subnormals right. Exact for every finite value; rows at
-    /// rest are finite.
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        let bits = u32::from(self.to_bits());
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
-        f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
-    }
-
-    #[inline(always)]
-    fn add_four(rows: [&[Self]; 4], sum: &mut [f32]) {
-        if !halves::add_four(rows, None, sum) {
-            add_four_widened(rows, [1.0; 4], sum);
-        }
-    }
-
-    #[inline(always)]
-    fn add_four_scaled(rows: [&[Self]; 4], scales: [f32; 4], sum: &mut [f32]) {
-        if !halves::add_four(rows, Some(scales), sum) {
-            add_four_widened(rows, scales, sum);
-        }
-    }
-}
-
-/// Four rows of halves where the processor does not convert them itself. A factor of 1 changes nothing.
-#[inline(always)]
-fn add_four_widened([a, b, c, d]: [&[f16]; 4], scales: [f32; 4], sum: &mut [f32]) {
-    let [sa, sb, sc, sd] = scales;
-    for i in 0..sum.len() {
-        sum[i] += (sa * a[i].widen() + sb * b[i].widen()) + (sc * c[i].widen() + sd * d[i].widen());
-    }
-}
-
 /// Adds rows to `sum`, `[width]`: `sum += Σ_i scale[ids[i]] · rows[ids[i]]`, or without `scales`,
 /// `sum += Σ_i rows[ids[i]]`.
 ///
-/// Cost: one pass over the rows named, streamed four at a time.
+/// Cost: one pass over the rows named.
 ///
 /// # Panics
 /// When `sum` has another width, or an id has no row or no scale.
@@ -89,8 +25,8 @@ pub fn gather_sum(rows: Rows<'_>, ids: &[u32], scales: Option<&[f32]>, sum: &mut
         (Data::F16(data), None) => sum_f16(data, ids, sum),
         (Data::F32(data), Some(scales)) => scaled_f32(data, ids, scales, sum),
         (Data::F16(data), Some(scales)) => scaled_f16(data, ids, scales, sum),
-        (Data::I8(data), None) => int8::sum(data, ids, sum),
-        (Data::I8(data), Some(scales)) => int8::scaled(data, ids, scales, sum),
+        (Data::I8(data), None) => sum_i8(data, ids, sum),
+        (Data::I8(data), Some(scales)) => scaled_i8(data, ids, scales, sum),
     }
 }
 
@@ -103,7 +39,7 @@ pub fn gather_max(rows: Rows<'_>, ids: &[u32], max: &mut [f32]) {
     match rows.data {
         Data::F32(data) => max_f32(data, ids, max),
         Data::F16(data) => max_f16(data, ids, max),
-        Data::I8(data) => int8::max(data, ids, max),
+        Data::I8(data) => max_i8(data, ids, max),
     }
 }
 
@@ -128,69 +64,114 @@ pub fn gather_weighted(
     match rows.data {
         Data::F32(data) => weighted_f32(data, ids, weights, heads, sum),
         Data::F16(data) => weighted_f16(data, ids, weights, heads, sum),
-        Data::I8(data) => int8::weighted(data, ids, weights, heads, sum),
+        Data::I8(data) => weighted_i8(data, ids, weights, heads, sum),
     }
 }
 
-#[inline(always)]
-fn row<T>(data: &[T], id: u32, width: usize) -> &[T] {
-    &data[id as usize * width..][..width]
-}
-
-/// Rows ahead of those being added whose cache lines are asked for: random rows are far apart, and
+/// Rows ahead of the one being added whose cache lines are asked for: random rows are far apart, and
 /// the processor cannot guess the next.
 const AHEAD: usize = 8;
+/// Channels whose sums stay in registers while the rows go by: four registers of AVX-512.
+const WIDE: usize = 64;
+/// As many as one register of AVX-512 holds.
+const NARROW: usize = 16;
 
-/// Asks for the cache lines of the four rows from `at`.
+/// Adds rows, each times `factor` of its id: all rows to the first channels, then to the next, so that
+/// no sum is written before it is whole.
 #[inline(always)]
-fn prefetch_rows<T>(data: &[T], ids: &[u32], at: usize, width: usize) {
-    for &id in ids.iter().skip(at).take(4) {
-        prefetch(row(data, id, width));
+fn add_rows<T: Element>(data: &[T], ids: &[u32], factor: impl Fn(u32) -> f32, sum: &mut [f32]) {
+    let rows = Source {
+        data,
+        ids,
+        width: sum.len(),
+    };
+    for &id in ids.iter().take(AHEAD) {
+        prefetch(T::at_rest(data, id, rows.width));
     }
-}
-
-#[inline(always)]
-fn sum<T: Element>(data: &[T], ids: &[u32], sum: &mut [f32]) {
     let width = sum.len();
-    let mut fours = ids.chunks_exact(4);
-    for (index, four) in (&mut fours).enumerate() {
-        prefetch_rows(data, ids, 4 * index + AHEAD, width);
-        T::add_four([0, 1, 2, 3].map(|i| row(data, four[i], width)), sum);
+    let (wide, rest) = sum.as_chunks_mut::<WIDE>();
+    let mut channel = 0;
+    for sums in wide {
+        rows.add(channel, &factor, sums);
+        channel += WIDE;
     }
-    for &id in fours.remainder() {
-        for (sum, value) in sum.iter_mut().zip(row(data, id, width)) {
-            *sum += value.widen();
-        }
+    let (narrow, rest) = rest.as_chunks_mut::<NARROW>();
+    for sums in narrow {
+        rows.add(channel, &factor, sums);
+        channel += NARROW;
     }
-}
-
-#[inline(always)]
-fn scaled<T: Element>(data: &[T], ids: &[u32], scales: &[f32], sum: &mut [f32]) {
-    let width = sum.len();
-    let mut fours = ids.chunks_exact(4);
-    for (index, four) in (&mut fours).enumerate() {
-        prefetch_rows(data, ids, 4 * index + AHEAD, width);
-        let factors = [0, 1, 2, 3].map(|i| scales[four[i] as usize]);
-        T::add_four_scaled(
-            [0, 1, 2, 3].map(|i| row(data, four[i], width)),
-            factors,
-            sum,
-        );
+    if rest.is_empty() {
+        return;
     }
-    for &id in fours.remainder() {
-        let scale = scales[id as usize];
-        for (sum, value) in sum.iter_mut().zip(row(data, id, width)) {
+    if width >= NARROW {
+        // The last channels, among others that are there already.
+        let mut sums = [0.0; NARROW];
+        rows.add(width - NARROW, &factor, &mut sums);
+        let last = &sums[NARROW - rest.len()..];
+        rest.iter_mut().zip(last).for_each(|(sum, v)| *sum += v);
+        return;
+    }
+    for &id in ids {
+        let (scale, row) = T::row(data, id, width);
+        let scale = scale * factor(id);
+        for (sum, value) in rest.iter_mut().zip(row) {
             *sum += scale * value.widen();
         }
     }
 }
 
+/// Rows to be added.
+struct Source<'a, T> {
+    data: &'a [T],
+    ids: &'a [u32],
+    width: usize,
+}
+
+impl<T: Element> Source<'_, T> {
+    /// Adds the channels from `channel` of every row.
+    #[inline(always)]
+    fn add<const N: usize>(
+        &self,
+        channel: usize,
+        factor: &impl Fn(u32) -> f32,
+        sums: &mut [f32; N],
+    ) {
+        let mut total = *sums;
+        for (at, &id) in self.ids.iter().enumerate() {
+            if channel == 0
+                && let Some(&next) = self.ids.get(at + AHEAD)
+            {
+                prefetch(T::at_rest(self.data, next, self.width));
+            }
+            let (scale, row) = T::row(self.data, id, self.width);
+            let scale = scale * factor(id);
+            let Some(values) = row[channel..].first_chunk::<N>() else {
+                unreachable!("invariant: the channels are among the row's");
+            };
+            for (total, value) in total.iter_mut().zip(values) {
+                *total += scale * value.widen();
+            }
+        }
+        *sums = total;
+    }
+}
+
+#[inline(always)]
+fn sum<T: Element>(data: &[T], ids: &[u32], sum: &mut [f32]) {
+    add_rows(data, ids, |_| 1.0, sum);
+}
+
+#[inline(always)]
+fn scaled<T: Element>(data: &[T], ids: &[u32], scales: &[f32], sum: &mut [f32]) {
+    add_rows(data, ids, |id| scales[id as usize], sum);
+}
+
 #[inline(always)]
 fn max<T: Element>(data: &[T], ids: &[u32], max: &mut [f32]) {
-    let width = max.len();
     for &id in ids {
-        for (max, value) in max.iter_mut().zip(row(data, id, width)) {
-            *max = max.max(value.widen());
+        let (scale, row) = T::row(data, id, max.len());
+        for (max, value) in max.iter_mut().zip(row) {
+            *max = max.max(scale * value.widen());
         }
     }
 }
@@ -200,8 +181,10 @@ fn weighted<T: Element>(data: &[T], ids: &[u32], weights: &[f32], heads: usize, 
     let width = sum.len();
     let channels = width / heads;
     for (&id, weights) in ids.iter().zip(weights.chunks_exact(heads)) {
-        let row = row(data, id, width).chunks_exact(channels);
-        for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(row).zip(weights) {
+        let (scale, row) = T::row(data, id, width);
+        let by_head = row.chunks_exact(channels);
+        for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(by_head).zip(weights) {
+            let weight = weight * scale;
             for (sum, value) in sum.iter_mut().zip(row) {
                 *sum += weight * value.widen();
             }
@@ -226,12 +209,16 @@ macro_rules! dispatched {
 dispatched! {
     sum_f32 = sum<f32>(total: &mut [f32]);
     sum_f16 = sum<f16>(total: &mut [f32]);
+    sum_i8 = sum<i8>(total: &mut [f32]);
     scaled_f32 = scaled<f32>(scales: &[f32], total: &mut [f32]);
     scaled_f16 = scaled<f16>(scales: &[f32], total: &mut [f32]);
+    scaled_i8 = scaled<i8>(scales: &[f32], total: &mut [f32]);
     max_f32 = max<f32>(total: &mut [f32]);
     max_f16 = max<f16>(total: &mut [f32]);
+    max_i8 = max<i8>(total: &mut [f32]);
     weighted_f32 = weighted<f32>(weights: &[f32], heads: usize, total: &mut [f32]);
     weighted_f16 = weighted<f16>(weights: &[f32], heads: usize, total: &mut [f32]);
+    weighted_i8 = weighted<i8>(weights: &[f32], heads: usize, total: &mut [f32]);
 }
 
 #[cfg(test)]
@@ -239,81 +226,77 @@ mod tests {
     use super::*;
     use crate::quantize_row;
 
-    const WIDTH: usize = 37;
-    const IDS: [u32; 7] = [3, 0, 3, 9, 8, 1, 5];
+    const IDS: [u32; 19] = [3, 0, 3, 9, 8, 1, 5, 2, 2, 7, 6, 4, 9, 0, 1, 3, 8, 5, 7];
 
-    fn table() -> Vec<f32> {
-        (0..10 * WIDTH)
-            .map(|i| ((i * 7919) % 101) as f32 / 16.0 - 3.0)
-            .collect()
-    }
-
-    fn naive(data: &[f32], fold: impl Fn(f32, usize, f32) -> f32, start: f32) -> Vec<f32> {
-        (0..WIDTH)
+    fn naive(
+        data: &[f32],
+        width: usize,
+        fold: impl Fn(f32, usize, f32) -> f32,
+        start: f32,
+    ) -> Vec<f32> {
+        (0..width)
             .map(|c| {
                 IDS.iter().enumerate().fold(start, |acc, (i, &id)| {
-                    fold(acc, i, data[id as usize * WIDTH + c])
+                    fold(acc, i, data[id as usize * width + c])
                 })
             })
             .collect()
     }
 
     fn close(a: &[f32], b: &[f32]) {
-        assert_eq!(a.len(), b.len());
+        let width = a.len();
+        assert_eq!(width, b.len());
         for (a, b) in a.iter().zip(b) {
-            assert!((a - b).abs() < 1e-4, "{a} {b}");
+            assert!((a - b).abs() < 1e-4, "width {width}: {a} {b}");
         }
     }
 
     #[test]
-    fn gathers_equal_the_plain_loop_in_every_precision() {
-        let data = table();
-        let halves: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
-        let mut bytes = Vec::new();
-        data.chunks_exact(WIDTH)
-            .for_each(|row| quantize_row(row, &mut bytes));
-        let eighths = Rows::i8(&bytes, WIDTH);
+    fn gathers_equal_the_plain_loop_in_every_precision_and_width() {
+        for width in [1, 7, 15, 16, 17, 37, 41, 64, 80, 100, 128, 205] {
+            let data: Vec<f32> = (0..10 * width)
+                .map(|i| ((i * 7919) % 101) as f32 / 16.0 - 3.0)
+                .collect();
+            let halves: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
+            let mut bytes = Vec::new();
+            data.chunks_exact(width)
+                .for_each(|row| quantize_row(row, &mut bytes));
+            for rows in [
+                Rows::f32(&data, width),
+                Rows::f16(&halves, width),
+                Rows::i8(&bytes, width),
+            ] {
+                equals_the_plain_loop(rows);
+            }
+        }
+    }
+
+    fn equals_the_plain_loop(rows: Rows<'_>) {
+        let width = rows.width();
         let scales: Vec<f32> = (0..10).map(|i| 0.25 * i as f32).collect();
-        for rows in [Rows::f32(&data, WIDTH), Rows::f16(&halves, WIDTH), eighths] {
-            // What is summed is what is kept: the rounded values.
-            let mut data = vec![0.0; data.len()];
-            for (index, row) in data.chunks_exact_mut(WIDTH).enumerate() {
-                rows.read(index, row);
-            }
-            let mut sum = vec![0.0; WIDTH];
-            gather_sum(rows, &IDS, None, &mut sum);
-            close(&sum, &naive(&data, |acc, _, v| acc + v, 0.0));
-
-            let mut sum = vec![0.0; WIDTH];
-            gather_sum(rows, &IDS, Some(&scales), &mut sum);
-            let scaled = |acc: f32, i: usize, v: f32| acc + scales[IDS[i] as usize] * v;
-            close(&sum, &naive(&data, scaled, 0.0));
-
-            let mut max = vec![f32::NEG_INFINITY; WIDTH];
-            gather_max(rows, &IDS, &mut max);
-            close(
-                &max,
-                &naive(&data, |acc, _, v| acc.max(v), f32::NEG_INFINITY),
-            );
-
-            let weights: Vec<f32> = (0..IDS.len()).map(|i| 1.0 - 0.1 * i as f32).collect();
-            let mut sum = vec![0.0; WIDTH];
-            gather_weighted(rows, &IDS, &weights, 1, &mut sum);
-            close(&sum, &naive(&data, |acc, i, v| acc + weights[i] * v, 0.0));
+        // What is summed is what is kept: the rounded values.
+        let mut data = vec![0.0; 10 * width];
+        for (index, row) in data.chunks_exact_mut(width).enumerate() {
+            rows.read(index, row);
         }
-    }
+        let mut sum = vec![1.5; width];
+        gather_sum(rows, &IDS, None, &mut sum);
+        close(&sum, &naive(&data, width, |acc, _, v| acc + v, 1.5));
 
-    #[test]
-    fn every_finite_half_is_widened_exactly() {
-        for bits in 0..=u16::MAX {
-            let half = f16::from_bits(bits);
-            if half.is_finite() {
-                assert_eq!(
-                    half.widen().to_bits(),
-                    half.to_f32().to_bits(),
-                    "{bits:#06x}"
-                );
-            }
-        }
+        let mut sum = vec![1.5; width];
+        gather_sum(rows, &IDS, Some(&scales), &mut sum);
+        let scaled = |acc: f32, i: usize, v: f32| acc + scales[IDS[i] as usize] * v;
+        close(&sum, &naive(&data, width, scaled, 1.5));
+
+        let mut max = vec![f32::NEG_INFINITY; width];
+        gather_max(rows, &IDS, &mut max);
+        let largest = naive(&data, width, |acc, _, v| acc.max(v), f32::NEG_INFINITY);
+        close(&max, &largest);
+
+        let weights: Vec<f32> = (0..IDS.len()).map(|i| 1.0 - 0.1 * i as f32).collect();
+        let mut sum = vec![0.0; width];
+        gather_weighted(rows, &IDS, &weights, 1, &mut sum);
+        let weighted = |acc: f32, i: usize, v: f32| acc + weights[i] * v;
+        close(&sum, &naive(&data, width, weighted, 0.0));
     }
 }

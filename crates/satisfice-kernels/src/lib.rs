@@ -1,17 +1,18 @@
 //! The numeric kernels and the memory mapping.
 //!
 //! This is the only crate with `unsafe` code: one block maps files, one calls the matrix product
-//! of the `gemm` crate, one prefetches, one calls the processor's own conversion of halves. Everything here works on plain slices; nothing knows graphs or models.
+//! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
 
 mod buffer;
+mod element;
 mod gather;
-mod halves;
 mod int8;
 mod mapped;
 mod matmul;
 mod prefetch;
 mod probe;
 mod rows;
+mod scatter;
 
 pub use buffer::Buffer;
 pub use gather::{gather_max, gather_sum, gather_weighted};
@@ -20,3 +21,4 @@ pub use mapped::MappedFile;
 pub use matmul::matmul_transposed;
 pub use probe::{read_sum, touch_rows};
 pub use rows::Rows;
+pub use scatter::{Readers, scatter_sum};

@@ -1,7 +1,4 @@
-use crate::{
-    int8::{self, SCALE_BYTES},
-    prefetch::prefetch,
-};
+use crate::{element::Element, int8::SCALE_BYTES, prefetch::prefetch};
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
 
@@ -134,7 +131,7 @@ impl<'a> Rows<'a> {
             Data::F32(data) => out.copy_from_slice(&data[range]),
             Data::F16(data) => data[range].convert_to_f32_slice(out),
             Data::I8(data) => {
-                let (scale, values) = int8::row(data, index, self.width);
+                let (scale, values) = i8::row(data, index as u32, self.width);
                 assert_eq!(out.len(), values.len(), "width of the row");
                 for (out, value) in out.iter_mut().zip(values) {
                     *out = scale * f32::from(*value);

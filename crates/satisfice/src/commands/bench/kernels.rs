@@ -22,6 +22,8 @@ const TARGETS: usize = 64;
 const BLOCK: usize = 256;
 /// Inputs and outputs of dense updates: first, hidden and last layers.
 const UPDATES: [(usize, usize); 4] = [(602, 128), (128, 128), (256, 256), (128, 41)];
+/// Bytes of the scale of a row of 8-bit integers.
+const SCALE_BYTES: usize = size_of::<f32>();
 const CACHE_LINE: usize = 64;
 /// Where rows begin in their line repeats after as many rows at most as a line has bytes.
 const LINE_PERIOD: usize = CACHE_LINE;
@@ -106,7 +108,7 @@ pub(super) fn run(args: &BenchKernels, output: Output) -> Result<()> {
         table.values_mut::<u32>().fill(0x2c00_2c00);
         for &threads in &threads {
             for width in WIDTHS {
-                for precision in ["f32", "f16"] {
+                for precision in ["f32", "f16", "int8"] {
                     let case = (width, precision, threads, pages);
                     gathers.push(gather(&table, case, &effort));
                 }
@@ -135,6 +137,9 @@ fn gather(
     let values = table.values::<f32>();
     let rows = || match precision {
         "f16" => whole_rows(table.values::<f16>(), width, Rows::f16),
+        "int8" => whole_rows(table.values::<i8>(), width + SCALE_BYTES, |bytes, _| {
+            Rows::i8(bytes, width)
+        }),
         _ => whole_rows(values, width, Rows::f32),
     };
     let row_bytes = rows().row_bytes();
