@@ -165,12 +165,12 @@ impl Decoder<'_> {
                 "INT64, INT32 or BYTES",
             ));
         }
-        (0..count)
-            .map(|edge| {
-                let node = self.node(edge, tensor.data(), count + edge, by_position)?;
-                Ok((query_of(edge)?, node, direction(edge)))
-            })
-            .collect()
+        let mut edges = Vec::with_capacity(count);
+        for edge in 0..count {
+            let node = self.node(edge, tensor.data(), count + edge, by_position)?;
+            edges.push((query_of(edge)?, node, direction(edge)));
+        }
+        Ok(edges)
     }
 
     /// The position of the stored node that element `at` names.
@@ -186,26 +186,27 @@ impl Decoder<'_> {
             true => NodeIdKind::Position,
             false => ids.kind(),
         };
-        let (found, name) = match data {
+        let found = match data {
             TensorData::Bytes(strings) => {
-                let id = strings.get(at).unwrap_or_default();
-                (
-                    self.position_of_text(id, kind),
-                    String::from_utf8_lossy(id).into_owned(),
-                )
+                self.position_of_text(strings.get(at).unwrap_or_default(), kind)
             }
             data => {
                 let id = integer(data, at);
-                let found = match kind {
+                match kind {
                     NodeIdKind::Int64 => ids.position_of_int(id),
                     NodeIdKind::Position | NodeIdKind::String => u32::try_from(id)
                         .ok()
                         .filter(|&p| (p as usize) < self.nodes),
-                };
-                (found, id.to_string())
+                }
             }
         };
         found.ok_or_else(|| {
+            let name = match data {
+                TensorData::Bytes(strings) => {
+                    String::from_utf8_lossy(strings.get(at).unwrap_or_default()).into_owned()
+                }
+                data => integer(data, at).to_string(),
+            };
             let name: String = name.chars().take(80).collect();
             GraphError::request_hint(
                 "unknown_node",
