@@ -20,27 +20,30 @@ pub struct StorageOptions {
     pub loss_max: f64,
 }
 
-/// A precision of the embeddings, and its answers by the `exact` plan.
+/// The plans whose answers are compared.
+const PLANS: [Plan; 3] = [Plan::Precomputed, Plan::Refresh, Plan::Exact];
+
+/// A precision of the embeddings, and the answers of one plan with it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StorageRow {
     /// How the embeddings are kept.
     pub precision: Precision,
     /// Bytes of all tables.
     pub bytes: u64,
-    /// Share of answers whose class is that of `exact` with f32 embeddings.
+    /// The plan.
+    pub plan: String,
+    /// Share of answers whose class is that of the same plan with f32 embeddings.
     pub fidelity: f64,
     /// Share of right answers among queries with a label.
     pub accuracy: Option<f64>,
-    /// Median time of a batch by `exact`, in milliseconds.
-    pub exact_ms: f64,
-    /// Median time of a batch by `pe`, in milliseconds.
-    pub pe_ms: f64,
-    /// Whether it is the smallest within the loss allowed.
+    /// Median time of a batch, in milliseconds.
+    pub ms: f64,
+    /// Whether the precision is the smallest within the loss allowed by every plan.
     pub recommended: bool,
 }
 
 /// Computes the embeddings in every precision, beside those that are there and only for the time of
-/// the comparison, and answers held-out queries with each.
+/// the comparison, and answers held-out queries with each by `pe`, `refresh` and `exact`.
 ///
 /// # Errors
 /// Those of [`precompute`] and of answering.
@@ -57,33 +60,40 @@ pub fn compare_storage(
     let order = shuffled(queries.len(), options.limit);
     let mut rows: Vec<StorageRow> = Vec::new();
     let mut full = Vec::new();
+    let mut recommended = (u64::MAX, Precision::F32);
     for precision in [Precision::F32, Precision::F16, Precision::Int8] {
         let kept = PrecomputeOptions {
             precision,
             ..PrecomputeOptions::default()
         };
-        let summary = precompute(&trial, &model, store, kept, progress)?;
+        let bytes = precompute(&trial, &model, store, kept, progress)?.bytes;
         let engine = GraphEngine::open(&trial, store.clone(), Check::Structure)?;
-        let answers = Answers::of(&engine, queries, &order, options.batch)?;
+        let answers = PlanAnswers::of(&engine, queries, &order, options.batch)?;
         if precision == Precision::F32 {
-            full.clone_from(&answers.classes);
+            full.clone_from(&answers);
         }
-        rows.push(StorageRow {
-            precision,
-            bytes: summary.bytes,
-            fidelity: share(answers.classes.iter().zip(&full), |(a, b)| a == b).unwrap_or(0.0),
-            accuracy: answers.accuracy(queries, &order),
-            exact_ms: answers.exact_ms,
-            pe_ms: answers.pe_ms,
-            recommended: false,
-        });
+        let mut lost: f64 = 0.0;
+        for ((plan, answers), full) in PLANS.iter().zip(answers).zip(&full) {
+            let same = answers.classes.iter().zip(&full.classes);
+            let fidelity = share(same, |(a, b)| a == b).unwrap_or(0.0);
+            lost = lost.max(1.0 - fidelity);
+            rows.push(StorageRow {
+                precision,
+                bytes,
+                plan: plan.to_string(),
+                fidelity,
+                accuracy: answers.accuracy(queries, &order),
+                ms: super::measure::quantile(answers.ms, 0.5).unwrap_or(0.0),
+                recommended: false,
+            });
+        }
+        if lost <= options.loss_max && bytes < recommended.0 {
+            recommended = (bytes, precision);
+        }
     }
     drop(guard);
-    let good = rows
-        .iter_mut()
-        .filter(|row| 1.0 - row.fidelity <= options.loss_max);
-    if let Some(smallest) = good.min_by_key(|row| row.bytes) {
-        smallest.recommended = true;
+    for row in &mut rows {
+        row.recommended = row.precision == recommended.1;
     }
     Ok(rows)
 }
@@ -98,38 +108,33 @@ impl<P: AsRef<Path>> Drop for Removed<P> {
     }
 }
 
-/// The answers of one engine.
-struct Answers {
+/// The answers of one engine by one plan.
+#[derive(Debug, Clone, Default)]
+struct PlanAnswers {
     classes: Vec<i64>,
-    exact_ms: f64,
-    pe_ms: f64,
+    /// Of every batch.
+    ms: Vec<f64>,
 }
 
-impl Answers {
+impl PlanAnswers {
+    /// By each of [`PLANS`].
     fn of(
         engine: &GraphEngine,
         queries: &Queries,
         order: &[u32],
         size: usize,
-    ) -> Result<Self, GraphError> {
-        let mut found = Vec::with_capacity(order.len());
-        let (mut exact, mut pe) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<Self>, GraphError> {
+        let mut all = vec![Self::default(); PLANS.len()];
         for positions in order.chunks(size) {
             let batch = engine.attach((&queries.select(positions)).into())?;
-            let start = Instant::now();
-            let answer = engine.answer(&batch, Plan::Exact)?;
-            exact.push(start.elapsed().as_secs_f64() * 1e3);
-            found.extend(classes(&answer, &batch));
-            let start = Instant::now();
-            engine.answer(&batch, Plan::Precomputed)?;
-            pe.push(start.elapsed().as_secs_f64() * 1e3);
+            for (plan, answers) in PLANS.into_iter().zip(&mut all) {
+                let start = Instant::now();
+                let answer = engine.answer(&batch, plan)?;
+                answers.ms.push(start.elapsed().as_secs_f64() * 1e3);
+                answers.classes.extend(classes(&answer, &batch));
+            }
         }
-        let median = |values| super::measure::quantile(values, 0.5).unwrap_or(0.0);
-        Ok(Self {
-            classes: found,
-            exact_ms: median(exact),
-            pe_ms: median(pe),
-        })
+        Ok(all)
     }
 
     fn accuracy(&self, queries: &Queries, order: &[u32]) -> Option<f64> {

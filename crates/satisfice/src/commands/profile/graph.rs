@@ -134,7 +134,7 @@ fn coverage_line(coverage: &Coverage) -> String {
 fn storage_table(rows: &[StorageRow]) -> String {
     let mut text = String::new();
     if !rows.is_empty() {
-        text.push_str("\nembeddings as       bytes  fidelity  accuracy  exact ms     pe ms\n");
+        text.push_str("\nembeddings as       bytes  plan      fidelity  accuracy        ms\n");
     }
     for row in rows {
         let accuracy = row
@@ -142,13 +142,13 @@ fn storage_table(rows: &[StorageRow]) -> String {
             .map_or("-".to_owned(), |a| format!("{:.2}%", 100.0 * a));
         let _ = writeln!(
             text,
-            "{:<13} {:>11} {:>8.2}% {:>9} {:>9.3} {:>9.3}{}",
+            "{:<13} {:>11}  {:<8} {:>8.2}% {:>9} {:>9.3}{}",
             row.precision.name(),
             report::bytes(row.bytes),
+            row.plan,
             100.0 * row.fidelity,
             accuracy,
-            row.exact_ms,
-            row.pe_ms,
+            row.ms,
             if row.recommended { "  recommended" } else { "" }
         );
     }
