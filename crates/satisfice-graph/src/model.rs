@@ -49,6 +49,16 @@ impl Layer {
         }
     }
 
+    /// Values per row of what its sources send, where the values below have `width`.
+    pub(crate) fn message_width(&self, width: usize) -> usize {
+        let linear = |op: &RowOp| match op {
+            RowOp::Linear(linear) => Some(linear.outputs()),
+            _ => None,
+        };
+        let ops = self.conv.message().iter();
+        ops.filter_map(linear).next_back().unwrap_or(width)
+    }
+
     /// Rows of some targets, `[targets, width]`. `sources` is space to work in.
     pub(crate) fn compute(
         &self,
@@ -136,15 +146,7 @@ impl GnnModel {
 
     /// Width of the messages of a layer, 1 .. K.
     pub fn message_width(&self, layer: usize) -> usize {
-        let linear = |op: &RowOp| match op {
-            RowOp::Linear(linear) => Some(linear.outputs()),
-            _ => None,
-        };
-        let ops = self.layers[layer - 1].conv.message();
-        ops.iter()
-            .filter_map(linear)
-            .next_back()
-            .unwrap_or(self.level_width(layer - 1))
+        self.layers[layer - 1].message_width(self.level_width(layer - 1))
     }
 
     /// Width of what the sources of a layer, 1 .. K, are reduced to.

@@ -5,6 +5,7 @@ mod forecast;
 mod forward;
 mod layer;
 mod policy;
+mod query_sums;
 mod reduce;
 mod scale;
 mod scratch;

@@ -35,15 +35,12 @@ fn options() -> ProfileOptions {
 
 /// Profiles a model and opens it again, with the profile.
 fn profiled(ready: &Ready) -> (ProfileReport, GraphEngine) {
+    profiled_with(ready, &options())
+}
+
+fn profiled_with(ready: &Ready, options: &ProfileOptions) -> (ProfileReport, GraphEngine) {
     let model_dir = ModelDir::open(ready.dir.path(), None).unwrap();
-    let report = profile(
-        &ready.engine,
-        &model_dir,
-        &queries(),
-        &options(),
-        &NoProgress,
-    )
-    .unwrap();
+    let report = profile(&ready.engine, &model_dir, &queries(), options, &NoProgress).unwrap();
     report.profile.write(&model_dir.profile_path()).unwrap();
     let engine = GraphEngine::open(&model_dir, ready.store.clone(), Check::Structure).unwrap();
     let read = engine.profile().unwrap();
@@ -126,6 +123,36 @@ fn a_minimum_gets_the_quickest_plan_that_promises_it() {
     assert_ne!(text(&least, "plan"), "exact", "less work is enough");
     let all = engine.infer(&request(&[("min_fidelity", 1.0)])).unwrap();
     assert_eq!(text(&all, "plan"), "exact");
+}
+
+#[test]
+fn where_refresh_is_the_quickest_plan_that_promises_enough_it_answers() {
+    let ready = support::debian("gcn2", PrecomputeOptions::default());
+    let options = ProfileOptions {
+        plans: ["pe", "refresh", "recompute:10%"]
+            .map(|plan| plan.parse().unwrap())
+            .to_vec(),
+        ..options()
+    };
+    let (_, engine) = profiled_with(&ready, &options);
+    let queries = queries();
+    let offers = engine.offers(&request(&queries, 0..256, &[])).unwrap();
+    for measure in [Measure::Fidelity, Measure::Accuracy] {
+        let lower = |plan: &str| {
+            let offer = offers.iter().find(|offer| offer.plan == plan).unwrap();
+            let quality = offer.quality.iter().find(|q| q.measure == measure).unwrap();
+            quality.lower
+        };
+        let minimum = lower("refresh");
+        for less in ["pe", "recompute:10%"] {
+            assert!(lower(less) < minimum, "{less} promises less");
+        }
+        let name = format!("min_{}", measure.name());
+        let response = engine
+            .infer(&request(&queries, 0..256, &[(&name, minimum)]))
+            .unwrap();
+        assert_eq!(text(&response, "plan"), "refresh", "{name} {minimum}");
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
-use rayon::prelude::*;
 use satisfice_store::{QuerySlice, Topology};
 
 /// Which way an edge between a query and a stored node points.
@@ -73,26 +72,21 @@ pub struct EdgeRules {
     pub query_self_loops: bool,
 }
 
-/// An edge, ordered by its reader, then its source: one number, because sorting is most of what a batch
-/// costs before it runs.
+/// An edge between a stored node and a query, as one number: by its node, then its query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Edge(u64);
 
 impl Edge {
-    fn new(reader: u32, source: u32) -> Self {
-        Self(u64::from(reader) << 32 | u64::from(source))
+    fn new(node: u32, query: u32) -> Self {
+        Self(u64::from(node) << 32 | u64::from(query))
     }
 
-    fn reader(self) -> u32 {
+    fn node(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    fn source(self) -> u32 {
+    fn query(self) -> u32 {
         self.0 as u32
-    }
-
-    fn ids(self) -> (u32, u32) {
-        (self.reader(), self.source())
     }
 }
 
@@ -104,20 +98,26 @@ struct Lists {
 }
 
 impl Lists {
-    /// From pairs (row, id) sorted by row, for rows 0 .. `rows`.
-    fn new(rows: usize, pairs: impl Iterator<Item = (u32, u32)>) -> Self {
-        let mut lists = Self {
-            ends: Vec::with_capacity(rows),
-            ids: Vec::new(),
-        };
-        for (row, id) in pairs {
-            while lists.ends.len() < row as usize {
-                lists.ends.push(lists.ids.len() as u32);
-            }
-            lists.ids.push(id);
+    /// From pairs (row, id) for rows 0 .. `rows`; each row keeps the order of its pairs.
+    fn new(rows: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Self {
+        let mut ends = vec![0_u32; rows + 1];
+        let mut len = 0;
+        for (row, _) in pairs.clone() {
+            ends[row as usize + 1] += 1;
+            len += 1;
         }
-        lists.ends.resize(rows, lists.ids.len() as u32);
-        lists
+        for row in 0..rows {
+            ends[row + 1] += ends[row];
+        }
+        // Each row's start moves to its end as its ids come in.
+        let mut ids = vec![0; len];
+        for (row, id) in pairs {
+            let end = &mut ends[row as usize];
+            ids[*end as usize] = id;
+            *end += 1;
+        }
+        ends.truncate(rows);
+        Self { ends, ids }
     }
 
     fn row(&self, row: usize) -> &[u32] {
@@ -128,6 +128,71 @@ impl Lists {
         &self.ids[start..self.ends[row] as usize]
     }
 }
+
+/// Stored nodes with an edge to or from a query, ascending, and the queries of each, ascending.
+#[derive(Debug, Default)]
+struct ByNode {
+    nodes: Vec<u32>,
+    queries: Lists,
+}
+
+impl ByNode {
+    /// From edges in order.
+    fn new(edges: &[Edge]) -> Self {
+        let mut by_node = Self::default();
+        by_node.queries.ids.reserve_exact(edges.len());
+        for of_node in edges.chunk_by(|a, b| a.node() == b.node()) {
+            by_node.nodes.push(of_node[0].node());
+            let ids = &mut by_node.queries.ids;
+            ids.extend(of_node.iter().map(|edge| edge.query()));
+            by_node.queries.ends.push(ids.len() as u32);
+        }
+        by_node
+    }
+
+    /// Each node with the number of its edges.
+    fn degrees(&self) -> impl Iterator<Item = (u32, u32)> {
+        let degree = |row: usize| self.queries.row(row).len() as u32;
+        let nodes = self.nodes.iter().enumerate();
+        nodes.map(move |(row, &node)| (node, degree(row)))
+    }
+}
+
+/// Sorts edges digit by digit, the last one first: comparing them would be most of what a batch costs before it
+/// runs. Passes over digits that all edges share are left out, and those over queries where the edges
+/// came by query.
+fn sort(edges: &mut Vec<Edge>) {
+    let mut spare = vec![Edge(0); edges.len()];
+    let digit_bits = edges.len().max(1).ilog2().clamp(4, DIGIT_BITS_MAX);
+    let by_query = edges.is_sorted_by_key(|edge| edge.query());
+    let bits_of = |largest: Option<u32>| u32::BITS - largest.unwrap_or(0).leading_zeros();
+    let query_bits = bits_of(edges.iter().map(|edge| edge.query()).max());
+    let node_bits = bits_of(edges.iter().map(|edge| edge.node()).max());
+    let query_digits = (0..query_bits).step_by(digit_bits as usize);
+    let node_digits = (0..node_bits).step_by(digit_bits as usize);
+    let shifts = query_digits
+        .filter(|_| !by_query)
+        .chain(node_digits.map(|shift| u32::BITS + shift));
+    for shift in shifts {
+        let digit = |edge: Edge| (edge.0 >> shift) as usize & ((1 << digit_bits) - 1);
+        let mut starts = vec![0_u32; (1 << digit_bits) + 1];
+        for &edge in &*edges {
+            starts[digit(edge) + 1] += 1;
+        }
+        for digit in 0..1 << digit_bits {
+            starts[digit + 1] += starts[digit];
+        }
+        for &edge in &*edges {
+            let start = &mut starts[digit(edge)];
+            spare[*start as usize] = edge;
+            *start += 1;
+        }
+        std::mem::swap(edges, &mut spare);
+    }
+}
+
+/// Bits of a digit at most: its counts and the ends of its runs stay in the nearest caches.
+const DIGIT_BITS_MAX: u32 = 11;
 
 /// Where to look for a node in an ascending list: about one node a bucket, wherever they lie evenly.
 #[derive(Debug, Default)]
@@ -162,7 +227,7 @@ impl Index {
     }
 }
 
-/// A checked batch: every edge list is ordered by its reader.
+/// A checked batch: every edge list is ordered.
 #[derive(Debug)]
 pub struct QueryBatch {
     x: Vec<f32>,
@@ -171,11 +236,11 @@ pub struct QueryBatch {
     stored_into_query: Lists,
     /// For each query: queries with an edge to it.
     query_into_query: Lists,
-    /// Stored nodes that a query has an edge to, ascending.
-    touched: Vec<u32>,
-    touched_index: Index,
-    /// For each touched node: the queries with an edge to it.
-    query_into_touched: Lists,
+    /// Stored nodes with an edge to a query.
+    sources: ByNode,
+    /// Stored nodes that a query has an edge to; those of `sources` where every edge goes both ways.
+    targets: Option<ByNode>,
+    targets_index: Index,
     /// Stored nodes with an edge to a query, ascending, and the number of such edges.
     readers: Vec<(u32, u32)>,
     edges: usize,
@@ -209,41 +274,52 @@ impl QueryBatch {
     ) -> Result<Self, GraphError> {
         check(&attachment, nodes, features, limits)?;
         let queries = attachment.queries;
-        let (mut inward, mut outward) = (Vec::new(), Vec::new());
-        for &(query, node, direction) in &attachment.edges {
-            if direction != Direction::Out {
-                inward.push(Edge::new(query, node));
-            }
-            if direction != Direction::In {
-                outward.push(Edge::new(node, query));
-            }
-        }
-        let mut between = Vec::with_capacity(attachment.query_edges.len());
-        for &(source, target) in &attachment.query_edges {
-            between.push(Edge::new(target, source));
-            if rules.undirected && source != target {
-                between.push(Edge::new(source, target));
-            }
-        }
-        if rules.query_self_loops {
-            between.retain(|edge| edge.reader() != edge.source());
-            between.extend((0..queries as u32).map(|q| Edge::new(q, q)));
-        }
-        for edges in [&mut inward, &mut outward, &mut between] {
-            edges.par_sort_unstable();
+        let edges_where = |wanted: fn(Direction) -> bool| {
+            let edges = attachment.edges.iter();
+            let mut edges: Vec<Edge> = edges
+                .filter(|(_, _, direction)| wanted(*direction))
+                .map(|&(query, node, _)| Edge::new(node, query))
+                .collect();
+            sort(&mut edges);
             if rules.merge_duplicates {
                 edges.dedup();
             }
+            edges
+        };
+        let both_ways = attachment
+            .edges
+            .iter()
+            .all(|edge| edge.2 == Direction::Both);
+        let (inward, outward) = rayon::join(
+            || edges_where(|direction| direction != Direction::Out),
+            || (!both_ways).then(|| edges_where(|direction| direction != Direction::In)),
+        );
+        let mut between = Vec::with_capacity(attachment.query_edges.len());
+        for &(source, target) in &attachment.query_edges {
+            between.push((target, source));
+            if rules.undirected && source != target {
+                between.push((source, target));
+            }
         }
-        let touched = unique(outward.iter().map(|edge| edge.reader()));
+        if rules.query_self_loops {
+            between.retain(|(target, source)| target != source);
+            between.extend((0..queries as u32).map(|q| (q, q)));
+        }
+        between.sort_unstable();
+        if rules.merge_duplicates {
+            between.dedup();
+        }
+        let sources = ByNode::new(&inward);
+        let targets = outward.as_deref().map(ByNode::new);
+        let outward = outward.as_ref().map_or(inward.len(), Vec::len);
         Ok(Self {
-            edges: inward.len() + outward.len() + between.len(),
-            readers: count_readers(&inward),
-            query_into_touched: group(&touched, &outward),
-            touched_index: Index::new(&touched),
-            stored_into_query: Lists::new(queries, inward.into_iter().map(Edge::ids)),
-            query_into_query: Lists::new(queries, between.into_iter().map(Edge::ids)),
-            touched,
+            edges: inward.len() + outward + between.len(),
+            readers: sources.degrees().collect(),
+            targets_index: Index::new(&targets.as_ref().unwrap_or(&sources).nodes),
+            stored_into_query: Lists::new(queries, inward.iter().map(|e| (e.query(), e.node()))),
+            query_into_query: Lists::new(queries, between.iter().copied()),
+            sources,
+            targets,
             x: attachment.x,
             queries,
         })
@@ -256,9 +332,9 @@ impl QueryBatch {
             queries: 0,
             stored_into_query: Lists::default(),
             query_into_query: Lists::default(),
-            touched: Vec::new(),
-            touched_index: Index::default(),
-            query_into_touched: Lists::default(),
+            sources: ByNode::default(),
+            targets: None,
+            targets_index: Index::default(),
             readers: Vec::new(),
             edges: 0,
         }
@@ -301,24 +377,33 @@ impl QueryBatch {
         self.stored_into_query(query).len() + self.query_into_query(query).len()
     }
 
-    /// Queries with an edge to a stored node.
+    /// Stored nodes with an edge to a query, ascending, and the queries of each, ascending.
+    pub(crate) fn readers_of_stored(&self) -> impl Iterator<Item = (u32, &[u32])> {
+        let nodes = self.sources.nodes.iter().enumerate();
+        nodes.map(|(row, &node)| (node, self.sources.queries.row(row)))
+    }
+
+    /// Queries with an edge to a stored node, ascending.
     pub fn query_into_stored(&self, node: u32) -> &[u32] {
-        match self.touched_index.find(&self.touched, node) {
-            Some(row) => self.query_into_touched.row(row),
+        let targets = self.targets();
+        match self.targets_index.find(&targets.nodes, node) {
+            Some(row) => targets.queries.row(row),
             None => &[],
         }
     }
 
+    fn targets(&self) -> &ByNode {
+        self.targets.as_ref().unwrap_or(&self.sources)
+    }
+
     /// Stored nodes that get new in-edges, ascending.
     pub fn touched(&self) -> &[u32] {
-        &self.touched
+        &self.targets().nodes
     }
 
     /// Stored nodes that get new in-edges, ascending, with how many.
     pub(crate) fn touched_degrees(&self) -> impl Iterator<Item = (u32, u32)> {
-        let degree = |row: usize| self.query_into_touched.row(row).len() as u32;
-        let nodes = self.touched.iter().enumerate();
-        nodes.map(move |(row, &node)| (node, degree(row)))
+        self.targets().degrees()
     }
 
     /// Stored nodes that get new out-edges, ascending, with how many.
@@ -351,13 +436,9 @@ impl QueryBatch {
     /// New out-edges of each query: to stored nodes and to queries.
     pub(crate) fn query_out_degrees(&self) -> Vec<u32> {
         let mut degrees = vec![0; self.queries];
-        for &query in self
-            .query_into_touched
-            .ids
-            .iter()
-            .chain(&self.query_into_query.ids)
-        {
-            degrees[query as usize] += 1;
+        let to_stored = self.targets().queries.ids.iter();
+        for source in to_stored.chain(&self.query_into_query.ids) {
+            degrees[*source as usize] += 1;
         }
         degrees
     }
@@ -434,30 +515,35 @@ fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// The different values of an ascending sequence.
-fn unique(values: impl Iterator<Item = u32>) -> Vec<u32> {
-    let mut unique: Vec<u32> = values.collect();
-    unique.dedup();
-    unique
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-/// Lists the sources of `edges`, ascending by reader, for each of `nodes`.
-fn group(nodes: &[u32], edges: &[Edge]) -> Lists {
-    let mut row = 0;
-    let rows = edges.iter().map(|edge| {
-        while nodes[row] != edge.reader() {
-            row += 1;
+    fn edges(nodes: u32) -> impl Strategy<Value = Vec<(u32, u32)>> {
+        let len = prop_oneof![0..20_usize, 1_000..3_000_usize];
+        len.prop_flat_map(move |len| prop::collection::vec((0..nodes, 0..70_u32), len))
+    }
+
+    proptest! {
+        #[test]
+        fn edges_are_sorted_however_they_come(
+            pairs in prop_oneof![edges(3), edges(5_000), edges(u32::MAX)],
+            by_query: bool,
+        ) {
+            let mut found: Vec<Edge> = pairs.iter().map(|&(n, q)| Edge::new(n, q)).collect();
+            if by_query {
+                found.sort_by_key(|edge| edge.query());
+            }
+            let mut wanted = found.clone();
+            wanted.sort_unstable();
+            sort(&mut found);
+            prop_assert_eq!(&found, &wanted);
+            let by_node = ByNode::new(&found);
+            let listed: Vec<Edge> = by_node.nodes.iter().enumerate().flat_map(|(row, &node)| {
+                by_node.queries.row(row).iter().map(move |&query| Edge::new(node, query))
+            }).collect();
+            prop_assert_eq!(listed, wanted);
         }
-        (row as u32, edge.source())
-    });
-    Lists::new(nodes.len(), rows)
-}
-
-fn count_readers(inward: &[Edge]) -> Vec<(u32, u32)> {
-    let mut nodes: Vec<u32> = inward.iter().map(|edge| edge.source()).collect();
-    nodes.par_sort_unstable();
-    nodes
-        .chunk_by(|a, b| a == b)
-        .map(|run| (run[0], run.len() as u32))
-        .collect()
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     scratch::Scratch,
     select::budget_count,
 };
-use crate::{Plan, Policy};
+use crate::{Plan, Policy, model::Reduction};
 use std::cmp::Ordering;
 
 /// What is known of one plan for one batch.
@@ -210,6 +210,9 @@ impl Serving<'_> {
         let layers = self.model.layers();
         let queries = batch.queries() as f64;
         let into_queries: usize = (0..batch.queries()).map(|q| batch.query_in_degree(q)).sum();
+        let between: usize = (0..batch.queries())
+            .map(|q| batch.query_into_query(q).len())
+            .sum();
         let mut work = Work {
             edges: (batch.edges() + batch.readers().len()) as f64,
             ..Work::default()
@@ -224,7 +227,11 @@ impl Serving<'_> {
                 Some(kept) => (chosen.nodes, kept.row_bytes() as f64, chosen.new),
                 None => (0.0, 0.0, chosen.stored + chosen.new),
             };
-            let rows = into_queries as f64 + rows;
+            let for_queries = match self.model.layers[layer].conv.reduction() {
+                Reduction::Sum { .. } => batch.readers().len() + between,
+                Reduction::Max | Reduction::Softmax { .. } => into_queries,
+            };
+            let rows = for_queries as f64 + rows;
             let targets = queries + chosen.nodes;
             work.targets += targets;
             work.rows += rows + kept_rows;

@@ -7,6 +7,7 @@ use super::{
         node_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
+    query_sums::query_sums,
     reduce::{TargetRows, reduce},
     scale::{DegreeScale, GraphView},
     scratch::{RESCALED, Scratch},
@@ -140,11 +141,11 @@ impl Serving<'_> {
         let selected = start.elapsed();
         let (last, joined) = run.layers(model.layers(), &fresh, scratch);
         let ran = start.elapsed();
-        let outputs = model.finish(if joined.is_empty() {
-            vec![last]
-        } else {
-            joined
+        let outputs = model.finish(match joined.is_empty() {
+            true => vec![last.clone()],
+            false => joined,
         });
+        scratch.values[inner % 2] = last;
         Answer {
             outputs,
             candidates: batch.readers().len(),
@@ -243,7 +244,10 @@ impl Run<'_> {
             if model.joins_layers() {
                 joined.push(values[..self.batch.queries() * layer.width()].to_vec());
             }
-            below = AtHand { values, nodes };
+            let read = std::mem::replace(&mut below, AtHand { values, nodes });
+            if index > 0 {
+                scratch.values[(index - 1) % 2] = read.values;
+            }
         }
         (below.values, joined)
     }
@@ -298,6 +302,7 @@ impl Run<'_> {
             queries,
             stored: fresh,
         };
+        let space = std::mem::take(&mut scratch.values[index % 2]);
         let (source, target) = layer.conv.scales();
         let kept = serving.reduced.get(index).copied().flatten();
         let rescaled = match (kept, source) {
@@ -316,11 +321,16 @@ impl Run<'_> {
             at_hand: Rows::f32(&below.values, stored.width()),
             slots,
         };
-        let made;
+        let mut made = std::mem::take(&mut scratch.messages);
         let messages = match serving.messages[index] {
             None => h,
             Some(stored) => {
-                made = make_messages(layer, &below.values, h.stored.width());
+                made.resize(below.values.len() / h.stored.width() * stored.width(), 0.0);
+                make_messages(
+                    layer,
+                    (&below.values, h.stored.width()),
+                    (&mut made, stored.width()),
+                );
                 RowSet {
                     stored,
                     at_hand: Rows::f32(&made, stored.width()),
@@ -345,9 +355,16 @@ impl Run<'_> {
             kept,
             stored_scales: serving.stored_scales(index),
             own: serving.own.filter(|_| index == 0),
+            query_sums: None,
             counts: &self.counts,
         };
-        let values = run_layer(layer, &input);
+        let query_sums = query_sums(layer.conv.reduction(), &input);
+        let input = LayerInput {
+            query_sums,
+            ..input
+        };
+        let values = run_layer(layer, &input, space);
+        scratch.messages = made;
         clear_slots(&mut scratch.slots, below.nodes);
         clear_slots(&mut scratch.slots, &rescaled);
         values
@@ -366,13 +383,18 @@ fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> 
     nodes
 }
 
-/// Messages of values, `[rows, width]`.
-fn make_messages(layer: &Layer, values: &[f32], width: usize) -> Vec<f32> {
-    let blocks: Vec<Vec<f32>> = values
-        .par_chunks(MESSAGE_ROWS * width)
-        .map(|rows| apply_message(layer.conv.message(), rows.to_vec(), width))
-        .collect();
-    blocks.concat()
+/// Writes the messages of values, `[rows, width]`, to `made`, `[rows, message width]`.
+fn make_messages(
+    layer: &Layer,
+    (values, width): (&[f32], usize),
+    (made, message_width): (&mut [f32], usize),
+) {
+    made.par_chunks_mut(MESSAGE_ROWS * message_width)
+        .zip(values.par_chunks(MESSAGE_ROWS * width))
+        .for_each(|(made, values)| {
+            let messages = apply_message(layer.conv.message(), values.to_vec(), width);
+            made.copy_from_slice(&messages);
+        });
 }
 
 /// Rows that one task turns into messages together.
@@ -418,7 +440,10 @@ impl<'a> LayerPass<'a> {
         for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
             self.below.read(node as usize, row);
         }
-        make_messages(self.layer, &values, width)
+        let message_width = self.layer.message_width(width);
+        let mut made = vec![0.0; nodes.len() * message_width];
+        make_messages(self.layer, (&values, width), (&mut made, message_width));
+        made
     }
 
     /// What the sources of some stored nodes are reduced to, `[nodes, reduction width]`; 0 where there
@@ -429,7 +454,7 @@ impl<'a> LayerPass<'a> {
         let conv = &*self.layer.conv;
         let reduction = conv.reduction();
         let width = reduction.width(input.messages.stored.width());
-        let mut reduced = in_blocks(nodes.len(), width, |range, sources| {
+        let mut reduced = in_blocks(nodes.len(), width, Vec::new(), |range, sources| {
             let own = TargetRows::read(self.layer, &input, range.clone());
             let own = own.view();
             let terms = conv.terms(own.values, own.messages);
@@ -462,7 +487,7 @@ impl<'a> LayerPass<'a> {
     /// Values of some stored nodes after the layer, `[nodes, width]`.
     pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
         let counts = Counts::default();
-        run_layer(self.layer, &self.input(nodes, kept, &counts))
+        run_layer(self.layer, &self.input(nodes, kept, &counts), Vec::new())
     }
 
     fn input<'b>(&'b self, nodes: &'b [u32], kept: Kept<'b>, counts: &'b Counts) -> LayerInput<'b> {
@@ -488,6 +513,7 @@ impl<'a> LayerPass<'a> {
             kept: kept.reduced,
             stored_scales: source.map(|_| &self.source_scales[..]),
             own: kept.own,
+            query_sums: None,
             counts,
         }
     }

@@ -164,6 +164,8 @@ pub(crate) struct LayerInput<'a> {
     /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
     /// where no stored node's value is at hand.
     pub own: Option<Rows<'a>>,
+    /// For layers that take sums: those over the stored sources of each query, `[queries, message width]`.
+    pub query_sums: Option<Vec<f32>>,
     /// Of all targets so far.
     pub counts: &'a Counts,
     /// Values before the first layer, for models that mix them into every layer.
@@ -197,6 +199,16 @@ impl LayerInput<'_> {
             .copied()
             .filter(|&source| source != own_query);
         sources.at_hand.extend(queries);
+    }
+
+    /// Lists the queries among the sources of a query.
+    pub(crate) fn query_sources(&self, query: u32, without_self: bool, sources: &mut Sources) {
+        sources.clear();
+        let (_, own) = own_ids(Target::Query(query), without_self);
+        let queries = self.batch.query_into_query(query as usize).iter().copied();
+        sources
+            .at_hand
+            .extend(queries.filter(|&source| source != own));
     }
 
     /// Lists the stored sources of a stored node, all as stored.
@@ -319,20 +331,23 @@ fn read_rows(set: &RowSet<'_>, targets: Targets<'_>, range: Range<usize>) -> Vec
     rows
 }
 
-/// Targets that one task computes together: enough for the dense products to run well, few enough
-/// for every core to have some.
+/// Targets that one task computes together: enough for the dense products to run well, each of which
+/// packs its whole weights first; few enough for every core to have some.
 fn block_len(targets: usize) -> usize {
-    (targets / 16).clamp(4, 64)
+    (targets / 16).clamp(16, 64)
 }
 
-/// Rows of `width` values for each of `targets`, which `compute` makes block by block on all cores.
+/// Rows of `width` values for each of `targets`, which `compute` makes block by block on all cores, in
+/// `space`, whatever it holds.
 pub(crate) fn in_blocks(
     targets: usize,
     width: usize,
+    space: Vec<f32>,
     compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
 ) -> Vec<f32> {
     let block = block_len(targets);
-    let mut rows = vec![0.0; targets * width];
+    let mut rows = space;
+    rows.resize(targets * width, 0.0);
     rows.par_chunks_mut(block * width)
         .enumerate()
         .for_each_init(Sources::default, |sources, (index, out)| {
@@ -343,9 +358,10 @@ pub(crate) fn in_blocks(
     rows
 }
 
-/// The values of all targets after `layer`, `[targets, layer.width()]`.
-pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>) -> Vec<f32> {
-    in_blocks(input.targets.len(), layer.width(), |range, sources| {
+/// The values of all targets after `layer`, `[targets, layer.width()]`, in `space`.
+pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>, space: Vec<f32>) -> Vec<f32> {
+    let targets = input.targets.len();
+    in_blocks(targets, layer.width(), space, |range, sources| {
         layer.compute(input, range, sources)
     })
 }

@@ -18,6 +18,7 @@ pub(crate) struct TargetRows {
 }
 
 impl TargetRows {
+    /// Counts their in-edges.
     pub(crate) fn read(layer: &Layer, input: &LayerInput<'_>, range: Range<usize>) -> Self {
         let needs = layer.needs();
         let rows = |needed: bool, read: &dyn Fn(Range<usize>) -> Vec<f32>| match needed {
@@ -25,6 +26,11 @@ impl TargetRows {
             false => Vec::new(),
         };
         let targets = || range.clone().map(|at| input.targets.get(at));
+        let in_degrees: Vec<u32> = targets()
+            .map(|target| input.in_degree(target, false) as u32)
+            .collect();
+        let edges = in_degrees.iter().map(|&degree| u64::from(degree)).sum();
+        input.counts.add(edges, 0);
         let scales = |scales: &Option<NodeScales<'_>>| match scales {
             Some(scales) => targets().map(|target| scales.of(target)).collect(),
             None => Vec::new(),
@@ -33,9 +39,7 @@ impl TargetRows {
             values: rows(needs.values, &|range| input.own_rows(range)),
             messages: rows(needs.messages, &|range| input.own_messages(range)),
             initial: rows(needs.initial, &|range| input.initial_rows(range)),
-            in_degrees: targets()
-                .map(|target| input.in_degree(target, false) as u32)
-                .collect(),
+            in_degrees,
             source_scales: scales(&input.source_scales),
             target_scales: scales(&input.target_scales),
         }
@@ -57,7 +61,7 @@ impl TargetRows {
 const AHEAD: usize = 4;
 
 /// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
-/// targets bring to it, and `sources` is space to work in.
+/// targets bring to it, and `sources` is space to work in. Counts the rows read.
 pub(crate) fn reduce(
     conv: &dyn Convolution,
     input: &LayerInput<'_>,
@@ -93,8 +97,7 @@ pub(crate) fn reduce(
         reduction.clear(partial);
         rows += reducer.reduce(input.targets.get(index), sources, partial);
     }
-    let edges = range.map(|at| input.in_degree(input.targets.get(at), false) as u64);
-    input.counts.add(edges.sum(), rows as u64);
+    input.counts.add(0, rows as u64);
     partials
 }
 
@@ -113,8 +116,26 @@ impl Reducer<'_> {
             Target::Stored(node) => self
                 .update(node, sources, partial)
                 .unwrap_or_else(|| self.gather(target, sources, partial)),
-            Target::Query(_) => self.gather(target, sources, partial),
+            Target::Query(query) => match &self.input.query_sums {
+                Some(sums) => self.add_queries(query, sums, sources, partial),
+                None => self.gather(target, sources, partial),
+            },
         }
+    }
+
+    /// From the sum over a query's stored sources, and the queries among its sources.
+    fn add_queries(
+        &self,
+        query: u32,
+        sums: &[f32],
+        sources: &mut Sources,
+        partial: &mut [f32],
+    ) -> usize {
+        partial.copy_from_slice(&sums[query as usize * partial.len()..][..partial.len()]);
+        let without_self = self.reduction.without_self();
+        self.input.query_sources(query, without_self, sources);
+        self.add(sources, partial);
+        sources.len()
     }
 
     /// From all sources as they are now.

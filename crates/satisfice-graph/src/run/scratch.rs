@@ -1,4 +1,4 @@
-//! Space of the size of the graph that a request uses and leaves as it found it.
+//! Space of the size of the graph, and of what requests compute of it, that a request uses and leaves for the next.
 
 use super::{
     batch::QueryBatch,
@@ -23,6 +23,11 @@ pub(crate) struct Scratch {
     pub scales: Vec<Vec<f32>>,
     /// Marks of the node sets' search; all 0 between requests.
     pub marks: Vec<Mark>,
+    /// Space for the values that one layer reads and those that it leaves, by the layer's index. What they
+    /// hold means nothing.
+    pub values: [Vec<f32>; 2],
+    /// Space for the messages made of such values.
+    pub messages: Vec<f32>,
 }
 
 /// What a search knows of a node.
@@ -80,6 +85,8 @@ impl ScratchPool {
             slots: vec![NONE; graph.topology.nodes()],
             scales: self.scales.clone(),
             marks: vec![Mark::default(); graph.topology.nodes()],
+            values: Default::default(),
+            messages: Vec::new(),
         });
         self.attach(graph, batch, &mut scratch, true);
         let result = work(&mut scratch);
