@@ -4,12 +4,12 @@
 )]
 
 use crate::{
+    dispatch::dispatched,
     element::Element,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
 use half::f16;
-use multiversion::multiversion;
 
 /// Adds rows to `sum`, `[width]`: `sum += Σ_i scale[ids[i]] · rows[ids[i]]`, or without `scales`,
 /// `sum += Σ_i rows[ids[i]]`.
@@ -192,33 +192,19 @@ fn weighted<T: Element>(data: &[T], ids: &[u32], weights: &[f32], heads: usize, 
     }
 }
 
-/// One compiled version for each instruction set, chosen when first called.
-macro_rules! dispatched {
-    ($($name:ident = $body:ident<$element:ty>($($argument:ident: $type:ty),*);)*) => {$(
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma+f16c+bmi2",
-            "x86_64+avx2+fma+f16c+bmi2",
-            "aarch64+neon",
-        ))]
-        fn $name(data: &[$element], ids: &[u32], $($argument: $type),*) {
-            $body(data, ids, $($argument),*);
-        }
-    )*};
-}
-
 dispatched! {
-    sum_f32 = sum<f32>(total: &mut [f32]);
-    sum_f16 = sum<f16>(total: &mut [f32]);
-    sum_i8 = sum<i8>(total: &mut [f32]);
-    scaled_f32 = scaled<f32>(scales: &[f32], total: &mut [f32]);
-    scaled_f16 = scaled<f16>(scales: &[f32], total: &mut [f32]);
-    scaled_i8 = scaled<i8>(scales: &[f32], total: &mut [f32]);
-    max_f32 = max<f32>(total: &mut [f32]);
-    max_f16 = max<f16>(total: &mut [f32]);
-    max_i8 = max<i8>(total: &mut [f32]);
-    weighted_f32 = weighted<f32>(weights: &[f32], heads: usize, total: &mut [f32]);
-    weighted_f16 = weighted<f16>(weights: &[f32], heads: usize, total: &mut [f32]);
-    weighted_i8 = weighted<i8>(weights: &[f32], heads: usize, total: &mut [f32]);
+    sum_f32 = sum<f32>(ids: &[u32], total: &mut [f32]);
+    sum_f16 = sum<f16>(ids: &[u32], total: &mut [f32]);
+    sum_i8 = sum<i8>(ids: &[u32], total: &mut [f32]);
+    scaled_f32 = scaled<f32>(ids: &[u32], scales: &[f32], total: &mut [f32]);
+    scaled_f16 = scaled<f16>(ids: &[u32], scales: &[f32], total: &mut [f32]);
+    scaled_i8 = scaled<i8>(ids: &[u32], scales: &[f32], total: &mut [f32]);
+    max_f32 = max<f32>(ids: &[u32], total: &mut [f32]);
+    max_f16 = max<f16>(ids: &[u32], total: &mut [f32]);
+    max_i8 = max<i8>(ids: &[u32], total: &mut [f32]);
+    weighted_f32 = weighted<f32>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
+    weighted_f16 = weighted<f16>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
+    weighted_i8 = weighted<i8>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
 
 mod buffer;
+mod dispatch;
 mod element;
 mod gather;
 mod int8;

@@ -4,12 +4,12 @@
 )]
 
 use crate::{
+    dispatch::dispatched,
     element::Element,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
 use half::f16;
-use multiversion::multiversion;
 
 /// Rows, and for each the sums that it is added to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,30 +96,25 @@ fn scatter<T: Element>(
     }
 }
 
-/// One compiled version for each instruction set, chosen when first called.
-macro_rules! dispatched {
-    ($($name:ident: $element:ty;)*) => {$(
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma+f16c+bmi2",
-            "x86_64+avx2+fma+f16c+bmi2",
-            "aarch64+neon",
-        ))]
-        fn $name(
-            data: &[$element],
-            readers: &Readers,
-            scales: Option<&[f32]>,
-            message: &mut [f32],
-            sums: &mut [f32],
-        ) {
-            scatter(data, readers, scales, message, sums);
-        }
-    )*};
-}
-
 dispatched! {
-    scatter_f32: f32;
-    scatter_f16: f16;
-    scatter_i8: i8;
+    scatter_f32 = scatter<f32>(
+        readers: &Readers,
+        scales: Option<&[f32]>,
+        message: &mut [f32],
+        sums: &mut [f32],
+    );
+    scatter_f16 = scatter<f16>(
+        readers: &Readers,
+        scales: Option<&[f32]>,
+        message: &mut [f32],
+        sums: &mut [f32],
+    );
+    scatter_i8 = scatter<i8>(
+        readers: &Readers,
+        scales: Option<&[f32]>,
+        message: &mut [f32],
+        sums: &mut [f32],
+    );
 }
 
 #[cfg(test)]

@@ -42,9 +42,8 @@ fn add_sources(input: &LayerInput<'_>, (first, end): (usize, usize), sums: &mut 
     let messages = &input.messages;
     let (mut stored, mut at_hand) = (Readers::default(), Readers::default());
     for (node, queries) in input.batch.readers_of_stored() {
-        let before = queries.iter().take_while(|&&query| query < first).count();
-        let mine = queries[before..].iter().take_while(|&&query| query < end);
-        let mine = mine.map(|query| query - first);
+        let [from, to] = [first, end].map(|bound| queries.partition_point(|&query| query < bound));
+        let mine = queries[from..to].iter().map(|query| query - first);
         match messages.slot(Target::Stored(node)) {
             Some(slot) => at_hand.push(slot, mine),
             None => stored.push(node, mine),
