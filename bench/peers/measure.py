@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import sys
 import time
@@ -94,7 +95,10 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def measure(framework: Framework, options: argparse.Namespace) -> None:
-    """Prints a row for every way to build a computation graph and every batch size."""
+    """Prints a line for every row that begins and, once it is measured, the row: a batch size after the other, and
+    for each all ways to build a computation graph. What was printed counts, whatever happens afterwards."""
+    # A framework that brings the process down leaves its place on standard error.
+    faulthandler.enable()
     torch.set_num_threads(options.threads)
     name = framework.name
     sidecar, store = read_sidecar(options.model)
@@ -112,13 +116,16 @@ def measure(framework: Framework, options: argparse.Namespace) -> None:
         )
     if "full" in options.ways:
         ways.append((f"{name} full", lambda batch: graph.full(batch, layers)))
-    rows = []
-    for peer, build in ways:
-        for size in options.batches:
+    for size in options.batches:
+        for peer, build in ways:
             print(f"{peer}, batches of {size}", file=sys.stderr, flush=True)
-            rows.append({"peer": peer} | _row(graph, queries, build, run, size, options))
-    json.dump({"rows": rows}, sys.stdout)
-    print()
+            _print({"begins": peer, "batch": size})
+            _print({"peer": peer} | _row(graph, queries, build, run, size, options))
+
+
+def _print(line: dict[str, Any]) -> None:
+    json.dump(line, sys.stdout)
+    print(flush=True)
 
 
 def _row(

@@ -25,7 +25,7 @@ pub use plan::{Plan, Policy, UnknownPlan};
 pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
 pub use profile::{
     Coverage, PlanProfile, PlanRow, Profile, ProfileOptions, ProfileReport, StorageOptions,
-    StorageRow, TimeError, compare_storage, profile,
+    StorageRow, TimeError, compare_storage, profile, recommended,
 };
 pub use run::{
     Answer, Attachment, DegreeEffects, DegreeScale, Degrees, Direction, EdgeRules, QueryBatch,

@@ -33,6 +33,24 @@ impl Default for PrecomputeOptions {
     }
 }
 
+impl PrecomputeOptions {
+    /// How a model's embeddings are kept now.
+    ///
+    /// # Errors
+    /// [`GraphError::Embeddings`] where there are none.
+    pub fn kept(model_dir: &ModelDir, model: &GnnModel) -> Result<Self, GraphError> {
+        let manifest = Manifest::read(&model_dir.embeddings_path())?;
+        let of_recomputation = |table: &Table| matches!(table, Table::Sums(_) | Table::Own);
+        Ok(Self {
+            precision: manifest.precision,
+            sums: Table::all(model, true)
+                .into_iter()
+                .filter(of_recomputation)
+                .all(|table| manifest.table(table).is_some()),
+        })
+    }
+}
+
 /// What a precomputation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrecomputeSummary {

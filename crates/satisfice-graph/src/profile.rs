@@ -9,4 +9,4 @@ mod storage;
 pub(crate) use calibration::Seen;
 pub use file::{PlanProfile, Profile};
 pub use measure::{Coverage, PlanRow, ProfileOptions, ProfileReport, TimeError, profile};
-pub use storage::{StorageOptions, StorageRow, compare_storage};
+pub use storage::{StorageOptions, StorageRow, compare_storage, recommended};

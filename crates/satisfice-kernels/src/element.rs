@@ -3,7 +3,11 @@
     reason = "a body must be inlined into each of its dispatched versions to be compiled for their instruction set"
 )]
 
-use crate::int8::SCALE_BYTES;
+use crate::{
+    instructions::{CHUNK, Instructions, widen_half},
+    int8::SCALE_BYTES,
+    prefetch::rows_ahead,
+};
 use half::f16;
 
 /// An element type in which rows are kept.
@@ -13,8 +17,17 @@ pub(crate) trait Element: Copy {
 
     fn widen(self) -> f32;
 
+    /// [`Element::widen`] of each.
+    fn widen_chunk(instructions: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK];
+
     /// What `head`, [`Self::HEAD`] elements, says that the values are to be multiplied by.
     fn scale(head: &[Self]) -> f32;
+
+    /// Rows ahead of the one being read whose cache lines are asked for.
+    #[inline(always)]
+    fn rows_ahead(width: usize) -> usize {
+        rows_ahead((width + Self::HEAD) * size_of::<Self>())
+    }
 
     /// Row `id` as it is kept.
     #[inline(always)]
@@ -31,12 +44,36 @@ pub(crate) trait Element: Copy {
     }
 }
 
+/// Folds each value, widened, into its place of `out`.
+#[inline(always)]
+pub(crate) fn fold_row<T: Element>(
+    instructions: impl Instructions,
+    row: &[T],
+    out: &mut [f32],
+    fold: impl Fn(&mut f32, f32),
+) {
+    let (chunks, rest) = row.as_chunks();
+    let (outs, out_rest) = out.as_chunks_mut::<CHUNK>();
+    for (out, chunk) in outs.iter_mut().zip(chunks) {
+        let wide = T::widen_chunk(instructions, chunk);
+        out.iter_mut().zip(wide).for_each(|(out, v)| fold(out, v));
+    }
+    for (out, value) in out_rest.iter_mut().zip(rest) {
+        fold(out, value.widen());
+    }
+}
+
 impl Element for f32 {
     const HEAD: usize = 0;
 
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn widen_chunk(_: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
+        *values
     }
 
     #[inline(always)]
@@ -48,14 +85,14 @@ impl Element for f32 {
 impl Element for f16 {
     const HEAD: usize = 0;
 
-    /// Shifts the half's exponent and mantissa into place and rescales: three operations that
-    /// vectorise everywhere, and treat subnormals right. Exact for every finite value; rows at
-    /// rest are finite.
     #[inline(always)]
     fn widen(self) -> f32 {
-        let bits = u32::from(self.to_bits());
-        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
-        f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
+        widen_half(self)
+    }
+
+    #[inline(always)]
+    fn widen_chunk(instructions: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
+        instructions.widen_halves(values)
     }
 
     #[inline(always)]
@@ -73,26 +110,12 @@ impl Element for i8 {
     }
 
     #[inline(always)]
+    fn widen_chunk(_: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
+        values.map(f32::from)
+    }
+
+    #[inline(always)]
     fn scale(head: &[Self]) -> f32 {
         f32::from_le_bytes([head[0], head[1], head[2], head[3]].map(|byte| byte as u8))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_half_is_widened_exactly() {
-        for bits in 0..=u16::MAX {
-            let half = f16::from_bits(bits);
-            if half.is_finite() {
-                assert_eq!(
-                    half.widen().to_bits(),
-                    half.to_f32().to_bits(),
-                    "{bits:#06x}"
-                );
-            }
-        }
     }
 }

@@ -5,7 +5,8 @@
 
 use crate::{
     dispatch::dispatched,
-    element::Element,
+    element::{Element, fold_row},
+    instructions::{CHUNK, Instructions},
     prefetch::prefetch,
     rows::{Data, Rows},
 };
@@ -62,30 +63,33 @@ pub fn gather_weighted(
         "one weight an edge and head"
     );
     match rows.data {
-        Data::F32(data) => weighted_f32(data, ids, weights, heads, sum),
-        Data::F16(data) => weighted_f16(data, ids, weights, heads, sum),
-        Data::I8(data) => weighted_i8(data, ids, weights, heads, sum),
+        Data::F32(data) => weighted_f32(data, ids, (weights, heads), sum),
+        Data::F16(data) => weighted_f16(data, ids, (weights, heads), sum),
+        Data::I8(data) => weighted_i8(data, ids, (weights, heads), sum),
     }
 }
 
-/// Rows ahead of the one being added whose cache lines are asked for: random rows are far apart, and
-/// the processor cannot guess the next.
-const AHEAD: usize = 8;
 /// Channels whose sums stay in registers while the rows go by: four registers of AVX-512.
-const WIDE: usize = 64;
-/// As many as one register of AVX-512 holds.
-const NARROW: usize = 16;
+const WIDE: usize = 4 * CHUNK;
 
 /// Adds rows, each times `factor` of its id: all rows to the first channels, then to the next, so that
 /// no sum is written before it is whole.
 #[inline(always)]
-fn add_rows<T: Element>(data: &[T], ids: &[u32], factor: impl Fn(u32) -> f32, sum: &mut [f32]) {
+fn add_rows<T: Element>(
+    data: &[T],
+    instructions: impl Instructions,
+    ids: &[u32],
+    factor: impl Fn(u32) -> f32,
+    sum: &mut [f32],
+) {
     let rows = Source {
         data,
+        instructions,
         ids,
         width: sum.len(),
+        ahead: T::rows_ahead(sum.len()),
     };
-    for &id in ids.iter().take(AHEAD) {
+    for &id in ids.iter().take(rows.ahead) {
         prefetch(T::at_rest(data, id, rows.width));
     }
     let width = sum.len();
@@ -95,39 +99,40 @@ fn add_rows<T: Element>(data: &[T], ids: &[u32], factor: impl Fn(u32) -> f32, su
         rows.add(channel, &factor, sums);
         channel += WIDE;
     }
-    let (narrow, rest) = rest.as_chunks_mut::<NARROW>();
+    let (narrow, rest) = rest.as_chunks_mut::<CHUNK>();
     for sums in narrow {
         rows.add(channel, &factor, sums);
-        channel += NARROW;
+        channel += CHUNK;
     }
     if rest.is_empty() {
         return;
     }
-    if width >= NARROW {
+    if width >= CHUNK {
         // The last channels, among others that are there already.
-        let mut sums = [0.0; NARROW];
-        rows.add(width - NARROW, &factor, &mut sums);
-        let last = &sums[NARROW - rest.len()..];
+        let mut sums = [0.0; CHUNK];
+        rows.add(width - CHUNK, &factor, &mut sums);
+        let last = &sums[CHUNK - rest.len()..];
         rest.iter_mut().zip(last).for_each(|(sum, v)| *sum += v);
         return;
     }
     for &id in ids {
         let (scale, row) = T::row(data, id, width);
         let scale = scale * factor(id);
-        for (sum, value) in rest.iter_mut().zip(row) {
-            *sum += scale * value.widen();
-        }
+        fold_row(instructions, row, rest, |sum, v| *sum += scale * v);
     }
 }
 
 /// Rows to be added.
-struct Source<'a, T> {
+struct Source<'a, T, I> {
     data: &'a [T],
+    instructions: I,
     ids: &'a [u32],
     width: usize,
+    /// Rows to ask for ahead.
+    ahead: usize,
 }
 
-impl<T: Element> Source<'_, T> {
+impl<T: Element, I: Instructions> Source<'_, T, I> {
     /// Adds the channels from `channel` of every row.
     #[inline(always)]
     fn add<const N: usize>(
@@ -139,7 +144,7 @@ impl<T: Element> Source<'_, T> {
         let mut total = *sums;
         for (at, &id) in self.ids.iter().enumerate() {
             if channel == 0
-                && let Some(&next) = self.ids.get(at + AHEAD)
+                && let Some(&next) = self.ids.get(at + self.ahead)
             {
                 prefetch(T::at_rest(self.data, next, self.width));
             }
@@ -148,36 +153,46 @@ impl<T: Element> Source<'_, T> {
             let Some(values) = row[channel..].first_chunk::<N>() else {
                 unreachable!("invariant: the channels are among the row's");
             };
-            for (total, value) in total.iter_mut().zip(values) {
-                *total += scale * value.widen();
-            }
+            fold_row(self.instructions, values, &mut total, |total, v| {
+                *total += scale * v;
+            });
         }
         *sums = total;
     }
 }
 
 #[inline(always)]
-fn sum<T: Element>(data: &[T], ids: &[u32], sum: &mut [f32]) {
-    add_rows(data, ids, |_| 1.0, sum);
+fn sum<T: Element>(data: &[T], instructions: impl Instructions, ids: &[u32], sum: &mut [f32]) {
+    add_rows(data, instructions, ids, |_| 1.0, sum);
 }
 
 #[inline(always)]
-fn scaled<T: Element>(data: &[T], ids: &[u32], scales: &[f32], sum: &mut [f32]) {
-    add_rows(data, ids, |id| scales[id as usize], sum);
+fn scaled<T: Element>(
+    data: &[T],
+    instructions: impl Instructions,
+    ids: &[u32],
+    scales: &[f32],
+    sum: &mut [f32],
+) {
+    add_rows(data, instructions, ids, |id| scales[id as usize], sum);
 }
 
 #[inline(always)]
-fn max<T: Element>(data: &[T], ids: &[u32], max: &mut [f32]) {
+fn max<T: Element>(data: &[T], instructions: impl Instructions, ids: &[u32], max: &mut [f32]) {
     for &id in ids {
         let (scale, row) = T::row(data, id, max.len());
-        for (max, value) in max.iter_mut().zip(row) {
-            *max = max.max(scale * value.widen());
-        }
+        fold_row(instructions, row, max, |max, v| *max = max.max(scale * v));
     }
 }
 
 #[inline(always)]
-fn weighted<T: Element>(data: &[T], ids: &[u32], weights: &[f32], heads: usize, sum: &mut [f32]) {
+fn weighted<T: Element>(
+    data: &[T],
+    instructions: impl Instructions,
+    ids: &[u32],
+    (weights, heads): (&[f32], usize),
+    sum: &mut [f32],
+) {
     let width = sum.len();
     let channels = width / heads;
     for (&id, weights) in ids.iter().zip(weights.chunks_exact(heads)) {
@@ -185,9 +200,7 @@ fn weighted<T: Element>(data: &[T], ids: &[u32], weights: &[f32], heads: usize, 
         let by_head = row.chunks_exact(channels);
         for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(by_head).zip(weights) {
             let weight = weight * scale;
-            for (sum, value) in sum.iter_mut().zip(row) {
-                *sum += weight * value.widen();
-            }
+            fold_row(instructions, row, sum, |sum, v| *sum += weight * v);
         }
     }
 }
@@ -202,9 +215,9 @@ dispatched! {
     max_f32 = max<f32>(ids: &[u32], total: &mut [f32]);
     max_f16 = max<f16>(ids: &[u32], total: &mut [f32]);
     max_i8 = max<i8>(ids: &[u32], total: &mut [f32]);
-    weighted_f32 = weighted<f32>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
-    weighted_f16 = weighted<f16>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
-    weighted_i8 = weighted<i8>(ids: &[u32], weights: &[f32], heads: usize, total: &mut [f32]);
+    weighted_f32 = weighted<f32>(ids: &[u32], weights: (&[f32], usize), total: &mut [f32]);
+    weighted_f16 = weighted<f16>(ids: &[u32], weights: (&[f32], usize), total: &mut [f32]);
+    weighted_i8 = weighted<i8>(ids: &[u32], weights: (&[f32], usize), total: &mut [f32]);
 }
 
 #[cfg(test)]

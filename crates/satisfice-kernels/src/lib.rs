@@ -1,12 +1,13 @@
 //! The numeric kernels and the memory mapping.
 //!
-//! This is the only crate with `unsafe` code: one block maps files, one calls the matrix product
-//! of the `gemm` crate, one prefetches. Everything here works on plain slices; nothing knows graphs or models.
+//! This is the only crate with `unsafe` code: it maps files, calls the matrix product of the `gemm` crate,
+//! prefetches, and converts halves by the processor's own instructions. Everything here works on plain slices; nothing knows graphs or models.
 
 mod buffer;
 mod dispatch;
 mod element;
 mod gather;
+mod instructions;
 mod int8;
 mod mapped;
 mod matmul;

@@ -3,20 +3,33 @@
     reason = "the prefetch instruction is behind an unsafe intrinsic: see the block"
 )]
 
-/// Asks for every cache line of `values`; nothing on processors without such an instruction.
+/// Asks for every cache line of `values`, into the second cache: more lines can be on their way to it than to the
+/// first. Nothing on processors without such an instruction.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         const LINE_BYTES: usize = 64;
         let start = values.as_ptr().cast::<i8>();
-        for offset in (0..size_of_val(values)).step_by(LINE_BYTES) {
+        let bytes = size_of_val(values);
+        // The last byte may lie in a line of its own, where the first does not begin one.
+        for offset in (0..bytes).step_by(LINE_BYTES).chain(bytes.checked_sub(1)) {
             // SAFETY: a prefetch reads nothing that the program can see and never faults; the
             // address is inside `values` all the same. SSE is part of every x86-64.
-            unsafe { _mm_prefetch(start.add(offset), _MM_HINT_T0) };
+            unsafe { _mm_prefetch(start.add(offset), _MM_HINT_T1) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
+}
+
+/// Bytes of rows that are asked for ahead of the one being read: random rows are far apart, the processor cannot guess
+/// the next, and it takes as many at a time to keep the memory busy.
+const BYTES_AHEAD: usize = 16 << 10;
+
+/// Rows ahead of the one being read whose cache lines are asked for; a row at rest has `row_bytes`.
+#[inline]
+pub(crate) fn rows_ahead(row_bytes: usize) -> usize {
+    (BYTES_AHEAD / row_bytes.max(1)).clamp(8, 32)
 }

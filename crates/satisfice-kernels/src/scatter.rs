@@ -5,7 +5,8 @@
 
 use crate::{
     dispatch::dispatched,
-    element::Element,
+    element::{Element, fold_row},
+    instructions::Instructions,
     prefetch::prefetch,
     rows::{Data, Rows},
 };
@@ -58,34 +59,32 @@ pub fn scatter_sum(rows: Rows<'_>, readers: &Readers, scales: Option<&[f32]>, su
     );
     let mut message = vec![0.0; width];
     match rows.data {
-        Data::F32(data) => scatter_f32(data, readers, scales, &mut message, sums),
-        Data::F16(data) => scatter_f16(data, readers, scales, &mut message, sums),
-        Data::I8(data) => scatter_i8(data, readers, scales, &mut message, sums),
+        Data::F32(data) => scatter_f32(data, readers, scales, (&mut message, sums)),
+        Data::F16(data) => scatter_f16(data, readers, scales, (&mut message, sums)),
+        Data::I8(data) => scatter_i8(data, readers, scales, (&mut message, sums)),
     }
 }
-
-/// Rows ahead of the one being added whose cache lines are asked for.
-const AHEAD: usize = 12;
 
 #[inline(always)]
 fn scatter<T: Element>(
     data: &[T],
+    instructions: impl Instructions,
     readers: &Readers,
     scales: Option<&[f32]>,
-    message: &mut [f32],
-    sums: &mut [f32],
+    (message, sums): (&mut [f32], &mut [f32]),
 ) {
     let width = message.len();
+    let ahead = T::rows_ahead(width);
     let mut start = 0;
     for (at, (&id, &end)) in readers.ids.iter().zip(&readers.ends).enumerate() {
-        if let Some(&next) = readers.ids.get(at + AHEAD) {
+        if let Some(&next) = readers.ids.get(at + ahead) {
             prefetch(T::at_rest(data, next, width));
         }
         let (scale, row) = T::row(data, id, width);
         let scale = scale * scales.map_or(1.0, |scales| scales[id as usize]);
-        for (message, value) in message.iter_mut().zip(row) {
-            *message = scale * value.widen();
-        }
+        fold_row(instructions, row, message, |message, v| {
+            *message = scale * v
+        });
         for &sum in &readers.sums[start as usize..end as usize] {
             let sum = &mut sums[sum as usize * width..][..width];
             for (sum, value) in sum.iter_mut().zip(&*message) {
@@ -100,20 +99,17 @@ dispatched! {
     scatter_f32 = scatter<f32>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message: &mut [f32],
-        sums: &mut [f32],
+        message_and_sums: (&mut [f32], &mut [f32]),
     );
     scatter_f16 = scatter<f16>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message: &mut [f32],
-        sums: &mut [f32],
+        message_and_sums: (&mut [f32], &mut [f32]),
     );
     scatter_i8 = scatter<i8>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message: &mut [f32],
-        sums: &mut [f32],
+        message_and_sums: (&mut [f32], &mut [f32]),
     );
 }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -48,7 +48,7 @@ impl TensorSpec {
 pub struct TensorWriter {
     path: PathBuf,
     partial: Partial,
-    out: BufWriter<File>,
+    out: Blocks,
     specs: Vec<TensorSpec>,
     /// Bytes that the current tensor still lacks.
     missing: usize,
@@ -83,7 +83,7 @@ impl TensorWriter {
         let mut writer = Self {
             path: path.to_owned(),
             partial,
-            out: BufWriter::with_capacity(1 << 20, file),
+            out: Blocks::new(file),
             specs: tensors.iter().rev().cloned().collect(),
             missing: 0,
             checksum: Checksum::default(),
@@ -136,8 +136,7 @@ impl TensorWriter {
             return Err(self.declaration(format!("it lacks {} bytes", self.missing)));
         }
         let partial = &self.partial.0;
-        self.out.flush().at(partial, "write it")?;
-        self.out.get_ref().sync_all().at(partial, "write it")?;
+        self.out.finish().at(partial, "write it")?;
         fs::rename(partial, &self.path).at(&self.path, "rename it into place")?;
         Ok(self.record.clone())
     }
@@ -169,6 +168,46 @@ impl TensorWriter {
                 .map_or_else(|| "none left".to_owned(), |s| s.name.clone()),
             message,
         }
+    }
+}
+
+/// A file written in whole blocks: the kernel then keeps it in huge pages where it has them, so that random rows of it
+/// miss the address cache less often.
+#[derive(Debug)]
+struct Blocks {
+    file: File,
+    /// What is not written yet, less than a block.
+    rest: Vec<u8>,
+}
+
+/// Bytes of a block: of a huge page of most processors.
+const BLOCK_BYTES: usize = 2 << 20;
+
+impl Blocks {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            rest: Vec::with_capacity(BLOCK_BYTES),
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while self.rest.len() + bytes.len() >= BLOCK_BYTES {
+            let (now, later) = bytes.split_at(BLOCK_BYTES - self.rest.len());
+            self.rest.extend_from_slice(now);
+            self.file.write_all(&self.rest)?;
+            self.rest.clear();
+            bytes = later;
+        }
+        self.rest.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Writes what is left and brings the file to the disk.
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.rest)?;
+        self.rest.clear();
+        self.file.sync_all()
     }
 }
 

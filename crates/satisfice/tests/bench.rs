@@ -11,25 +11,32 @@ use tempfile::TempDir;
 
 /// A directory of peers whose program prints `answer`, after checking how it is called.
 fn peer(dir: &Path, answer: &str) {
+    peer_program(dir, &format!("cat <<'END'\n{answer}\nEND"));
+}
+
+/// A directory of peers whose program does what `script` says, after checking how it is called.
+fn peer_program(dir: &Path, script: &str) {
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = other ] && [ \"$2\" = --model ] && [ -f \"$3/model.toml\" ] || exit 3\n\
-         cat <<'END'\n{answer}\nEND\n"
+        "#!/bin/sh\n[ \"$1\" = other ] && [ \"$2\" = --model ] && [ -f \"$3/model.toml\" ] || exit 3\n{script}\n"
     );
     let program = dir.join("run");
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// What a peer prints for a row.
+fn peer_row(name: &str, batch: usize) -> String {
+    format!(
+        r#"{{"begins": "{name}", "batch": {batch}}}
+{{"peer": "{name}", "batch": {batch}, "batches": 2, "queries": 128, "accuracy": 0.5, "p50_ms": 1000.0, "p90_ms": 1500.0, "p99_ms": 2000.0, "max_ms": 2000.0, "attach_ms": 1.0, "build_ms": 2.0, "model_ms": 3.0, "classes": []}}"#
+    )
+}
+
 #[test]
 fn plans_and_a_peer_are_measured_and_drawn() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("results");
-    peer(
-        dir.path(),
-        r#"{"rows": [{"peer": "other <full>", "batch": 64, "batches": 2, "queries": 128, "accuracy": 0.5,
-           "p50_ms": 1000.0, "p90_ms": 1500.0, "p99_ms": 2000.0, "max_ms": 2000.0,
-           "attach_ms": 1.0, "build_ms": 2.0, "model_ms": 3.0, "classes": []}]}"#,
-    );
+    peer(dir.path(), &peer_row("other <full>", 64));
     let printed = run_ok(&[
         "--json",
         "bench",
@@ -83,27 +90,87 @@ fn plans_and_a_peer_are_measured_and_drawn() {
     assert!(plot.contains("other &lt;full>"), "{plot}");
 }
 
+/// `bench graph` with a peer that ends early: what it says, and what it has written.
+fn bench_with_failure(dir: &Path, peers: &str) -> (String, Value, String) {
+    let out = dir.join("results");
+    let said = run_err(&[
+        "bench",
+        "graph",
+        "--quick",
+        "--limit",
+        "16",
+        "--against",
+        text(dir),
+        "--peers",
+        peers,
+        "--out",
+        text(&out),
+    ]);
+    let report = fs::read_to_string(out.join("bench.json")).unwrap();
+    let table = fs::read_to_string(out.join("bench.md")).unwrap();
+    (said, serde_json::from_str(&report).unwrap(), table)
+}
+
 #[test]
-fn a_peer_that_fails_is_named() {
+fn a_peer_that_is_killed_loses_one_row_and_nobody_elses() {
+    let dir = TempDir::new().unwrap();
+    // Killed while it measures its second row at 64; asked again for 1,024 alone.
+    let (sampled, full) = (peer_row("other sampled", 64), peer_row("other full", 1024));
+    peer_program(
+        dir.path(),
+        &format!(
+            "case \"$*\" in *'--batches 64,1024 '*)\n\
+             cat <<'END'\n{sampled}\n{{\"begins\": \"other full\", \"batch\": 64}}\nEND\n\
+             seq 30 >&2; echo out of luck >&2; kill -9 $$;;\n\
+             *'--batches 1024 '*) cat <<'END'\n{full}\nEND\n;;\nesac"
+        ),
+    );
+    let (said, report, table) = bench_with_failure(dir.path(), "unknown,other");
+    assert_eq!(report["plans"].as_array().unwrap().len(), 10);
+    let rows: Vec<(&str, u64)> = report["peers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["peer"].as_str().unwrap(),
+                row["batch"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(rows, [("other sampled", 64), ("other full", 1024)]);
+    let failures = report["peer_failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 2);
+    assert_eq!(failures[0]["peer"], "unknown");
+    assert_eq!(failures[0]["row"], Value::Null);
+    assert_eq!(failures[0]["problem"], "exit status: 3");
+    assert_eq!(failures[1]["row"], "other full");
+    assert_eq!(failures[1]["batch"], 64);
+    assert_eq!(failures[1]["problem"], "signal: 9 (SIGKILL)");
+    let stderr = failures[1]["stderr"].as_array().unwrap();
+    assert_eq!((stderr.len(), &stderr[19]), (20, &"out of luck".into()));
+    for told in [&said, &table] {
+        assert!(
+            told.contains("other at other full, batches of 64: signal: 9 (SIGKILL)"),
+            "{told}"
+        );
+    }
+    assert!(table.contains("out of luck\n```"), "{table}");
+}
+
+#[test]
+fn a_peer_that_prints_no_rows_or_is_not_there_is_named() {
     let dir = TempDir::new().unwrap();
     peer(dir.path(), "this is not JSON");
-    let bench = |peers: &str| {
-        run_err(&[
-            "bench",
-            "graph",
-            "--quick",
-            "--limit",
-            "16",
-            "--against",
-            text(dir.path()),
-            "--peers",
-            peers,
-            "--out",
-            text(&dir.path().join("results")),
-        ])
-    };
-    assert!(bench("other").contains("other printed something else"));
-    assert!(bench("unknown").contains("unknown: exit status: 3"));
+    let (said, report, _) = bench_with_failure(dir.path(), "other");
+    assert!(
+        said.contains("other: it printed something else than a row: `this is not JSON`"),
+        "{said}"
+    );
+    assert_eq!(report["peers"].as_array().unwrap().len(), 0);
+    fs::remove_file(dir.path().join("run")).unwrap();
+    let (said, _, _) = bench_with_failure(dir.path(), "other");
+    assert!(said.contains("other: cannot run"), "{said}");
 }
 
 #[test]

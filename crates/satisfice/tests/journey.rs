@@ -115,4 +115,65 @@ fn from_a_generated_graph_to_answers_that_keep_a_minimum() {
     let all = answered(&query(&server, &["--min-fidelity", "1"]));
     assert_eq!(all["parameters"]["plan"], "exact");
     assert_eq!(all["answers"], exact["answers"]);
+    server.stop();
+
+    // A loss of everything is allowed: the smallest is kept, and it is what the profile is of.
+    let choose = |more: &str| {
+        let queries = text(&queries);
+        let model = text(&model);
+        [
+            "profile",
+            model,
+            "--queries",
+            queries,
+            "--quick",
+            "--plans",
+            "pe",
+            "--json",
+            more,
+        ]
+        .map(str::to_owned)
+    };
+    let chosen: Value = serde_json::from_str(&run_ok(
+        &choose("--choose-storage=1").each_ref().map(|a| &**a),
+    ))
+    .unwrap();
+    assert_eq!(chosen["stored_as"], "int8");
+    assert_eq!(chosen["storage"].as_array().unwrap().len(), 9);
+    let kept = fs::read_to_string(model.join("1/embeddings/manifest.toml")).unwrap();
+    assert!(
+        kept.contains("precision = \"int8\"") && kept.contains("s1."),
+        "{kept}"
+    );
+    assert!(!model.join("1/embeddings.trial").exists());
+    let server = Server::start(&models);
+    let answer = answered(&query(&server, &["--min-fidelity", "0.3"]));
+    assert!(
+        answer["parameters"]["fidelity_lower_bound"]
+            .as_f64()
+            .unwrap()
+            >= 0.3
+    );
+    server.stop();
+    // None allowed: as they were, sums left out as they were left out.
+    run_ok(&["precompute", text(&model), "--no-sums"]);
+    let chosen: Value = serde_json::from_str(&run_ok(
+        &choose("--choose-storage=0").each_ref().map(|a| &**a),
+    ))
+    .unwrap();
+    let kept = fs::read_to_string(model.join("1/embeddings/manifest.toml")).unwrap();
+    let named = chosen["stored_as"].as_str().unwrap();
+    assert!(
+        kept.contains(&format!("precision = \"{named}\"")) && !kept.contains("s1."),
+        "{kept}"
+    );
+    let both = [
+        "profile",
+        text(&model),
+        "--queries",
+        text(&queries),
+        "--choose-storage",
+        "--dry-run",
+    ];
+    assert!(run_err(&both).contains("cannot be used with"));
 }

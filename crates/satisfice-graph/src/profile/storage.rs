@@ -42,7 +42,13 @@ pub struct StorageRow {
     pub recommended: bool,
 }
 
-/// Computes the embeddings in every precision, beside those that are there and only for the time of
+/// The precision that a comparison recommends.
+pub fn recommended(rows: &[StorageRow]) -> Option<Precision> {
+    let row = rows.iter().find(|row| row.recommended)?;
+    Some(row.precision)
+}
+
+/// Computes the embeddings in every precision, with sums where those that are there have them, beside those that are there and only for the time of
 /// the comparison, and answers held-out queries with each by `pe`, `refresh` and `exact`.
 ///
 /// # Errors
@@ -60,12 +66,10 @@ pub fn compare_storage(
     let order = shuffled(queries.len(), options.limit);
     let mut rows: Vec<StorageRow> = Vec::new();
     let mut full = Vec::new();
-    let mut recommended = (u64::MAX, Precision::F32);
+    let mut smallest = (u64::MAX, Precision::F32);
+    let sums = PrecomputeOptions::kept(model_dir, &model).map_or(true, |kept| kept.sums);
     for precision in [Precision::F32, Precision::F16, Precision::Int8] {
-        let kept = PrecomputeOptions {
-            precision,
-            ..PrecomputeOptions::default()
-        };
+        let kept = PrecomputeOptions { precision, sums };
         let bytes = precompute(&trial, &model, store, kept, progress)?.bytes;
         let engine = GraphEngine::open(&trial, store.clone(), Check::Structure)?;
         let answers = PlanAnswers::of(&engine, queries, &order, options.batch)?;
@@ -87,13 +91,13 @@ pub fn compare_storage(
                 recommended: false,
             });
         }
-        if lost <= options.loss_max && bytes < recommended.0 {
-            recommended = (bytes, precision);
+        if lost <= options.loss_max && bytes < smallest.0 {
+            smallest = (bytes, precision);
         }
     }
     drop(guard);
     for row in &mut rows {
-        row.recommended = row.precision == recommended.1;
+        row.recommended = row.precision == smallest.1;
     }
     Ok(rows)
 }

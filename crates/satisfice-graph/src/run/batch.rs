@@ -2,6 +2,7 @@
 
 use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
+use rayon::prelude::*;
 use satisfice_store::{QuerySlice, Topology};
 
 /// Which way an edge between a query and a stored node points.
@@ -137,8 +138,27 @@ struct ByNode {
 }
 
 impl ByNode {
-    /// From edges in order.
-    fn new(edges: &[Edge]) -> Self {
+    /// From edges in order, in parts of which none has a node of another.
+    fn new(parts: &[Vec<Edge>]) -> Self {
+        let [rest @ .., last] = parts else {
+            return Self::default();
+        };
+        if rest.is_empty() {
+            return Self::of_part(last);
+        }
+        let mut all = Self::default();
+        let parts: Vec<Self> = parts.par_iter().map(|edges| Self::of_part(edges)).collect();
+        for part in parts {
+            let below = all.queries.ids.len() as u32;
+            let ends = part.queries.ends.iter().map(|end| end + below);
+            all.queries.ends.extend(ends);
+            all.queries.ids.extend(part.queries.ids);
+            all.nodes.extend(part.nodes);
+        }
+        all
+    }
+
+    fn of_part(edges: &[Edge]) -> Self {
         let mut by_node = Self::default();
         by_node.queries.ids.reserve_exact(edges.len());
         for of_node in edges.chunk_by(|a, b| a.node() == b.node()) {
@@ -155,6 +175,54 @@ impl ByNode {
         let degree = |row: usize| self.queries.row(row).len() as u32;
         let nodes = self.nodes.iter().enumerate();
         nodes.map(move |(row, &node)| (node, degree(row)))
+    }
+}
+
+/// Edges among `nodes` nodes, about `count` of them, in order, in parts of which none has a node of another: one for each core
+/// where there are many edges.
+fn ordered(
+    edges: &(impl Iterator<Item = Edge> + Clone + Sync),
+    (count, nodes): (usize, usize),
+    rules: EdgeRules,
+) -> Vec<Vec<Edge>> {
+    let parts = match many(count) {
+        true => rayon::current_num_threads().min(count / PART_EDGES_MIN),
+        false => 1,
+    };
+    let part = |index: usize| {
+        let (from, end) = (index * nodes / parts, (index + 1) * nodes / parts);
+        let of_part = |edge: &Edge| (from..end).contains(&(edge.node() as usize));
+        let mut mine = Vec::with_capacity(count / parts);
+        mine.extend(edges.clone().filter(of_part));
+        sort(&mut mine);
+        if rules.merge_duplicates {
+            mine.dedup();
+        }
+        mine
+    };
+    match parts {
+        1 => vec![part(0)],
+        _ => (0..parts).into_par_iter().map(part).collect(),
+    }
+}
+
+/// Edges of a part at least.
+const PART_EDGES_MIN: usize = 1 << 12;
+
+/// Whether so many edges are worth another core: fewer are ordered before it has begun.
+fn many(edges: usize) -> bool {
+    edges >= 2 * PART_EDGES_MIN
+}
+
+/// Does both, at once where it is worth it.
+fn both<A: Send, B: Send>(
+    at_once: bool,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match at_once {
+        true => rayon::join(first, second),
+        false => (first(), second()),
     }
 }
 
@@ -243,6 +311,8 @@ pub struct QueryBatch {
     targets_index: Index,
     /// Stored nodes with an edge to a query, ascending, and the number of such edges.
     readers: Vec<(u32, u32)>,
+    /// Nodes of `targets`, ascending, and the number of edges to each.
+    touched: Option<Vec<(u32, u32)>>,
     edges: usize,
 }
 
@@ -274,23 +344,19 @@ impl QueryBatch {
     ) -> Result<Self, GraphError> {
         check(&attachment, nodes, features, limits)?;
         let queries = attachment.queries;
+        let count = attachment.edges.len();
         let edges_where = |wanted: fn(Direction) -> bool| {
             let edges = attachment.edges.iter();
-            let mut edges: Vec<Edge> = edges
-                .filter(|(_, _, direction)| wanted(*direction))
-                .map(|&(query, node, _)| Edge::new(node, query))
-                .collect();
-            sort(&mut edges);
-            if rules.merge_duplicates {
-                edges.dedup();
-            }
-            edges
+            let wanted = edges.filter(move |(_, _, direction)| wanted(*direction));
+            let edges = wanted.map(|&(query, node, _)| Edge::new(node, query));
+            ordered(&edges, (count, nodes), rules)
         };
         let both_ways = attachment
             .edges
             .iter()
             .all(|edge| edge.2 == Direction::Both);
-        let (inward, outward) = rayon::join(
+        let (inward, outward) = both(
+            many(count) && !both_ways,
             || edges_where(|direction| direction != Direction::Out),
             || (!both_ways).then(|| edges_where(|direction| direction != Direction::In)),
         );
@@ -309,14 +375,20 @@ impl QueryBatch {
         if rules.merge_duplicates {
             between.dedup();
         }
-        let sources = ByNode::new(&inward);
-        let targets = outward.as_deref().map(ByNode::new);
-        let outward = outward.as_ref().map_or(inward.len(), Vec::len);
+        let into_queries = inward.iter().flatten().map(|e| (e.query(), e.node()));
+        let (stored_into_query, (sources, targets)) = both(
+            many(count),
+            || Lists::new(queries, into_queries),
+            || (ByNode::new(&inward), outward.as_deref().map(ByNode::new)),
+        );
+        let inward = sources.queries.ids.len();
+        let outward = targets.as_ref().map_or(inward, |t| t.queries.ids.len());
         Ok(Self {
-            edges: inward.len() + outward + between.len(),
+            edges: inward + outward + between.len(),
             readers: sources.degrees().collect(),
+            touched: targets.as_ref().map(|targets| targets.degrees().collect()),
             targets_index: Index::new(&targets.as_ref().unwrap_or(&sources).nodes),
-            stored_into_query: Lists::new(queries, inward.iter().map(|e| (e.query(), e.node()))),
+            stored_into_query,
             query_into_query: Lists::new(queries, between.iter().copied()),
             sources,
             targets,
@@ -336,6 +408,7 @@ impl QueryBatch {
             targets: None,
             targets_index: Index::default(),
             readers: Vec::new(),
+            touched: None,
             edges: 0,
         }
     }
@@ -402,8 +475,8 @@ impl QueryBatch {
     }
 
     /// Stored nodes that get new in-edges, ascending, with how many.
-    pub(crate) fn touched_degrees(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.targets().degrees()
+    pub(crate) fn touched_degrees(&self) -> &[(u32, u32)] {
+        self.touched.as_deref().unwrap_or(&self.readers)
     }
 
     /// Stored nodes that get new out-edges, ascending, with how many.
@@ -520,8 +593,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const RULES: EdgeRules = EdgeRules {
+        undirected: true,
+        merge_duplicates: false,
+        query_self_loops: false,
+    };
+
     fn edges(nodes: u32) -> impl Strategy<Value = Vec<(u32, u32)>> {
-        let len = prop_oneof![0..20_usize, 1_000..3_000_usize];
+        let len = prop_oneof![0..20_usize, 1_000..3_000_usize, 13_000..13_010_usize];
         len.prop_flat_map(move |len| prop::collection::vec((0..nodes, 0..70_u32), len))
     }
 
@@ -537,9 +616,19 @@ mod tests {
             }
             let mut wanted = found.clone();
             wanted.sort_unstable();
+            let unordered = found.clone();
             sort(&mut found);
             prop_assert_eq!(&found, &wanted);
-            let by_node = ByNode::new(&found);
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let size = (pairs.len(), u32::MAX as usize);
+                let parts = pool.install(|| ordered(&unordered.iter().copied(), size, RULES));
+                prop_assert_eq!(parts.len(), (pairs.len() / PART_EDGES_MIN).clamp(1, threads));
+                prop_assert_eq!(parts.concat(), wanted.clone());
+                let by_node = ByNode::new(&parts);
+                prop_assert_eq!(by_node.degrees().count(), by_node.nodes.len());
+            }
+            let by_node = ByNode::new(&[found]);
             let listed: Vec<Edge> = by_node.nodes.iter().enumerate().flat_map(|(row, &node)| {
                 by_node.queries.row(row).iter().map(move |&query| Edge::new(node, query))
             }).collect();

@@ -3,8 +3,8 @@
 use super::{
     batch::QueryBatch,
     layer::{
-        Counts, LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, in_blocks,
-        node_scales, run_layer, set_slots,
+        Counts, LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, fill_blocks,
+        in_blocks, node_scales, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     query_sums::query_sums,
@@ -186,10 +186,13 @@ impl Serving<'_> {
     }
 }
 
-/// Values computed anew at one level.
+/// What was computed anew at one level.
 struct AtHand<'a> {
-    /// Of the queries, then of `nodes`, `[rows, width]`.
+    /// Values of the queries, then of `nodes` unless only their messages will be read, `[rows, width]`.
     values: Vec<f32>,
+    /// What the queries and then `nodes` send to the layer above, `[rows, message width]`, where it was made of their
+    /// values while those were in cache.
+    messages: Option<Vec<f32>>,
     /// Stored nodes, ascending.
     nodes: &'a [u32],
 }
@@ -235,18 +238,25 @@ impl Run<'_> {
         let nothing = Vec::new();
         let mut below = AtHand {
             values: self.initial.to_vec(),
+            messages: None,
             nodes: &nothing,
         };
         let mut joined = Vec::new();
         for (index, layer) in model.layers[..count].iter().enumerate() {
             let nodes = fresh.get(index).unwrap_or(&nothing);
-            let values = self.layer(index, &below, nodes, scratch);
+            let above = &model.layers[index + 1..count];
+            // The layer above reads values of what it computes itself, and messages of all else.
+            let sends = above.first().filter(|_| {
+                let computed_above = fresh.get(index + 1).unwrap_or(&nothing);
+                computed_above.is_empty() && self.serving.messages[index + 1].is_some()
+            });
+            let made = self.layer((index, sends), &below, nodes, scratch);
             if model.joins_layers() {
-                joined.push(values[..self.batch.queries() * layer.width()].to_vec());
+                joined.push(made.values[..self.batch.queries() * layer.width()].to_vec());
             }
-            let read = std::mem::replace(&mut below, AtHand { values, nodes });
+            let read = std::mem::replace(&mut below, made);
             if index > 0 {
-                scratch.values[(index - 1) % 2] = read.values;
+                scratch.values[(index - 1) % 2] = read.messages.unwrap_or(read.values);
             }
         }
         (below.values, joined)
@@ -286,22 +296,19 @@ impl Run<'_> {
         }
     }
 
-    /// Values after a layer of the queries and of `fresh`, from those at hand at the level below.
-    fn layer(
+    /// The queries and `fresh` after a layer, from what is at hand at the level below; of `fresh` only what they send to
+    /// `above`, where it is given.
+    fn layer<'f>(
         &mut self,
-        index: usize,
+        (index, above): (usize, Option<&Layer>),
         below: &AtHand<'_>,
-        fresh: &[u32],
+        fresh: &'f [u32],
         scratch: &mut Scratch,
-    ) -> Vec<f32> {
+    ) -> AtHand<'f> {
         let (serving, scales) = (self.serving, self.scales);
         let layer = &serving.model.layers[index];
         let stored = serving.levels[index];
         let queries = self.batch.queries();
-        let targets = Targets {
-            queries,
-            stored: fresh,
-        };
         let space = std::mem::take(&mut scratch.values[index % 2]);
         let (source, target) = layer.conv.scales();
         let kept = serving.reduced.get(index).copied().flatten();
@@ -322,9 +329,14 @@ impl Run<'_> {
             slots,
         };
         let mut made = std::mem::take(&mut scratch.messages);
-        let messages = match serving.messages[index] {
-            None => h,
-            Some(stored) => {
+        let messages = match (serving.messages[index], &below.messages) {
+            (None, _) => h,
+            (Some(stored), Some(sent)) => RowSet {
+                stored,
+                at_hand: Rows::f32(sent, stored.width()),
+                slots,
+            },
+            (Some(stored), None) => {
                 made.resize(below.values.len() / h.stored.width() * stored.width(), 0.0);
                 make_messages(
                     layer,
@@ -341,7 +353,10 @@ impl Run<'_> {
         let input = LayerInput {
             graph: self.serving.graph,
             batch: self.batch,
-            targets,
+            targets: Targets {
+                queries,
+                stored: fresh,
+            },
             h,
             messages,
             source_scales: scales.at(source, &scratch.scales, below.nodes),
@@ -363,12 +378,52 @@ impl Run<'_> {
             query_sums,
             ..input
         };
-        let values = run_layer(layer, &input, space);
+        let (values, messages) = match above.filter(|_| !fresh.is_empty()) {
+            None => (run_layer(layer, &input, space), None),
+            Some(above) => {
+                let (values, sent) = run_layer_and_send((layer, above), input, space);
+                (values, Some(sent))
+            }
+        };
         scratch.messages = made;
         clear_slots(&mut scratch.slots, below.nodes);
         clear_slots(&mut scratch.slots, &rescaled);
-        values
+        AtHand {
+            values,
+            messages,
+            nodes: fresh,
+        }
     }
+}
+
+/// Values of the queries after `layer`, and what they and then the stored targets send to the layer `above`, in `space`:
+/// a block of targets is mapped while its values are in cache, and they are kept nowhere.
+fn run_layer_and_send(
+    (layer, above): (&Layer, &Layer),
+    input: LayerInput<'_>,
+    space: Vec<f32>,
+) -> (Vec<f32>, Vec<f32>) {
+    let Targets { queries, stored } = input.targets;
+    let of = |queries: usize, stored| Targets { queries, stored };
+    let (width, message_width) = (layer.width(), above.message_width(layer.width()));
+    let input = LayerInput {
+        targets: of(queries, &[]),
+        ..input
+    };
+    let values = run_layer(layer, &input, Vec::new());
+    let mut sent = space;
+    sent.resize((queries + stored.len()) * message_width, 0.0);
+    let (of_queries, of_stored) = sent.split_at_mut(queries * message_width);
+    make_messages(above, (&values, width), (of_queries, message_width));
+    let input = LayerInput {
+        targets: of(0, stored),
+        ..input
+    };
+    fill_blocks(message_width, of_stored, |range, sources| {
+        let values = layer.compute(&input, range, sources);
+        apply_message(above.conv.message(), values, width)
+    });
+    (values, sent)
 }
 
 /// Marks the stored nodes whose factor as a source the batch changes.

@@ -345,9 +345,19 @@ pub(crate) fn in_blocks(
     space: Vec<f32>,
     compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
 ) -> Vec<f32> {
-    let block = block_len(targets);
     let mut rows = space;
     rows.resize(targets * width, 0.0);
+    fill_blocks(width, &mut rows, compute);
+    rows
+}
+
+/// As [`in_blocks`], into `rows`, `[targets, width]`.
+pub(crate) fn fill_blocks(
+    width: usize,
+    rows: &mut [f32],
+    compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
+) {
+    let block = block_len(rows.len() / width);
     rows.par_chunks_mut(block * width)
         .enumerate()
         .for_each_init(Sources::default, |sources, (index, out)| {
@@ -355,7 +365,6 @@ pub(crate) fn in_blocks(
             let range = start..start + out.len() / width;
             out.copy_from_slice(&compute(range, sources));
         });
-    rows
 }
 
 /// The values of all targets after `layer`, `[targets, layer.width()]`, in `space`.

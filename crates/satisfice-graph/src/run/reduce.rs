@@ -58,7 +58,7 @@ impl TargetRows {
 }
 
 /// Targets ahead of the one reduced whose kept row is asked for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 /// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
 /// targets bring to it, and `sources` is space to work in. Counts the rows read.
@@ -91,7 +91,7 @@ pub(crate) fn reduce(
             reduction,
             term: &terms[at * conv.term_width()..][..conv.term_width()],
         };
-        if index + AHEAD < range.end {
+        if index + AHEAD < input.targets.len() {
             kept_row(index + AHEAD);
         }
         reduction.clear(partial);

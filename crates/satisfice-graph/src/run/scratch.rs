@@ -107,24 +107,47 @@ impl ScratchPool {
         attached: bool,
     ) {
         for ((kind, values), base) in self.kinds.iter().zip(&mut scratch.scales).zip(&self.scales) {
-            let mut set = |node: u32, incoming: u32, outgoing: u32| {
-                values[node as usize] = match attached {
-                    true => {
-                        let mut degrees = graph.degrees(node);
-                        degrees.incoming += incoming;
-                        degrees.outgoing += outgoing;
-                        kind.of(degrees)
-                    }
-                    false => base[node as usize],
-                };
+            let out = kind.follows_out_degree();
+            let changed = match out {
+                true => batch.readers(),
+                false => batch.touched_degrees(),
             };
-            if kind.follows_out_degree() {
-                let nodes = batch.readers().iter();
-                nodes.for_each(|&(node, edges)| set(node, 0, edges));
-            } else {
-                let nodes = batch.touched_degrees();
-                nodes.for_each(|(node, edges)| set(node, edges, 0));
-            }
+            set_factors((values, 0), changed, &|node, edges| {
+                if !attached {
+                    return base[node as usize];
+                }
+                let mut degrees = graph.degrees(node);
+                match out {
+                    true => degrees.outgoing += edges,
+                    false => degrees.incoming += edges,
+                }
+                kind.of(degrees)
+            });
         }
     }
+}
+
+/// Nodes whose factors one core sets, at most.
+const NODES_MAX: usize = 1 << 13;
+
+/// Sets the factors of nodes, ascending, each with a number of edges, on all cores; `values` are those of the nodes from
+/// `first`.
+fn set_factors(
+    (values, first): (&mut [f32], u32),
+    nodes: &[(u32, u32)],
+    factor: &(impl Fn(u32, u32) -> f32 + Sync),
+) {
+    if nodes.len() <= NODES_MAX {
+        for &(node, edges) in nodes {
+            values[(node - first) as usize] = factor(node, edges);
+        }
+        return;
+    }
+    let (below, above) = nodes.split_at(nodes.len() / 2);
+    let middle = above[0].0;
+    let (low, high) = values.split_at_mut((middle - first) as usize);
+    rayon::join(
+        || set_factors((low, first), below, factor),
+        || set_factors((high, middle), above, factor),
+    );
 }

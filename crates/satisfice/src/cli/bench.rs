@@ -244,10 +244,11 @@ pub(crate) struct BenchGraph {
 /// How near the kernels come to what the memory and the processor can do.
 ///
 /// A read of a long array is the limit for gathers of random rows; the matrix product alone, on an
-/// operand that is in cache, the one for dense updates.
+/// operand that is in cache, the one for dense updates. The table is four times as large as the cache, or half of the
+/// memory that is free.
 #[derive(Debug, Args)]
 pub(crate) struct BenchKernels {
-    /// Less of the same: a smaller table, which must still be well beyond the cache.
+    /// Less of the same: fewer and shorter repetitions.
     #[arg(long)]
     pub quick: bool,
 }

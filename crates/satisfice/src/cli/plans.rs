@@ -82,10 +82,20 @@ pub(crate) struct ProfileGraph {
     /// Batches of each size whose time is taken, five times each.
     #[arg(long, default_value_t = 48)]
     pub timed: usize,
-    /// Compare embeddings kept as f32, f16 and int8 too, and recommend the smallest whose `exact`
-    /// answers differ in no more than this share. They are computed for the comparison only.
+    /// Compare embeddings kept as f32, f16 and int8 too, and recommend the smallest with which no plan's
+    /// answers differ in more than this share. They are computed for the comparison only.
     #[arg(long, value_name = "LOSS", num_args = 0..=1, default_missing_value = "0.005", value_parser = share)]
     pub compare_storage: Option<f64>,
+    /// Compare them first, keep the model's embeddings as is recommended, and profile those.
+    #[arg(
+        long,
+        value_name = "LOSS",
+        num_args = 0..=1,
+        default_missing_value = "0.005",
+        value_parser = share,
+        conflicts_with_all = ["compare_storage", "dry_run"]
+    )]
+    pub choose_storage: Option<f64>,
     /// Print what was measured, but leave the profile that is there.
     #[arg(long)]
     pub dry_run: bool,

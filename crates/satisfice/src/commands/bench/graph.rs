@@ -16,9 +16,9 @@ use crate::{
     http_client::HttpClient,
     measure::{Row, measure},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use memory::{Memory, ServedModel};
-use peers::PeerRow;
+use peers::{Measured, PeerFailure, PeerRow};
 use satisfice_graph::{GraphEngine, ModelDir, Plan};
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
@@ -41,6 +41,8 @@ pub(super) struct Report {
     /// Plans over HTTP, the largest batches that a request may have.
     pub http: Vec<Row>,
     pub peers: Vec<PeerRow>,
+    /// Peers that ended before they had answered everything.
+    pub peer_failures: Vec<PeerFailure>,
     pub memory: Memory,
 }
 
@@ -104,9 +106,9 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
     let http = over_http(&server, &store, &queries, &grid)?;
     let memory = server.memory(&model_dir)?;
     drop(server);
-    let peers = match &args.against {
-        Some(dir) => peers::measure(dir, &args.peers, &subject, threads, &classes)?,
-        None => Vec::new(),
+    let measured = match &args.against {
+        Some(dir) => peers::measure(dir, &args.peers, &subject, threads, &classes),
+        None => Measured::default(),
     };
     let report = Report {
         machine,
@@ -115,7 +117,8 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
         graph,
         plans,
         http,
-        peers,
+        peers: measured.rows,
+        peer_failures: measured.failures,
         memory,
     };
     write(&args.out, &report)?;
@@ -125,7 +128,15 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
             table::markdown(&report),
             args.out.display()
         )
-    })
+    })?;
+    let failures: Vec<String> = report.peer_failures.iter().map(PeerFailure::line).collect();
+    ensure!(
+        failures.is_empty(),
+        "peers ended early; everything else is in {}:\n{}",
+        args.out.display(),
+        failures.join("\n")
+    );
+    Ok(())
 }
 
 fn subject(args: &BenchGraph, output: Output) -> Result<Subject> {

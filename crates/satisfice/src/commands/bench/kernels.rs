@@ -79,19 +79,20 @@ struct Effort {
 }
 
 pub(super) fn run(args: &BenchKernels, output: Output) -> Result<()> {
+    let machine = Machine::now();
+    let table_bytes = table_bytes(machine.cache_bytes);
     let effort = match args.quick {
         true => Effort {
-            table_bytes: 256 << 20,
+            table_bytes,
             duration: Duration::from_millis(20),
             repetitions: 2,
         },
         false => Effort {
-            table_bytes: 1 << 30,
+            table_bytes,
             duration: Duration::from_millis(120),
             repetitions: 5,
         },
     };
-    let machine = Machine::now();
     let mut threads = vec![1];
     if machine.cores > 1 {
         threads.push(2);
@@ -127,6 +128,16 @@ pub(super) fn run(args: &BenchKernels, output: Output) -> Result<()> {
         updates,
     };
     output.print(&report, || text(&report))
+}
+
+/// Most of a table is not in the cache if it is this many times as large.
+const CACHES: usize = 4;
+const TABLE_BYTES_MIN: usize = 256 << 20;
+
+/// A table well beyond the cache, of at most half of the memory that is free.
+fn table_bytes(cache_bytes: usize) -> usize {
+    let wanted = (CACHES * cache_bytes).max(TABLE_BYTES_MIN);
+    wanted.min(Machine::available_bytes().map_or(wanted, |bytes| bytes / 2))
 }
 
 fn gather(
@@ -288,10 +299,11 @@ fn processor_time() -> Duration {
 
 fn text(report: &Report) -> String {
     let mut text = format!(
-        "{}\nrows at random out of {} MiB, {DEGREE} a target\n\n\
+        "{}\nrows at random out of {} MiB, {DEGREE} a target; the cache has {} MiB\n\n\
          {:>5} {:>9} {:>7} {:>5} {:>10} {:>11} {:>10} {:>8} {:>11} {:>9}\n",
         report.machine.line(),
         report.table_bytes >> 20,
+        report.machine.cache_bytes >> 20,
         "width",
         "precision",
         "threads",

@@ -9,6 +9,8 @@ pub(super) struct Machine {
     /// Model of the processor, where the system says it.
     pub processor: String,
     pub cores: usize,
+    /// Bytes of the largest cache; 0 where the system does not say.
+    pub cache_bytes: usize,
     /// Programs that wanted a core in the last minute, on average, when the measurement began.
     pub load: f64,
     /// Seconds since 1970.
@@ -27,6 +29,7 @@ impl Machine {
         Self {
             processor,
             cores: thread::available_parallelism().map_or(1, usize::from),
+            cache_bytes: cache_bytes(),
             load: load
                 .split(' ')
                 .next()
@@ -37,6 +40,16 @@ impl Machine {
         }
     }
 
+    /// Bytes that a program may take without pushing others out; none where the system does not say.
+    pub(super) fn available_bytes() -> Option<usize> {
+        let info = fs::read_to_string("/proc/meminfo").ok()?;
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let kibibytes: usize = line.split_whitespace().next()?.parse().ok()?;
+        Some(kibibytes << 10)
+    }
+
     /// One line for people.
     pub(super) fn line(&self) -> String {
         format!(
@@ -44,4 +57,14 @@ impl Machine {
             self.cores, self.processor, self.load, self.version
         )
     }
+}
+
+/// Bytes of the largest cache that the first processor has or shares.
+fn cache_bytes() -> usize {
+    let size = |index: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");
+        let size = fs::read_to_string(path).ok()?;
+        size.trim().strip_suffix('K')?.parse::<usize>().ok()
+    };
+    (0..8).filter_map(size).max().unwrap_or(0) << 10
 }

@@ -1,8 +1,9 @@
 use crate::{cli::Profile, commands::Output, progress::Bars, report};
 use anyhow::{Result, bail};
 use satisfice_graph::{
-    Coverage, GraphEngine, ModelDir, PlanRow, ProfileOptions, ProfileReport, StorageOptions,
-    StorageRow, compare_storage, profile,
+    Coverage, GnnModel, GraphEngine, ModelDir, PlanRow, Precision, PrecomputeOptions,
+    ProfileOptions, ProfileReport, StorageOptions, StorageRow, compare_storage, precompute,
+    profile, recommended,
 };
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
@@ -29,28 +30,23 @@ struct Document {
     report: ProfileReport,
     /// Ways to keep the embeddings, where they were compared.
     storage: Vec<StorageRow>,
+    /// How the embeddings are kept now, where that was left to the comparison.
+    stored_as: Option<Precision>,
 }
 
 pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result<()> {
     let model_dir = ModelDir::open(&args.model, args.model_version)?;
     let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Checksums)?);
-    let engine = GraphEngine::open(&model_dir, store.clone(), Check::Checksums)?;
     let queries = Queries::open(queries_path)?;
-    if !engine.store().manifest().undirected && !queries.has_directions() {
+    if !store.manifest().undirected && !queries.has_directions() {
         bail!(
             "{}: the graph is directed, but the queries' edges have no direction: \
              write `edge_direction` (docs/formats.md)",
             queries_path.display()
         );
     }
-    let report = profile(
-        &engine,
-        &model_dir,
-        &queries,
-        &options(args),
-        &Bars::default(),
-    )?;
-    let storage = match args.graph.compare_storage {
+    let graph = &args.graph;
+    let storage = match graph.compare_storage.or(graph.choose_storage) {
         None => Vec::new(),
         Some(loss_max) => {
             let options = StorageOptions {
@@ -61,8 +57,23 @@ pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result
             compare_storage(&model_dir, &store, &queries, options, &Bars::default())?
         }
     };
+    let stored_as = match graph.choose_storage {
+        None => None,
+        Some(_) => recommended(&storage),
+    };
+    if let Some(precision) = stored_as {
+        store_as(&model_dir, &store, precision)?;
+    }
+    let engine = GraphEngine::open(&model_dir, store, Check::Checksums)?;
+    let report = profile(
+        &engine,
+        &model_dir,
+        &queries,
+        &options(args),
+        &Bars::default(),
+    )?;
     let path = model_dir.profile_path();
-    let written = if args.graph.dry_run {
+    let written = if graph.dry_run {
         None
     } else {
         report.profile.write(&path)?;
@@ -72,8 +83,20 @@ pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result
         written,
         report,
         storage,
+        stored_as,
     };
     output.print(&document, || text(&document))
+}
+
+/// Keeps the embeddings in another precision, and sums as they are kept now. Those that are kept so already stay.
+fn store_as(model_dir: &ModelDir, store: &GraphStore, precision: Precision) -> Result<()> {
+    let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
+    let options = PrecomputeOptions {
+        precision,
+        ..PrecomputeOptions::kept(model_dir, &model).unwrap_or_default()
+    };
+    precompute(model_dir, &model, store, options, &Bars::default())?;
+    Ok(())
 }
 
 fn options(args: &Profile) -> ProfileOptions {
@@ -112,6 +135,9 @@ fn text(document: &Document) -> String {
         );
     }
     text.push_str(&storage_table(&document.storage));
+    if let Some(precision) = document.stored_as {
+        let _ = writeln!(text, "embeddings are kept as {}", precision.name());
+    }
     if let Some(path) = &document.written {
         let _ = writeln!(text, "written: {}", path.display());
     }

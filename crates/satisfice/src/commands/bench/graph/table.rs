@@ -103,6 +103,14 @@ pub(super) fn markdown(report: &Report) -> String {
     if let Some(ratios) = ratios(report) {
         text.push_str(&ratios);
     }
+    for failure in &report.peer_failures {
+        let _ = writeln!(
+            text,
+            "\n{} Its last words:\n\n```\n{}\n```",
+            failure.line(),
+            failure.stderr.join("\n")
+        );
+    }
     text
 }
 
