@@ -16,8 +16,8 @@ macro_rules! dispatched {
                     unsafe { $crate::instructions::Avx512::new() },
                     $($argument),*
                 ),
-                // SAFETY: this version runs where the processor has AVX2 and F16C.
-                "x86_64+avx2+f16c" => $body(
+                // SAFETY: this version runs where the processor has AVX2, FMA and F16C.
+                "x86_64+avx2+fma+f16c" => $body(
                     data,
                     unsafe { $crate::instructions::Avx2::new() },
                     $($argument),*

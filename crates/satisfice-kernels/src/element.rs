@@ -18,7 +18,7 @@ pub(crate) trait Element: Copy {
     fn widen(self) -> f32;
 
     /// [`Element::widen`] of each.
-    fn widen_chunk(instructions: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK];
+    fn widen_chunk<I: Instructions>(instructions: I, values: &[Self; CHUNK]) -> I::Wide;
 
     /// What `head`, [`Self::HEAD`] elements, says that the values are to be multiplied by.
     fn scale(head: &[Self]) -> f32;
@@ -44,22 +44,27 @@ pub(crate) trait Element: Copy {
     }
 }
 
-/// Folds each value, widened, into its place of `out`.
+/// Folds each value of a row, widened and scaled, into its place of `out`: chunks by the first function, what is left by
+/// the second.
 #[inline(always)]
-pub(crate) fn fold_row<T: Element>(
-    instructions: impl Instructions,
-    row: &[T],
+pub(crate) fn fold_row<T: Element, I: Instructions>(
+    instructions: I,
+    (scale, row): (f32, &[T]),
     out: &mut [f32],
-    fold: impl Fn(&mut f32, f32),
+    (fold_wide, fold): (
+        impl Fn(I::Wide, I::Wide) -> I::Wide,
+        impl Fn(f32, f32) -> f32,
+    ),
 ) {
-    let (chunks, rest) = row.as_chunks();
+    let (chunks, rest) = row.as_chunks::<CHUNK>();
     let (outs, out_rest) = out.as_chunks_mut::<CHUNK>();
+    let factor = instructions.splat(scale);
     for (out, chunk) in outs.iter_mut().zip(chunks) {
-        let wide = T::widen_chunk(instructions, chunk);
-        out.iter_mut().zip(wide).for_each(|(out, v)| fold(out, v));
+        let value = instructions.multiply(T::widen_chunk(instructions, chunk), factor);
+        instructions.store(fold_wide(instructions.load(out), value), out);
     }
     for (out, value) in out_rest.iter_mut().zip(rest) {
-        fold(out, value.widen());
+        *out = fold(*out, scale * value.widen());
     }
 }
 
@@ -72,8 +77,8 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn widen_chunk(_: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
-        *values
+    fn widen_chunk<I: Instructions>(instructions: I, values: &[Self; CHUNK]) -> I::Wide {
+        instructions.load(values)
     }
 
     #[inline(always)]
@@ -91,7 +96,7 @@ impl Element for f16 {
     }
 
     #[inline(always)]
-    fn widen_chunk(instructions: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
+    fn widen_chunk<I: Instructions>(instructions: I, values: &[Self; CHUNK]) -> I::Wide {
         instructions.widen_halves(values)
     }
 
@@ -110,8 +115,8 @@ impl Element for i8 {
     }
 
     #[inline(always)]
-    fn widen_chunk(_: impl Instructions, values: &[Self; CHUNK]) -> [f32; CHUNK] {
-        values.map(f32::from)
+    fn widen_chunk<I: Instructions>(instructions: I, values: &[Self; CHUNK]) -> I::Wide {
+        instructions.widen_bytes(values)
     }
 
     #[inline(always)]

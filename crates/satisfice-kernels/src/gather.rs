@@ -69,8 +69,8 @@ pub fn gather_weighted(
     }
 }
 
-/// Channels whose sums stay in registers while the rows go by: four registers of AVX-512.
-const WIDE: usize = 4 * CHUNK;
+/// Chunks of channels whose sums stay in registers while the rows go by.
+const CHUNKS: usize = 4;
 
 /// Adds rows, each times `factor` of its id: all rows to the first channels, then to the next, so that
 /// no sum is written before it is whole.
@@ -93,15 +93,15 @@ fn add_rows<T: Element>(
         prefetch(T::at_rest(data, id, rows.width));
     }
     let width = sum.len();
-    let (wide, rest) = sum.as_chunks_mut::<WIDE>();
+    let (chunks, rest) = sum.as_chunks_mut::<CHUNK>();
+    let (wide, narrow) = chunks.as_chunks_mut::<CHUNKS>();
     let mut channel = 0;
     for sums in wide {
         rows.add(channel, &factor, sums);
-        channel += WIDE;
+        channel += CHUNKS * CHUNK;
     }
-    let (narrow, rest) = rest.as_chunks_mut::<CHUNK>();
     for sums in narrow {
-        rows.add(channel, &factor, sums);
+        rows.add(channel, &factor, std::array::from_mut(sums));
         channel += CHUNK;
     }
     if rest.is_empty() {
@@ -109,16 +109,16 @@ fn add_rows<T: Element>(
     }
     if width >= CHUNK {
         // The last channels, among others that are there already.
-        let mut sums = [0.0; CHUNK];
+        let mut sums = [[0.0; CHUNK]];
         rows.add(width - CHUNK, &factor, &mut sums);
-        let last = &sums[CHUNK - rest.len()..];
+        let last = &sums[0][CHUNK - rest.len()..];
         rest.iter_mut().zip(last).for_each(|(sum, v)| *sum += v);
         return;
     }
     for &id in ids {
         let (scale, row) = T::row(data, id, width);
-        let scale = scale * factor(id);
-        fold_row(instructions, row, rest, |sum, v| *sum += scale * v);
+        let row = (scale * factor(id), row);
+        fold_row(instructions, row, rest, add(instructions));
     }
 }
 
@@ -139,9 +139,13 @@ impl<T: Element, I: Instructions> Source<'_, T, I> {
         &self,
         channel: usize,
         factor: &impl Fn(u32) -> f32,
-        sums: &mut [f32; N],
+        sums: &mut [[f32; CHUNK]; N],
     ) {
-        let mut total = *sums;
+        let instructions = self.instructions;
+        let mut totals = [instructions.splat(0.0); N];
+        for (total, sum) in totals.iter_mut().zip(&*sums) {
+            *total = instructions.load(sum);
+        }
         for (at, &id) in self.ids.iter().enumerate() {
             if channel == 0
                 && let Some(&next) = self.ids.get(at + self.ahead)
@@ -149,16 +153,30 @@ impl<T: Element, I: Instructions> Source<'_, T, I> {
                 prefetch(T::at_rest(self.data, next, self.width));
             }
             let (scale, row) = T::row(self.data, id, self.width);
-            let scale = scale * factor(id);
-            let Some(values) = row[channel..].first_chunk::<N>() else {
+            let scale = instructions.splat(scale * factor(id));
+            let Some(values) = row[channel..].as_chunks::<CHUNK>().0.first_chunk::<N>() else {
                 unreachable!("invariant: the channels are among the row's");
             };
-            fold_row(self.instructions, values, &mut total, |total, v| {
-                *total += scale * v;
-            });
+            for (total, values) in totals.iter_mut().zip(values) {
+                let values = T::widen_chunk(instructions, values);
+                *total = instructions.multiply_add(values, scale, *total);
+            }
         }
-        *sums = total;
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            instructions.store(total, sum);
+        }
     }
+}
+
+/// To add, chunks and single values.
+#[inline(always)]
+fn add<I: Instructions>(
+    instructions: I,
+) -> (
+    impl Fn(I::Wide, I::Wide) -> I::Wide,
+    impl Fn(f32, f32) -> f32,
+) {
+    (move |a, b| instructions.add(a, b), |a, b| a + b)
 }
 
 #[inline(always)]
@@ -180,8 +198,9 @@ fn scaled<T: Element>(
 #[inline(always)]
 fn max<T: Element>(data: &[T], instructions: impl Instructions, ids: &[u32], max: &mut [f32]) {
     for &id in ids {
-        let (scale, row) = T::row(data, id, max.len());
-        fold_row(instructions, row, max, |max, v| *max = max.max(scale * v));
+        let row = T::row(data, id, max.len());
+        let fold = (|a, b| instructions.max(a, b), f32::max);
+        fold_row(instructions, row, max, fold);
     }
 }
 
@@ -199,8 +218,7 @@ fn weighted<T: Element>(
         let (scale, row) = T::row(data, id, width);
         let by_head = row.chunks_exact(channels);
         for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(by_head).zip(weights) {
-            let weight = weight * scale;
-            fold_row(instructions, row, sum, |sum, v| *sum += weight * v);
+            fold_row(instructions, (weight * scale, row), sum, add(instructions));
         }
     }
 }

@@ -1,31 +1,97 @@
 #![expect(
     unsafe_code,
-    reason = "the processor's own conversions are behind unsafe intrinsics: see the blocks"
+    reason = "the processor's own instructions are behind unsafe intrinsics: see the blocks"
 )]
 #![expect(
     clippy::inline_always,
-    reason = "a conversion must be inlined into each dispatched version to be compiled for its instruction set"
+    reason = "an operation must be inlined into each dispatched version to be compiled for its instruction set"
 )]
 
 use half::f16;
 
-/// Values that are widened and added at once: as many as one register of AVX-512 holds.
+/// Values that are worked on at once: as many as one register of AVX-512 holds.
 pub(crate) const CHUNK: usize = 16;
 
-/// What the instruction set that a body is compiled for has of its own. Whoever holds a value may use it.
+/// Operations on [`CHUNK`] values at once, by the instruction set that a body is compiled for. Whoever holds a value of it
+/// may use it.
+///
+/// Left to itself, the compiler makes gathers and scatters of the loops over chunks.
 pub(crate) trait Instructions: Copy {
-    /// The halves as f32, exactly, whatever finite values they are.
-    fn widen_halves(self, halves: &[f16; CHUNK]) -> [f32; CHUNK];
+    /// [`CHUNK`] values.
+    type Wide: Copy;
+
+    fn splat(self, value: f32) -> Self::Wide;
+    fn load(self, values: &[f32; CHUNK]) -> Self::Wide;
+    fn store(self, wide: Self::Wide, to: &mut [f32; CHUNK]);
+    fn add(self, a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn multiply(self, a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    /// `a · b + c`, rounded once or twice.
+    fn multiply_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
+    fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    /// The halves, exactly, whatever finite values they are.
+    fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide;
+    fn widen_bytes(self, bytes: &[i8; CHUNK]) -> Self::Wide;
 }
 
 /// Nothing of its own: what the compiler makes of plain operations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
 
+/// An operation on each pair of values.
+#[inline(always)]
+fn each(mut a: [f32; CHUNK], b: [f32; CHUNK], operation: impl Fn(f32, f32) -> f32) -> [f32; CHUNK] {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = operation(*a, b);
+    }
+    a
+}
+
 impl Instructions for Portable {
+    type Wide = [f32; CHUNK];
+
     #[inline(always)]
-    fn widen_halves(self, halves: &[f16; CHUNK]) -> [f32; CHUNK] {
+    fn splat(self, value: f32) -> Self::Wide {
+        [value; CHUNK]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; CHUNK]) -> Self::Wide {
+        *values
+    }
+
+    #[inline(always)]
+    fn store(self, wide: Self::Wide, to: &mut [f32; CHUNK]) {
+        *to = wide;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+        each(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+        each(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+        self.add(self.multiply(a, b), c)
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+        each(a, b, f32::max)
+    }
+
+    #[inline(always)]
+    fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
         halves.map(widen_half)
+    }
+
+    #[inline(always)]
+    fn widen_bytes(self, bytes: &[i8; CHUNK]) -> Self::Wide {
+        bytes.map(f32::from)
     }
 }
 
@@ -45,12 +111,9 @@ pub(crate) use x86::{Avx2, Avx512};
 mod x86 {
     use super::{CHUNK, Instructions};
     use half::f16;
-    use std::arch::x86_64::{
-        __m128i, __m256i, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_loadu_si256, _mm256_storeu_ps,
-        _mm512_cvtph_ps, _mm512_storeu_ps,
-    };
+    use std::arch::x86_64 as arch;
 
-    /// AVX2 with F16C.
+    /// AVX2 with FMA and F16C.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx2(());
 
@@ -60,7 +123,7 @@ mod x86 {
 
     impl Avx2 {
         /// # Safety
-        /// The processor has AVX2 and F16C.
+        /// The processor has AVX2, FMA and F16C.
         #[inline(always)]
         pub(crate) unsafe fn new() -> Self {
             Self(())
@@ -76,35 +139,163 @@ mod x86 {
         }
     }
 
+    // SAFETY of every block below: that `self` is there says that the processor has the instructions. Pointers are to
+    // arrays of as many bytes as are read or written, and loads and stores are the unaligned ones.
+
     impl Instructions for Avx2 {
+        type Wide = [arch::__m256; 2];
+
         #[inline(always)]
-        fn widen_halves(self, halves: &[f16; CHUNK]) -> [f32; CHUNK] {
-            let mut wide = [0.0_f32; CHUNK];
-            let (halves, to) = (halves.as_ptr().cast::<__m128i>(), wide.as_mut_ptr());
-            // SAFETY: that `self` is there says that the processor has F16C. `halves` are two times 128 bits and
-            // `wide` two times 256; loads and stores are the unaligned ones.
+        fn splat(self, value: f32) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { [arch::_mm256_set1_ps(value); 2] }
+        }
+
+        #[inline(always)]
+        fn load(self, values: &[f32; CHUNK]) -> Self::Wide {
+            let at = values.as_ptr();
+            // SAFETY: see above.
+            unsafe { [arch::_mm256_loadu_ps(at), arch::_mm256_loadu_ps(at.add(8))] }
+        }
+
+        #[inline(always)]
+        fn store(self, [low, high]: Self::Wide, to: &mut [f32; CHUNK]) {
+            let at = to.as_mut_ptr();
+            // SAFETY: see above.
             unsafe {
-                _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(halves)));
-                _mm256_storeu_ps(to.add(8), _mm256_cvtph_ps(_mm_loadu_si128(halves.add(1))));
+                arch::_mm256_storeu_ps(at, low);
+                arch::_mm256_storeu_ps(at.add(8), high);
             }
-            wide
+        }
+
+        #[inline(always)]
+        fn add(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe {
+                [
+                    arch::_mm256_add_ps(a[0], b[0]),
+                    arch::_mm256_add_ps(a[1], b[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn multiply(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe {
+                [
+                    arch::_mm256_mul_ps(a[0], b[0]),
+                    arch::_mm256_mul_ps(a[1], b[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe {
+                [
+                    arch::_mm256_fmadd_ps(a[0], b[0], c[0]),
+                    arch::_mm256_fmadd_ps(a[1], b[1], c[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe {
+                [
+                    arch::_mm256_max_ps(a[0], b[0]),
+                    arch::_mm256_max_ps(a[1], b[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
+            let at = halves.as_ptr().cast::<arch::__m128i>();
+            // SAFETY: see above.
+            unsafe {
+                [
+                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at)),
+                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at.add(1))),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn widen_bytes(self, bytes: &[i8; CHUNK]) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe {
+                let bytes = arch::_mm_loadu_si128(bytes.as_ptr().cast());
+                let high = arch::_mm_unpackhi_epi64(bytes, bytes);
+                [
+                    arch::_mm256_cvtepi32_ps(arch::_mm256_cvtepi8_epi32(bytes)),
+                    arch::_mm256_cvtepi32_ps(arch::_mm256_cvtepi8_epi32(high)),
+                ]
+            }
         }
     }
 
     impl Instructions for Avx512 {
+        type Wide = arch::__m512;
+
         #[inline(always)]
-        fn widen_halves(self, halves: &[f16; CHUNK]) -> [f32; CHUNK] {
-            let mut wide = [0.0_f32; CHUNK];
-            let halves = halves.as_ptr().cast::<__m256i>();
-            // SAFETY: that `self` is there says that the processor has AVX-512F, which converts. `halves` are 256
-            // bits and `wide` 512; load and store are the unaligned ones.
+        fn splat(self, value: f32) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        fn load(self, values: &[f32; CHUNK]) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_loadu_ps(values.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(self, wide: Self::Wide, to: &mut [f32; CHUNK]) {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_storeu_ps(to.as_mut_ptr(), wide) };
+        }
+
+        #[inline(always)]
+        fn add(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn multiply(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_cvtph_ps(arch::_mm256_loadu_si256(halves.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn widen_bytes(self, bytes: &[i8; CHUNK]) -> Self::Wide {
+            // SAFETY: see above.
             unsafe {
-                _mm512_storeu_ps(
-                    wide.as_mut_ptr(),
-                    _mm512_cvtph_ps(_mm256_loadu_si256(halves)),
-                )
-            };
-            wide
+                let bytes = arch::_mm_loadu_si128(bytes.as_ptr().cast());
+                arch::_mm512_cvtepi32_ps(arch::_mm512_cvtepi8_epi32(bytes))
+            }
         }
     }
 }
@@ -112,44 +303,72 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::dispatched;
 
+    /// What the operations make of every half, every byte and of some values, end to end.
     #[inline(always)]
-    fn widen(halves: &[f16], instructions: impl Instructions, wide: &mut [f32]) {
-        let (halves, _) = halves.as_chunks();
-        for (halves, wide) in halves.iter().zip(wide.as_chunks_mut::<CHUNK>().0) {
-            *wide = instructions.widen_halves(halves);
+    fn everything(instructions: impl Instructions) -> Vec<f32> {
+        let mut found = Vec::new();
+        let mut keep = |wide| {
+            let mut values = [0.0; CHUNK];
+            instructions.store(wide, &mut values);
+            found.extend(values);
+        };
+        let halves: Vec<f16> = (0..=u16::MAX)
+            .map(f16::from_bits)
+            .filter(|h| h.is_finite())
+            .collect();
+        for halves in halves.as_chunks().0 {
+            keep(instructions.widen_halves(halves));
         }
-    }
-
-    dispatched! {
-        widen_all = widen<f16>(wide: &mut [f32]);
+        let bytes: Vec<i8> = (i8::MIN..=i8::MAX).collect();
+        for bytes in bytes.as_chunks().0 {
+            keep(instructions.widen_bytes(bytes));
+        }
+        let values =
+            |from: f32| instructions.load(&std::array::from_fn(|at| at as f32 * 0.5 + from));
+        let (a, b, c) = (values(-3.0), values(2.0), instructions.splat(1.25));
+        keep(instructions.add(a, b));
+        keep(instructions.multiply(a, b));
+        keep(instructions.multiply_add(a, b, c));
+        keep(instructions.max(a, c));
+        found
     }
 
     #[test]
-    fn every_finite_half_is_widened_exactly_by_every_instruction_set() {
-        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
-        let (mut portable, mut best) = (vec![0.0; halves.len()], vec![0.0; halves.len()]);
-        widen(&halves, Portable, &mut portable);
-        widen_all(&halves, &mut best);
-        let mut found = vec![portable, best];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("f16c")
-            && std::arch::is_x86_feature_detected!("avx2")
-        {
-            let mut wide = vec![0.0; halves.len()];
-            // SAFETY: the processor has both, as has just been asked.
-            widen(&halves, unsafe { Avx2::new() }, &mut wide);
-            found.push(wide);
+    fn every_instruction_set_gives_the_same_and_halves_and_bytes_exactly() {
+        let wanted = everything(Portable);
+        let halves = (0..=u16::MAX).map(f16::from_bits).filter(|h| h.is_finite());
+        let exact = halves
+            .map(f16::to_f32)
+            .chain((i8::MIN..=i8::MAX).map(f32::from));
+        for (found, exact) in wanted.iter().zip(exact) {
+            assert_eq!(found.to_bits(), exact.to_bits(), "{exact}");
         }
-        for (at, half) in halves
-            .iter()
-            .enumerate()
-            .filter(|(_, half)| half.is_finite())
+        #[cfg(target_arch = "x86_64")]
         {
-            for wide in &found {
-                assert_eq!(wide[at].to_bits(), half.to_f32().to_bits(), "{half:?}");
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            let wanted = bits(wanted);
+            if ["avx2", "fma", "f16c"].iter().all(|feature| has(feature)) {
+                // SAFETY: the processor has them, as has just been asked.
+                assert!(wanted == bits(everything(unsafe { Avx2::new() })), "AVX2");
             }
+            if has("avx512f") {
+                // SAFETY: the processor has it, as has just been asked.
+                assert!(
+                    wanted == bits(everything(unsafe { Avx512::new() })),
+                    "AVX-512"
+                );
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn has(feature: &str) -> bool {
+        match feature {
+            "avx2" => std::arch::is_x86_feature_detected!("avx2"),
+            "fma" => std::arch::is_x86_feature_detected!("fma"),
+            "f16c" => std::arch::is_x86_feature_detected!("f16c"),
+            _ => std::arch::is_x86_feature_detected!("avx512f"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The numeric kernels and the memory mapping.
 //!
 //! This is the only crate with `unsafe` code: it maps files, calls the matrix product of the `gemm` crate,
-//! prefetches, and converts halves by the processor's own instructions. Everything here works on plain slices; nothing knows graphs or models.
+//! prefetches, and works on many values at once by the processor's own instructions. Everything here works on plain slices; nothing knows graphs or models.
 
 mod buffer;
 mod dispatch;
@@ -23,4 +23,4 @@ pub use mapped::MappedFile;
 pub use matmul::matmul_transposed;
 pub use probe::{read_sum, touch_rows};
 pub use rows::Rows;
-pub use scatter::{Readers, scatter_sum};
+pub use scatter::{Readers, scatter_stride, scatter_sum};

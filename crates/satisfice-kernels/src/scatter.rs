@@ -6,7 +6,7 @@
 use crate::{
     dispatch::dispatched,
     element::{Element, fold_row},
-    instructions::Instructions,
+    instructions::{CHUNK, Instructions},
     prefetch::prefetch,
     rows::{Data, Rows},
 };
@@ -42,7 +42,13 @@ impl Readers {
     }
 }
 
-/// Adds each row listed to each of its sums, `[sums, width]`: `sums[t] += scale[id] · rows[id]`, or without
+/// Values from one sum to the next of [`scatter_sum`] over rows of `width` values.
+pub fn scatter_stride(width: usize) -> usize {
+    width.next_multiple_of(CHUNK)
+}
+
+/// Adds each row listed to each of its sums, `[sums, scatter_stride(width)]`, of which the last values stay 0 where the
+/// width is less: `sums[t] += scale[id] · rows[id]`, or without
 /// `scales`, `sums[t] += rows[id]`, in the order of the list.
 ///
 /// Cost: every row is read and widened once, however many sums it is added to. Quick where the sums stay in
@@ -51,29 +57,42 @@ impl Readers {
 /// # Panics
 /// When `sums` is not a whole number of rows, or an id has no row, no scale or no sum.
 pub fn scatter_sum(rows: Rows<'_>, readers: &Readers, scales: Option<&[f32]>, sums: &mut [f32]) {
-    let width = rows.width();
+    let stride = scatter_stride(rows.width());
+    let (chunks, rest) = sums.as_chunks_mut::<CHUNK>();
     assert!(
-        sums.len().is_multiple_of(width),
-        "{} values are not a whole number of sums of {width}",
-        sums.len()
+        rest.is_empty() && chunks.len().is_multiple_of(stride / CHUNK),
+        "the values are not a whole number of sums of {stride}"
     );
-    let mut message = vec![0.0; width];
+    let sums = Sums {
+        width: rows.width(),
+        message: vec![0.0; stride],
+        chunks,
+    };
     match rows.data {
-        Data::F32(data) => scatter_f32(data, readers, scales, (&mut message, sums)),
-        Data::F16(data) => scatter_f16(data, readers, scales, (&mut message, sums)),
-        Data::I8(data) => scatter_i8(data, readers, scales, (&mut message, sums)),
+        Data::F32(data) => scatter_f32(data, readers, scales, sums),
+        Data::F16(data) => scatter_f16(data, readers, scales, sums),
+        Data::I8(data) => scatter_i8(data, readers, scales, sums),
     }
 }
 
+/// What rows are added to.
+struct Sums<'a> {
+    width: usize,
+    /// Space for a row, `[stride]`.
+    message: Vec<f32>,
+    /// `[sums, stride]`.
+    chunks: &'a mut [[f32; CHUNK]],
+}
+
 #[inline(always)]
-fn scatter<T: Element>(
+fn scatter<T: Element, I: Instructions>(
     data: &[T],
-    instructions: impl Instructions,
+    instructions: I,
     readers: &Readers,
     scales: Option<&[f32]>,
-    (message, sums): (&mut [f32], &mut [f32]),
+    mut sums: Sums<'_>,
 ) {
-    let width = message.len();
+    let width = sums.width;
     let ahead = T::rows_ahead(width);
     let mut start = 0;
     for (at, (&id, &end)) in readers.ids.iter().zip(&readers.ends).enumerate() {
@@ -82,13 +101,14 @@ fn scatter<T: Element>(
         }
         let (scale, row) = T::row(data, id, width);
         let scale = scale * scales.map_or(1.0, |scales| scales[id as usize]);
-        fold_row(instructions, row, message, |message, v| {
-            *message = scale * v
-        });
+        let set = (|_, v| v, |_, v| v);
+        fold_row(instructions, (scale, row), &mut sums.message[..width], set);
+        let (message, _) = sums.message.as_chunks::<CHUNK>();
         for &sum in &readers.sums[start as usize..end as usize] {
-            let sum = &mut sums[sum as usize * width..][..width];
-            for (sum, value) in sum.iter_mut().zip(&*message) {
-                *sum += value;
+            let sum = &mut sums.chunks[sum as usize * message.len()..][..message.len()];
+            for (sum, values) in sum.iter_mut().zip(message) {
+                let total = instructions.add(instructions.load(sum), instructions.load(values));
+                instructions.store(total, sum);
             }
         }
         start = end;
@@ -99,17 +119,17 @@ dispatched! {
     scatter_f32 = scatter<f32>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message_and_sums: (&mut [f32], &mut [f32]),
+        sums: Sums<'_>,
     );
     scatter_f16 = scatter<f16>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message_and_sums: (&mut [f32], &mut [f32]),
+        sums: Sums<'_>,
     );
     scatter_i8 = scatter<i8>(
         readers: &Readers,
         scales: Option<&[f32]>,
-        message_and_sums: (&mut [f32], &mut [f32]),
+        sums: Sums<'_>,
     );
 }
 
@@ -144,7 +164,11 @@ mod tests {
                 Rows::i8(&bytes, width),
             ] {
                 for scales in [None, Some(&factors[..])] {
-                    let start: Vec<f32> = (0..6 * width).map(|i| i as f32).collect();
+                    let stride = scatter_stride(width);
+                    let inside = |at: usize| at % stride < width;
+                    let start: Vec<f32> = (0..6 * stride)
+                        .map(|at| if inside(at) { at as f32 } else { 0.0 })
+                        .collect();
                     let (mut found, mut wanted) = (start.clone(), start);
                     scatter_sum(rows, &readers, scales, &mut found);
                     let mut row = vec![0.0; width];
@@ -152,7 +176,7 @@ mod tests {
                         rows.read(*id as usize, &mut row);
                         let scale = scales.map_or(1.0, |scales| scales[*id as usize]);
                         for &sum in sums {
-                            let sum = &mut wanted[sum as usize * width..][..width];
+                            let sum = &mut wanted[sum as usize * stride..][..width];
                             sum.iter_mut().zip(&row).for_each(|(s, v)| *s += scale * v);
                         }
                     }
@@ -172,6 +196,6 @@ mod tests {
     fn a_sum_that_is_not_there_is_an_error() {
         let mut readers = Readers::default();
         readers.push(0, [2]);
-        scatter_sum(Rows::f32(&[1.0; 4], 4), &readers, None, &mut [0.0; 8]);
+        scatter_sum(Rows::f32(&[1.0; 4], 4), &readers, None, &mut [0.0; 32]);
     }
 }

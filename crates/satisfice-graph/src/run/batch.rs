@@ -345,10 +345,13 @@ impl QueryBatch {
         check(&attachment, nodes, features, limits)?;
         let queries = attachment.queries;
         let count = attachment.edges.len();
-        let edges_where = |wanted: fn(Direction) -> bool| {
-            let edges = attachment.edges.iter();
-            let wanted = edges.filter(move |(_, _, direction)| wanted(*direction));
-            let edges = wanted.map(|&(query, node, _)| Edge::new(node, query));
+        // All but those of one direction.
+        let edges_without = |direction: Direction| {
+            let edges = attachment
+                .edges
+                .iter()
+                .filter(move |edge| edge.2 != direction);
+            let edges = edges.map(|&(query, node, _)| Edge::new(node, query));
             ordered(&edges, (count, nodes), rules)
         };
         let both_ways = attachment
@@ -357,8 +360,8 @@ impl QueryBatch {
             .all(|edge| edge.2 == Direction::Both);
         let (inward, outward) = both(
             many(count) && !both_ways,
-            || edges_where(|direction| direction != Direction::Out),
-            || (!both_ways).then(|| edges_where(|direction| direction != Direction::In)),
+            || edges_without(Direction::Out),
+            || (!both_ways).then(|| edges_without(Direction::In)),
         );
         let mut between = Vec::with_capacity(attachment.query_edges.len());
         for &(source, target) in &attachment.query_edges {

@@ -164,7 +164,7 @@ pub(crate) struct LayerInput<'a> {
     /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
     /// where no stored node's value is at hand.
     pub own: Option<Rows<'a>>,
-    /// For layers that take sums: those over the stored sources of each query, `[queries, message width]`.
+    /// For layers that take sums: those over the stored sources of each query, `[queries, scatter_stride(message width)]`.
     pub query_sums: Option<Vec<f32>>,
     /// Of all targets so far.
     pub counts: &'a Counts,

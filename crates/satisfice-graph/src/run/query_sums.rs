@@ -4,13 +4,13 @@
 use super::layer::{LayerInput, Target};
 use crate::model::Reduction;
 use rayon::prelude::*;
-use satisfice_kernels::{Readers, scatter_sum};
+use satisfice_kernels::{Readers, scatter_stride, scatter_sum};
 
 /// Bytes of the sums that one task adds to: they are to stay in the cache of a core.
 const SUMS_BYTES_MAX: usize = 512 << 10;
 
-/// For each query: the sum of its stored sources' messages, each times its factor, `[queries, message
-/// width]`; nothing for a layer that takes no sum of them. Counts the rows.
+/// For each query: the sum of its stored sources' messages, each times its factor, `[queries,
+/// scatter_stride(message width)]`; nothing for a layer that takes no sum of them. Counts the rows.
 ///
 /// Every sum takes its sources in one order, whatever is summed beside it: how the queries are divided
 /// among the cores changes no number.
@@ -19,18 +19,18 @@ pub(crate) fn query_sums(reduction: Reduction, input: &LayerInput<'_>) -> Option
         return None;
     };
     let queries = input.batch.queries();
-    let width = input.messages.stored.width();
-    let row_bytes = width * size_of::<f32>();
+    let stride = scatter_stride(input.messages.stored.width());
+    let row_bytes = stride * size_of::<f32>();
     let block = queries
         .div_ceil(rayon::current_num_threads())
         .min(SUMS_BYTES_MAX / row_bytes)
         .max(1);
-    let mut sums = vec![0.0; queries * width];
-    sums.par_chunks_mut(block * width)
+    let mut sums = vec![0.0; queries * stride];
+    sums.par_chunks_mut(block * stride)
         .enumerate()
         .for_each(|(index, sums)| {
             let first = index * block;
-            add_sources(input, (first, first + sums.len() / width), sums);
+            add_sources(input, (first, first + sums.len() / stride), sums);
         });
     input.counts.add(0, input.batch.readers().len() as u64);
     Some(sums)

@@ -2,7 +2,7 @@
 
 use super::layer::{LayerInput, NodeScales, Sources, Target};
 use crate::model::{Convolution, Layer, OwnRows, Reduction};
-use satisfice_kernels::{Rows, gather_sum};
+use satisfice_kernels::{Rows, gather_sum, scatter_stride};
 use std::ops::Range;
 
 /// Rows of some targets themselves, as far as a layer reads them.
@@ -131,7 +131,8 @@ impl Reducer<'_> {
         sources: &mut Sources,
         partial: &mut [f32],
     ) -> usize {
-        partial.copy_from_slice(&sums[query as usize * partial.len()..][..partial.len()]);
+        let stride = scatter_stride(partial.len());
+        partial.copy_from_slice(&sums[query as usize * stride..][..partial.len()]);
         let without_self = self.reduction.without_self();
         self.input.query_sources(query, without_self, sources);
         self.add(sources, partial);
