@@ -117,8 +117,7 @@ fn add_rows<T: Element>(
     }
     for &id in ids {
         let (scale, row) = T::row(data, id, width);
-        let row = (scale * factor(id), row);
-        fold_row(instructions, row, rest, add(instructions));
+        add_row(instructions, (scale * factor(id), row), rest);
     }
 }
 
@@ -168,15 +167,11 @@ impl<T: Element, I: Instructions> Source<'_, T, I> {
     }
 }
 
-/// To add, chunks and single values.
+/// Adds a row, times its factor, to `sum`.
 #[inline(always)]
-fn add<I: Instructions>(
-    instructions: I,
-) -> (
-    impl Fn(I::Wide, I::Wide) -> I::Wide,
-    impl Fn(f32, f32) -> f32,
-) {
-    (move |a, b| instructions.add(a, b), |a, b| a + b)
+fn add_row<T: Element, I: Instructions>(instructions: I, row: (f32, &[T]), sum: &mut [f32]) {
+    let add = (|a, b| instructions.add(a, b), |a: f32, b: f32| a + b);
+    fold_row(instructions, row, sum, add);
 }
 
 #[inline(always)]
@@ -218,7 +213,7 @@ fn weighted<T: Element>(
         let (scale, row) = T::row(data, id, width);
         let by_head = row.chunks_exact(channels);
         for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(by_head).zip(weights) {
-            fold_row(instructions, (weight * scale, row), sum, add(instructions));
+            add_row(instructions, (weight * scale, row), sum);
         }
     }
 }

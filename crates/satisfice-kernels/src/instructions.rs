@@ -214,12 +214,12 @@ mod x86 {
 
         #[inline(always)]
         fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
-            let at = halves.as_ptr().cast::<arch::__m128i>();
+            let at = halves.as_ptr();
             // SAFETY: see above.
             unsafe {
                 [
-                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at)),
-                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at.add(1))),
+                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at.cast())),
+                    arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(at.add(8).cast())),
                 ]
             }
         }

@@ -30,7 +30,7 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 pub(crate) fn rows_ahead(row_bytes: usize) -> usize {
     match row_bytes {
         ..=512 => 32,
-        ..=1024 => 16,
+        513..=1024 => 16,
         _ => 8,
     }
 }
