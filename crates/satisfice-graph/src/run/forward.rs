@@ -360,7 +360,8 @@ impl Run<'_> {
             h,
             messages,
             source_scales: scales.at(source, &scratch.scales, below.nodes),
-            target_scales: scales.at(target, &scratch.scales, below.nodes),
+            // Targets are looked up by node, never among the rows at hand.
+            target_scales: scales.at(target, &scratch.scales, &[]),
             initial: RowSet {
                 stored: self.serving.levels[0],
                 at_hand: Rows::f32(self.initial, self.serving.levels[0].width()),
