@@ -19,7 +19,7 @@ mod parameter;
 mod tensor;
 mod version_dir;
 
-pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
+pub use batching::{BatchOutputs, Batching, Job, Part, PartOutputs, Strategy};
 pub use engine::{
     Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, Readiness,
     TensorSpec,
