@@ -12,6 +12,7 @@
 //! ```
 
 mod batching;
+mod cancellation;
 mod engine;
 mod error;
 mod offer;
@@ -20,6 +21,7 @@ mod tensor;
 mod version_dir;
 
 pub use batching::{BatchOutputs, Batching, Job, Part, PartOutputs, Strategy};
+pub use cancellation::Cancellation;
 pub use engine::{
     Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, Readiness,
     TensorSpec,

@@ -154,7 +154,7 @@ fn encode(inputs: &Inputs, first: usize, job: &Job, format: Format) -> Result<En
         inputs: inputs.tensors(first, job.arrival.inputs, job.tensors.as_deref()),
         outputs: vec![CLASS.to_owned()],
         parameters,
-        deadline: None,
+        ..InferRequest::default()
     };
     Ok(encode_request(&request, None, format)?)
 }
@@ -166,9 +166,13 @@ fn read(reply: &crate::open::Reply, labels: &[i64]) -> Result<Answered, Unanswer
         return Err(Unanswered::Refused(code));
     }
     let failed = |reason: &str| Unanswered::Failed(reason.to_owned());
-    let answer = decode_answer(&reply.body, reply.json_length, TensorLimits::default())
-        .map_err(|error| failed(&error.to_string()))?
-        .response;
+    let answer = decode_answer(
+        reply.body.clone(),
+        reply.json_length,
+        TensorLimits::default(),
+    )
+    .map_err(|error| failed(&error.to_string()))?
+    .response;
     let class = answer.outputs.iter().find(|output| output.name == CLASS);
     let Some(TensorData::Int64(classes)) = class.map(|output| output.tensor.data()) else {
         return Err(failed("the answer has no INT64 output `class`"));

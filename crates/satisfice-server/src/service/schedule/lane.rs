@@ -10,7 +10,7 @@ use super::{
     task::{Audit, Chosen, LaneId, Model, Task, TaskWork, WholeTask},
     whole::{Options, Whole, audited_share, reported},
 };
-use satisfice_core::Error;
+use satisfice_core::{Error, InferRequest};
 use satisfice_planner::{self as planner, Planner};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -300,19 +300,28 @@ impl Lane {
             return None;
         };
         let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
+        Some(self.whole_task(whole.request, chosen, job.reply, job.queued))
+    }
+
+    /// A request to be executed whole, by the plan that was chosen or as it is.
+    pub(super) fn whole_task(
+        &self,
+        request: InferRequest,
+        chosen: Option<Chosen>,
+        reply: Reply,
+        queued: Instant,
+    ) -> Task {
         let predicted = match &chosen {
             Some(chosen) => Some(chosen.offer.seconds),
-            None => self.times.usual(job.reply.ticket.bytes()),
+            None => self.times.usual(reply.ticket.bytes()),
         };
-        Some(self.task(
-            predicted,
-            TaskWork::Whole(WholeTask {
-                request: whole.request,
-                chosen,
-                reply: job.reply,
-                queued: job.queued,
-            }),
-        ))
+        let whole = WholeTask {
+            request,
+            chosen,
+            reply,
+            queued,
+        };
+        self.task(predicted, TaskWork::Whole(whole))
     }
 
     fn chosen(

@@ -156,7 +156,8 @@ impl WholeTask {
             self.request.parameters.insert("plan".to_owned(), plan);
         }
         let mut answer = infer(model, &self.request);
-        model.stats.executed(start.elapsed());
+        let answered = usize::from(answer.is_ok());
+        model.stats.executed(1, answered, start.elapsed());
         self.reply.record.stage(Stage::Execute, start);
         let chosen = self.chosen.as_ref();
         let plan = chosen.map(|chosen| (chosen.offer.plan.clone(), chosen.profiled_seconds));
@@ -232,7 +233,14 @@ impl BatchTask {
             }
             Err(error) => (vec![Err(error); self.members.len()], Ran::Apart),
         };
-        model.stats.executed(start.elapsed());
+        let inputs = |ok: bool| {
+            let members = self.members.iter().zip(&parts);
+            let counted = members.filter(|(_, part)| !ok || part.is_ok());
+            counted.map(|(member, _)| member.inputs.len()).sum()
+        };
+        model
+            .stats
+            .executed(inputs(false), inputs(true), start.elapsed());
         for member in &self.members {
             member.record.stage(Stage::Execute, start);
         }
