@@ -11,6 +11,7 @@
 
 mod assign;
 mod choice;
+mod chooser;
 mod compress;
 mod config;
 mod crew;
@@ -30,10 +31,13 @@ mod part;
 mod partition;
 mod run;
 mod slab;
+mod stream;
+mod tls;
 mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
 pub use choice::{Choice, Cost, LinkCosts, predict};
+pub use chooser::Chooser;
 pub use compress::Compression;
 pub use config::{ClusterConfig, NodeConfig};
 pub use crew::{Crew, WorkerOptions};
@@ -47,4 +51,5 @@ pub use part::Part;
 pub use partition::{PartSummary, PartitionOptions, PartitionSummary, part_dir, partition};
 pub use run::{BatchAnswer, Counters, Waits};
 pub use slab::{PartPrecision, Wire};
+pub use tls::TlsFiles;
 pub use worker::quiet_engine_panics;

@@ -8,7 +8,8 @@ pub struct Strategy {
     pub name: String,
     /// What it promises; nothing where nothing was measured.
     pub quality: Vec<Quality>,
-    /// Measured time of a batch of `i + 1` inputs, in seconds; its length is the largest batch.
+    /// Measured time of a batch of `i + 1` inputs, in seconds, the mean where it depends on what they
+    /// hold; its length is the largest batch.
     pub seconds: Vec<f64>,
 }
 
@@ -36,6 +37,17 @@ pub struct Part<'a> {
 /// The outputs of a part, or why this part alone has none.
 pub type PartOutputs = Result<Vec<NamedTensor>, Error>;
 
+/// What came of a batch.
+#[derive(Debug)]
+pub struct BatchOutputs {
+    /// The outputs of each part, in the order of the parts; the first dimension is the part's inputs.
+    /// A part may fail alone, as where a model gives NaN for one of its inputs.
+    pub parts: Vec<PartOutputs>,
+    /// Measured seconds of the work that the batch turned out to be, where inputs decide that, as in a
+    /// cascade; none where [`Strategy::seconds`] says it.
+    pub work_seconds: Option<f64>,
+}
+
 /// An engine whose requests are many independent inputs: a batch may mix inputs of several
 /// requests, and an answer does not depend on what else is in its batch.
 pub trait Batching: Send + Sync {
@@ -48,11 +60,9 @@ pub trait Batching: Send + Sync {
     /// What is wrong with the request.
     fn prepare(&self, request: InferRequest) -> Result<Job, Error>;
 
-    /// Executes one batch: at most as many inputs as the strategy has times for. Returns the outputs
-    /// of each part, in the order of the parts; the first dimension is the part's inputs. A part may
-    /// fail alone, as where a model gives NaN for one of its inputs.
+    /// Executes one batch: at most as many inputs as the strategy has times for.
     ///
     /// # Errors
     /// What went wrong for the whole batch.
-    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error>;
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<BatchOutputs, Error>;
 }

@@ -1,4 +1,4 @@
-use crate::{Batching, DataType, Error, Offer, Parameters, Tensor};
+use crate::{Batching, Cancellation, DataType, Error, Offer, Parameters, Tensor};
 use std::time::Instant;
 
 /// A tensor with its name in the model's signature.
@@ -22,6 +22,9 @@ pub struct InferRequest {
     /// When nobody waits for the answer any more, if the request says so. An engine that waits for
     /// something, such as other machines, does not wait longer.
     pub deadline: Option<Instant>,
+    /// Whether anybody still waits for the answer. An engine that takes long looks between its stages, and
+    /// gives up where nobody does.
+    pub cancellation: Cancellation,
 }
 
 impl InferRequest {

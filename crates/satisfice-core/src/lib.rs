@@ -12,6 +12,7 @@
 //! ```
 
 mod batching;
+mod cancellation;
 mod engine;
 mod error;
 mod offer;
@@ -19,7 +20,8 @@ mod parameter;
 mod tensor;
 mod version_dir;
 
-pub use batching::{Batching, Job, Part, PartOutputs, Strategy};
+pub use batching::{BatchOutputs, Batching, Job, Part, PartOutputs, Strategy};
+pub use cancellation::Cancellation;
 pub use engine::{
     Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, Readiness,
     TensorSpec,

@@ -285,6 +285,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The elements alone.
+    pub fn into_data(self) -> TensorData {
+        self.data
+    }
+
     /// Element type.
     pub fn datatype(&self) -> DataType {
         self.data.datatype()

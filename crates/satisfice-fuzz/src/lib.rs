@@ -88,8 +88,8 @@ pub fn json_request(data: &[u8]) {
             parameters: decoded.request.parameters,
         },
     };
-    if let Ok(encoded) = encode_answer(&answer, &decoded.format) {
-        let again = client::decode_answer(&encoded.body, encoded.json_length, LIMITS);
+    if let Ok(encoded) = encode_answer(answer.clone(), &decoded.format) {
+        let again = client::decode_answer(encoded.body, encoded.json_length, LIMITS);
         assert!(again.is_ok(), "{:?} of {answer:?}", again.err());
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 use contract::Minimum;
 use satisfice_core::{
-    Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters,
+    Cancellation, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters,
 };
 use satisfice_store::{Check, GraphStore};
 use std::{
@@ -104,9 +104,23 @@ impl GraphEngine {
     /// # Errors
     /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
-        self.serving(batch, |serving, scratch| {
-            serving.answer(batch, plan, scratch)
-        })
+        self.answer_while(batch, plan, &Cancellation::default())
+    }
+
+    /// As [`answer`](Self::answer), but gives up after a layer when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// [`GraphError::Canceled`] then.
+    pub fn answer_while(
+        &self,
+        batch: &QueryBatch,
+        plan: Plan,
+        cancellation: &Cancellation,
+    ) -> Result<Answer, GraphError> {
+        let answer = self.serving(batch, |serving, scratch| {
+            serving.answer(batch, plan, cancellation, scratch)
+        })?;
+        answer.ok_or(GraphError::Canceled)
     }
 
     /// What each of `plans` would leave stale and cost.
@@ -182,7 +196,7 @@ impl Engine for GraphEngine {
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
         let plan = chosen.unwrap_or(self.default_plan());
-        let answer = self.answer(&batch, plan)?;
+        let answer = self.answer_while(&batch, plan, &request.cancellation)?;
         let mut parameters = describe(plan, &batch, &answer, decode);
         if let Some(promise) = promise {
             promise.describe(&mut parameters);

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// What can go wrong between a model directory and an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
+    /// Nobody waits for the answer any more; nobody is told.
+    #[error("nobody waits for the answer")]
+    Canceled,
     /// A file or directory cannot be read or written: the operator's to mend (path, permissions,
     /// disk), then a retry helps.
     #[error("{path}: {source}", path = path.display())]
@@ -119,6 +122,7 @@ impl GraphError {
         match self {
             Self::Request { .. } => ErrorKind::InvalidInput,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Canceled => ErrorKind::DeadlineExceeded,
             Self::Unpromised { .. } => ErrorKind::Unsupported,
             Self::Io { .. }
             | Self::Store(_)
@@ -152,6 +156,7 @@ impl From<GraphError> for Error {
             } => Self::new(kind, code, message).with_hint(hint),
             GraphError::TooLarge { .. } => Self::new(kind, "too_large", error.to_string())
                 .with_hint("send the queries in several requests"),
+            GraphError::Canceled => Self::new(kind, "canceled", error.to_string()),
             other => Self::new(kind, "graph_engine", other.to_string()),
         }
     }

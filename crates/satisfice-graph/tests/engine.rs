@@ -4,7 +4,8 @@
 
 mod support;
 
-use satisfice_graph::{Attachment, Plan, Precision, PrecomputeOptions, QueryBatch};
+use satisfice_core::Cancellation;
+use satisfice_graph::{Attachment, GraphError, Plan, Precision, PrecomputeOptions, QueryBatch};
 use satisfice_store::Queries;
 use std::{ops::Range, thread};
 use support::Ready;
@@ -53,6 +54,23 @@ fn requests_at_once_are_answered_as_one_after_the_other() {
             assert!(at_once.join().unwrap() == alone, "the same to the bit");
         }
     });
+}
+
+#[test]
+fn what_nobody_waits_for_is_given_up_and_leaves_nothing_behind() {
+    let (ready, queries) = (
+        support::debian("gcn2", PrecomputeOptions::default()),
+        queries(),
+    );
+    let batch = batch(&ready, &queries, 0..50);
+    let wanted = answers(&ready, &batch);
+    let nobody = Cancellation::new();
+    nobody.cancel();
+    for plan in PLANS {
+        let error = ready.engine.answer_while(&batch, plan, &nobody);
+        assert!(matches!(error, Err(GraphError::Canceled)), "{plan}");
+    }
+    assert!(answers(&ready, &batch) == wanted, "the same to the bit");
 }
 
 #[test]

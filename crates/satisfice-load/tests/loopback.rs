@@ -93,7 +93,7 @@ async fn counts_answers_lateness_and_refusals() {
         job(10, 3, None),
         job(20, 4, Some("slow")),
     ];
-    let outcomes = run(&client, &inputs(), &jobs).await.unwrap();
+    let outcomes = run(&client, &inputs(), &jobs, usize::MAX).await.unwrap();
     let summary = Summary::of(&outcomes);
     assert_eq!((summary.jobs, summary.answered, summary.late), (3, 2, 2));
     assert_eq!(summary.refused["queue_full"], 1);
@@ -106,12 +106,14 @@ async fn counts_answers_lateness_and_refusals() {
 #[tokio::test]
 async fn a_server_that_is_not_there_fails_every_job() {
     let client = Arc::new(Client::new("http://127.0.0.1:1", "m", Format::Binary).unwrap());
-    let outcomes = run(&client, &inputs(), &[job(0, 1, None), job(1, 1, None)])
-        .await
-        .unwrap();
-    let summary = Summary::of(&outcomes);
-    assert_eq!(summary.failed.values().sum::<usize>(), 2);
-    assert!(summary.on_time == 0.0);
+    let jobs = [0, 1, 500].map(|at| job(at, 1, None));
+    for (misses_max, sent) in [(usize::MAX, 3), (1, 2)] {
+        let outcomes = run(&client, &inputs(), &jobs, misses_max).await.unwrap();
+        let summary = Summary::of(&outcomes);
+        assert_eq!(summary.jobs, sent);
+        assert_eq!(summary.failed.values().sum::<usize>(), sent);
+        assert!(summary.on_time == 0.0);
+    }
 }
 
 #[test]

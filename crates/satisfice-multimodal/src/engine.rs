@@ -5,15 +5,16 @@ use crate::{
     ModelDir, MultimodalError, Profile,
     batch::Batch,
     config::{CLASS_OUTPUTS, ModelConfig, TensorConfig},
-    layout::{Networks, Work},
+    layout::{Choice, Networks, Work},
     network::NetworkLoader,
-    runtime, timing,
-    way::{Executed, Way},
+    runtime,
+    timing::{self, Steps},
+    way::{Cascade, Executed, Way},
 };
 use request::Decoder;
 use satisfice_core::{
-    Batching, DataType, Engine, Error, InferRequest, InferResponse, Job, ModelMetadata,
-    NamedTensor, Offer, Part, PartOutputs, Strategy, TensorSpec,
+    BatchOutputs, Batching, DataType, Engine, Error, InferRequest, InferResponse, Job,
+    ModelMetadata, NamedTensor, Offer, Part, Strategy, TensorSpec,
 };
 use std::{ops::Range, path::PathBuf};
 
@@ -110,7 +111,7 @@ impl MultimodalEngine {
                 .iter()
                 .map(|name| profile.seconds(name, batch_max).map_err(wrong))
                 .collect::<Result<_, _>>()?,
-            None => timing::briefly(&self.networks, &self.ways, batch_max)?,
+            None => self.brief_seconds(batch_max)?,
         };
         self.strategies = names
             .into_iter()
@@ -122,6 +123,37 @@ impl MultimodalEngine {
             })
             .collect();
         Ok(())
+    }
+
+    /// Seconds of a batch of `i + 1` inputs by each of the ways, timed briefly.
+    fn brief_seconds(&self, batch_max: usize) -> Result<Vec<Vec<f64>>, MultimodalError> {
+        let singles = timing::briefly(&self.networks, batch_max)?;
+        let seconds = |way: &Way| match way {
+            Way::Single(choice) => singles[self.position(*choice)].clone(),
+            Way::Cascade(cascade) => {
+                let steps = self.steps(cascade, |at| &singles[at]);
+                let mean = |inputs| steps.mean_seconds(inputs, cascade.escalated);
+                (1..=batch_max).map(mean).collect()
+            }
+        };
+        Ok(self.ways.iter().map(seconds).collect())
+    }
+
+    /// Position of a choice among the ways.
+    fn position(&self, choice: Choice) -> usize {
+        let mut choices = self.networks.choices().iter();
+        choices
+            .position(|&other| other == choice)
+            .expect("invariant: ways begin with all choices, and cascades are made of them")
+    }
+
+    /// The steps of a cascade, with times by the position of a choice.
+    fn steps<'a>(&self, cascade: &Cascade, seconds: impl Fn(usize) -> &'a [f64]) -> Steps<'a> {
+        Steps {
+            first: seconds(self.position(cascade.first)),
+            then: seconds(self.position(cascade.then)),
+            keeps: self.networks.keeps_embeddings(),
+        }
     }
 
     /// Name and version of what executes the networks.
@@ -333,7 +365,7 @@ impl Batching for MultimodalEngine {
         Ok(self.job(request)?)
     }
 
-    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error> {
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<BatchOutputs, Error> {
         let Some(&way) = self.ways.get(strategy) else {
             return Err(request::no_strategy(strategy).into());
         };
@@ -341,11 +373,17 @@ impl Batching for MultimodalEngine {
             .iter()
             .flat_map(|part| part.inputs.clone().map(|row| (&part.job.request, row)));
         let executed = self.execute(way, Batch::new(rows))?;
-        Ok(answer::parts(
-            &self.config,
-            &self.strategies[strategy].name,
-            parts,
-            &executed.answers,
-        ))
+        let work_seconds = match way {
+            Way::Single(_) => None,
+            Way::Cascade(cascade) => {
+                let steps = self.steps(&cascade, |at| &self.strategies[at].seconds);
+                Some(steps.seconds(executed.answers.broken.len(), executed.again))
+            }
+        };
+        let name = &self.strategies[strategy].name;
+        Ok(BatchOutputs {
+            parts: answer::parts(&self.config, name, parts, &executed.answers),
+            work_seconds,
+        })
     }
 }

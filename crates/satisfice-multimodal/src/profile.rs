@@ -132,9 +132,10 @@ impl ProfiledStrategy {
         if let Some(cascade) = &self.cascade
             && !(cascade.threshold.is_finite()
                 && cascade.temperature.is_finite()
-                && cascade.temperature > 0.0)
+                && cascade.temperature > 0.0
+                && (0.0..=1.0).contains(&cascade.escalated))
         {
-            return Err("threshold or temperature is not a number".to_owned());
+            return Err("threshold, temperature or share is not one".to_owned());
         }
         let batches: Vec<usize> = self.latency.iter().map(|l| l.batch).collect();
         let times = self
@@ -225,6 +226,7 @@ impl Profile {
                     then: named(&cascade.then)?,
                     threshold: cascade.threshold,
                     temperature: cascade.temperature,
+                    escalated: cascade.escalated,
                 })
             };
             Some(made().map(|made| (strategy.name.clone(), made)))

@@ -26,6 +26,8 @@ pub(crate) struct Cascade {
     pub(crate) threshold: f32,
     /// What logits are divided by before they count as confidence.
     pub(crate) temperature: f32,
+    /// Share of the calibration inputs that were answered again.
+    pub(crate) escalated: f64,
 }
 
 impl Cascade {
@@ -41,6 +43,8 @@ pub(crate) struct Executed {
     pub(crate) answers: Answers,
     /// Per modality, the inputs that it was run for.
     pub(crate) runs: Vec<usize>,
+    /// Inputs that a cascade answered again.
+    pub(crate) again: usize,
 }
 
 impl Way {
@@ -63,7 +67,11 @@ impl Way {
             Self::Single(choice) => {
                 let answers = networks.run(choice, &mut work)?;
                 let runs = work.runs;
-                return Ok(Executed { answers, runs });
+                return Ok(Executed {
+                    answers,
+                    runs,
+                    again: 0,
+                });
             }
             Self::Cascade(cascade) => cascade,
         };
@@ -88,7 +96,11 @@ impl Way {
                 .zip(work.runs)
                 .for_each(|(sum, more)| *sum += more);
         }
-        Ok(Executed { answers, runs })
+        Ok(Executed {
+            answers,
+            runs,
+            again: unsure.len(),
+        })
     }
 }
 

@@ -45,7 +45,7 @@ impl Bundle {
             job: &job,
             inputs: 0..SAMPLES,
         };
-        let mut outputs = self.engine.run(strategy, &[part]).unwrap();
+        let mut outputs = self.engine.run(strategy, &[part]).unwrap().parts;
         let outputs = outputs.remove(0).unwrap();
         match outputs[0].tensor.data() {
             TensorData::Fp32(logits) => logits.clone(),

@@ -71,7 +71,7 @@ fn batches_of_several_requests() {
                 inputs: 1..2,
             },
         ];
-        let answers = engine.run(strategy, &parts).unwrap();
+        let answers = engine.run(strategy, &parts).unwrap().parts;
         for (part, answer) in parts.iter().zip(answers) {
             let wanted = case.tensor(&format!("fused/{}", s.name), part.inputs.clone());
             assert!(largest_difference(&values(&answer), floats(&wanted)) <= tolerance(&s.name));

@@ -4,11 +4,11 @@
 mod support;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use satisfice_core::{Batching, Engine, Measure};
+use satisfice_core::{Batching, Engine, Measure, Part};
 use satisfice_multimodal::{
     Dataset, ModelDir, MultimodalEngine, OpenOptions, Profile, ProfileOptions, evaluate, profile,
 };
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, slice};
 use support::{Case, copy, edit, fixtures, floats, logits, open, parameter, with_plan};
 
 fn data() -> std::path::PathBuf {
@@ -33,6 +33,11 @@ fn measure(dir: &Path, data: &Path) -> Profile {
     let profile = profile(&model_dir, &engine.unwrap(), &data, &options).unwrap();
     profile.write(&model_dir).unwrap();
     profile
+}
+
+fn position(engine: &MultimodalEngine, plan: &str) -> usize {
+    let mut strategies = engine.strategies().iter();
+    strategies.position(|s| s.name == plan).unwrap()
 }
 
 /// The calibration file with some tensors left out.
@@ -148,6 +153,7 @@ fn cascades_answer_again_where_the_first_is_not_sure() {
                 answer(&cascade.first),
                 answer(&cascade.then),
             );
+            let before = again;
             for row in 0..7 {
                 let values = |of: &[f32]| of[row * 3..(row + 1) * 3].to_vec();
                 let first = values(&first);
@@ -160,7 +166,25 @@ fn cascades_answer_again_where_the_first_is_not_sure() {
                 let difference = support::largest_difference(&values(&found), &wanted);
                 assert!(difference < 1e-4, "{model} {}: {difference}", strategy.name);
             }
-            let answer = engine.infer(&with_plan(request, &strategy.name)).unwrap();
+            let answer = engine.infer(&with_plan(request.clone(), &strategy.name));
+            let answer = answer.unwrap();
+            // Its time, once it is known how many were answered again.
+            let seconds = |plan: &str| &engine.strategies()[position(&engine, plan)].seconds;
+            let (first, then) = (seconds(&cascade.first), seconds(&cascade.then));
+            let second = match again - before {
+                0 => 0.0,
+                rows if model == "fused" => (then[rows - 1] - first[rows - 1]).max(0.0),
+                rows => then[rows - 1],
+            };
+            let job = engine.prepare(request).unwrap();
+            let part = Part {
+                job: &job,
+                inputs: 0..7,
+            };
+            let run = |plan: &str| engine.run(position(&engine, plan), slice::from_ref(&part));
+            let work = run(&strategy.name).unwrap().work_seconds.unwrap();
+            assert!((work - first[6] - second).abs() < 1e-9, "{}", strategy.name);
+            assert_eq!(run(&cascade.first).unwrap().work_seconds, None);
             let ran = parameter(&answer, "modalities");
             if model == "fused" {
                 // The first subset ran for all, and its encoders not again.

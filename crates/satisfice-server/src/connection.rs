@@ -5,21 +5,26 @@ use crate::{
     front::{Front, Listener, Peer},
     tls::Alpn,
 };
-use axum::{Extension, Router, middleware::AddExtension};
-use hyper::server::conn::{http1, http2};
+use axum::{body::Body, extract::Request, response::Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulConnection, GracefulShutdown, Watcher},
-    service::TowerToHyperService,
 };
-use std::{fmt::Display, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    convert::Infallible, fmt::Display, future::Future, io, net::SocketAddr, pin::pin,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
-use tower::Layer;
 
 /// Wait after a failed accept, such as one for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -28,10 +33,20 @@ const STREAMS_MAX: u32 = 128;
 /// Longest silence before an HTTP/2 client is asked whether it is there.
 const PING_MAX: Duration = Duration::from_secs(30);
 
+/// What answers the requests of connections.
+pub(crate) trait Respond: Clone + Send + Sync + 'static {
+    /// The answer to one request; `peer` sent it, if it came by a connection of ours.
+    fn respond(
+        &self,
+        request: Request,
+        peer: Option<Peer>,
+    ) -> impl Future<Output = Response> + Send;
+}
+
 /// Accepts connections for `server` until `shutdown` completes, then lets running requests end.
 pub(crate) async fn serve(
     listener: Listener,
-    server: Server,
+    server: Server<impl Respond>,
     service: &Service,
     front: &Front,
     shutdown: impl Future<Output = ()>,
@@ -86,9 +101,9 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Everything that a connection needs.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub(crate) struct Server<R> {
     protocol: Protocol,
-    routes: Router,
+    routes: R,
 }
 
 #[derive(Clone)]
@@ -99,8 +114,8 @@ enum Protocol {
     Http2(http2::Builder<TokioExecutor>),
 }
 
-impl Server {
-    pub(crate) fn http1(routes: Router, limits: Limits) -> Self {
+impl<R: Respond> Server<R> {
+    pub(crate) fn http1(routes: R, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_read_timeout)
@@ -110,7 +125,7 @@ impl Server {
         Self { protocol, routes }
     }
 
-    pub(crate) fn http2(routes: Router, limits: Limits) -> Self {
+    pub(crate) fn http2(routes: R, limits: Limits) -> Self {
         let headers = limits.header_bytes_max.max(Limits::HEADER_BYTES_MIN);
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
@@ -163,9 +178,15 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
-        let routes: AddExtension<Router, Peer> = Extension(peer).layer(self.routes);
-        let routes = TowerToHyperService::new(routes);
-        match self.protocol {
+        let Self { routes, protocol } = self;
+        let routes = service_fn(move |request: Request<Incoming>| {
+            let routes = routes.clone();
+            async move {
+                let request = request.map(Body::new);
+                Ok::<_, Infallible>(routes.respond(request, Some(peer)).await)
+            }
+        });
+        match protocol {
             Protocol::Http1(http) => watch(watcher, http.serve_connection(stream, routes)).await,
             Protocol::Http2(http) => watch(watcher, http.serve_connection(stream, routes)).await,
         }

@@ -2,17 +2,18 @@
 //! its end.
 
 use crate::{
+    access::Caller,
     front::{Front, Peer},
     observe::{Finished, Record, TRACE_PARENT},
 };
 use axum::{
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue},
-    middleware::Next,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, Uri},
     response::Response,
 };
 use opentelemetry::trace::SpanContext;
 use std::{
+    future::Future,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
@@ -77,58 +78,73 @@ impl Transport {
     }
 }
 
-/// Finds out who asks, names the request, and notes its end. What comes after finds the
-/// [`Record`] and the [`Caller`](crate::access::Caller) among the request's extensions.
-pub(crate) async fn observe(
-    State(edge): State<Edge>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let id = match request.headers().get(REQUEST_ID) {
-        Some(id) if id.len() <= ID_BYTES_MAX && id.to_str().is_ok() => id.clone(),
-        _ => next_id(),
-    };
-    let id_text = id.to_str().unwrap_or_default();
-    let record = Arc::new(Record::begin(id_text, request.headers()));
-    let caller = edge.front.access().caller(request.headers());
-    if let Some(name) = caller.name() {
-        record.set_caller(name);
+/// What is known of a request before it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub caller: Caller,
+    pub record: Arc<Record>,
+    /// Where it came from, if by a connection of ours.
+    pub peer: Option<Peer>,
+}
+
+impl Edge {
+    /// Finds out who asks, names the request, has it answered and notes its end.
+    pub(crate) async fn observe<F: Future<Output = Response>>(
+        &self,
+        request: Request,
+        peer: Option<Peer>,
+        answer: impl FnOnce(Request, Asked) -> F,
+    ) -> Response {
+        let id = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
+            Some(Ok(id)) if id.len() <= ID_BYTES_MAX => id.to_owned(),
+            _ => next_id(),
+        };
+        let record = Arc::new(Record::begin(id, request.headers()));
+        let caller = self.front.access().caller(request.headers());
+        if let Some(name) = caller.name() {
+            record.set_caller(name);
+        }
+        let span = tracing::info_span!(
+            "request",
+            id = record.id(),
+            method = %request.method(),
+            path = request.uri().path(),
+        );
+        let ending = Ending {
+            edge: self,
+            record: Some(Arc::clone(&record)),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            client: peer.map(|peer| peer.client),
+        };
+        let asked = Asked {
+            caller,
+            record: Arc::clone(&record),
+            peer,
+        };
+        let mut response = answer(request, asked).instrument(span).await;
+        let context = ending.finish(&response);
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(record.id()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(context) = context {
+            headers.insert(TRACE_PARENT, trace_parent(&context));
+        }
+        response
     }
-    let span = tracing::info_span!(
-        "request",
-        id = id_text,
-        method = %request.method(),
-        path = request.uri().path(),
-    );
-    let ending = Ending {
-        record: Some(Arc::clone(&record)),
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-        client: request.extensions().get::<Peer>().map(|peer| peer.client),
-        edge,
-    };
-    request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(record);
-    let mut response = next.run(request).instrument(span).await;
-    let context = ending.finish(&response);
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id);
-    if let Some(context) = context {
-        headers.insert(TRACE_PARENT, trace_parent(&context));
-    }
-    response
 }
 
 /// Notes the end of a request, also when its client goes away.
-struct Ending {
-    edge: Edge,
+struct Ending<'a> {
+    edge: &'a Edge,
     record: Option<Arc<Record>>,
-    method: String,
-    path: String,
+    method: Method,
+    uri: Uri,
     client: Option<SocketAddr>,
 }
 
-impl Ending {
+impl Ending<'_> {
     fn finish(mut self, response: &Response) -> Option<SpanContext> {
         let record = self.record.take()?;
         let (status, code) = self.edge.transport.outcome(response);
@@ -145,8 +161,8 @@ impl Ending {
     ) -> Option<SpanContext> {
         let end = Finished {
             transport: self.edge.transport.name(),
-            method: &self.method,
-            path: &self.path,
+            method: self.method.as_str(),
+            path: self.uri.path(),
             status,
             code,
             client: self.client,
@@ -156,7 +172,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
             let status = self.edge.transport.canceled();
@@ -166,12 +182,11 @@ impl Drop for Ending {
 }
 
 /// Different in every process and for every request.
-fn next_id() -> HeaderValue {
+fn next_id() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u8));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::from_str(&format!("{:016x}-{count}", *PROCESS))
-        .expect("invariant: hexadecimal digits, a dash and digits are a header value")
+    format!("{:016x}-{count}", *PROCESS)
 }
 
 /// The header that names a span, as W3C Trace Context has it.

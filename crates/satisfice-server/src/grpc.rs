@@ -64,12 +64,12 @@ pub mod proto {
 
 use crate::{
     Service,
-    connection::{self, Server},
-    edge::{self, Edge, Transport},
-    front::{Front, Listener},
+    connection::{self, Respond, Server},
+    edge::{Edge, Transport},
+    front::{Front, Listener, Peer},
     protocol::{DecodedRequest, TensorLimits},
 };
-use axum::{Router, middleware::from_fn_with_state};
+use axum::{Router, extract::Request, response::Response};
 use bytes::Bytes;
 use handlers::Inference;
 use health::Health;
@@ -78,7 +78,7 @@ use proto::{
     grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer,
 };
 use std::{future::Future, io, sync::Arc};
-use tonic::{Status, codec::CompressionEncoding, service::Routes};
+use tonic::{Status, codec::CompressionEncoding, service};
 
 /// Serves gRPC on `listener` until `shutdown` completes, then lets running requests end; open
 /// streams end after the requests that they have sent.
@@ -92,7 +92,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (listener, front) = (listener.into(), front.into());
-    let routes = router(Arc::clone(&service), front.clone());
+    let routes = Routes::new(Arc::clone(&service), front.clone());
     let server = Server::http2(routes, front.limits());
     connection::serve(listener, server, &service, &front, shutdown).await
 }
@@ -105,31 +105,54 @@ pub fn decode_request(bytes: Bytes, limits: TensorLimits) -> Result<DecodedReque
     request::decode(codec::decode(bytes)?, limits).map_err(error::status)
 }
 
-/// The gRPC methods over `service`. Limits on connections and headers are up to whoever serves the
-/// router; [`serve`] keeps them all.
-pub fn router(service: Arc<Service>, front: impl Into<Front>) -> Router {
-    let front = front.into();
-    let limits = front.limits();
-    let inference = Inference {
-        service: Arc::clone(&service),
-        front: front.clone(),
-    };
-    let mut inference = GrpcInferenceServiceServer::new(inference)
-        .max_decoding_message_size(limits.body_bytes_max)
-        .max_encoding_message_size(usize::MAX);
-    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
-        inference = inference
-            .accept_compressed(encoding)
-            .send_compressed(encoding);
+/// The methods with everything around them.
+#[derive(Clone)]
+struct Routes(Arc<Inner>);
+
+struct Inner {
+    edge: Edge,
+    meter: Meter,
+    methods: Router,
+}
+
+impl Routes {
+    fn new(service: Arc<Service>, front: Front) -> Self {
+        let limits = front.limits();
+        let inference = Inference {
+            service: Arc::clone(&service),
+            front: front.clone(),
+        };
+        let mut inference = GrpcInferenceServiceServer::new(inference)
+            .max_decoding_message_size(limits.body_bytes_max)
+            .max_encoding_message_size(usize::MAX);
+        for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+            inference = inference
+                .accept_compressed(encoding)
+                .send_compressed(encoding);
+        }
+        let methods = service::Routes::new(inference)
+            .add_service(HealthServer::new(Health { service }))
+            .prepare()
+            .into_axum_router();
+        let meter = Meter::new(&front);
+        let transport = Transport::Grpc;
+        let edge = Edge { front, transport };
+        Self(Arc::new(Inner {
+            edge,
+            meter,
+            methods,
+        }))
     }
-    let edge = Edge {
-        front: front.clone(),
-        transport: Transport::Grpc,
-    };
-    Routes::new(inference)
-        .add_service(HealthServer::new(Health { service }))
-        .prepare()
-        .into_axum_router()
-        .layer(from_fn_with_state(Meter::new(&front), metering::meter))
-        .layer(from_fn_with_state(edge, edge::observe))
+}
+
+impl Respond for Routes {
+    async fn respond(&self, request: Request, peer: Option<Peer>) -> Response {
+        let Inner {
+            edge,
+            meter,
+            methods,
+        } = &*self.0;
+        let answer = |request, asked| meter.answer(request, asked, methods);
+        edge.observe(request, peer, answer).await
+    }
 }

@@ -55,16 +55,20 @@ pub use openapi::openapi;
 use crate::{
     Service,
     access::Role,
-    connection::{self, Server},
-    edge::{self, Edge, Transport},
-    front::{Front, Listener},
+    connection::{self, Respond, Server},
+    edge::{Asked, Edge, Transport},
+    front::{Front, Listener, Peer},
 };
 use axum::{
     Router,
+    extract::Request,
+    http::Method,
     middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
 use std::{future::Future, io, sync::Arc};
+use tower::ServiceExt;
 
 /// What every handler has.
 struct App {
@@ -77,7 +81,7 @@ struct App {
 ///
 /// After `shutdown` no connection is accepted, idle ones are closed, and the service says that it
 /// is not ready. Requests that run get [`Limits::drain_timeout`] to end; then they are dropped. An
-/// engine is never interrupted: a runtime that is to end before it does must be shut down with
+/// engine is not interrupted within a stage: a runtime that is to end before it does must be shut down with
 /// [`shutdown_timeout`](tokio::runtime::Runtime::shutdown_timeout).
 ///
 /// [`Limits::drain_timeout`]: crate::Limits::drain_timeout
@@ -91,50 +95,112 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (listener, front) = (listener.into(), front.into());
-    let routes = router(listener.role, Arc::clone(&service), front.clone());
+    let routes = Routes::new(listener.role, Arc::clone(&service), front.clone());
     let server = Server::http1(routes, front.limits());
     connection::serve(listener, server, &service, &front, shutdown).await
 }
 
-/// The routes that a listener of this role has. Limits on connections and headers are up to whoever
-/// serves the router; [`serve`] keeps them all.
-pub fn router(role: Role, service: Arc<Service>, front: impl Into<Front>) -> Router {
-    let front = front.into();
-    let app = Arc::new(App {
-        service,
-        front: front.clone(),
-        role,
-    });
-    let routes = match role {
+/// What a listener answers. Limits on connections and headers are up to whoever serves it; [`serve`] keeps
+/// them all.
+#[derive(Clone)]
+pub struct Routes(Arc<Inner>);
+
+struct Inner {
+    app: Arc<App>,
+    edge: Edge,
+    router: Router,
+}
+
+impl Routes {
+    /// What a listener of this role answers.
+    pub fn new(role: Role, service: Arc<Service>, front: impl Into<Front>) -> Self {
+        let front = front.into();
+        let app = Arc::new(App {
+            service,
+            front: front.clone(),
+            role,
+        });
+        let router = router(&app).with_state(Arc::clone(&app));
+        let transport = Transport::Http;
+        let edge = Edge { front, transport };
+        Self(Arc::new(Inner { app, edge, router }))
+    }
+
+    /// The answer to one request. Without a peer, it is taken for one from afar.
+    pub async fn answer(&self, request: Request) -> Response {
+        self.respond(request, None).await
+    }
+}
+
+impl Respond for Routes {
+    async fn respond(&self, request: Request, peer: Option<Peer>) -> Response {
+        let inner = &*self.0;
+        let route = |request, asked| inner.route(request, asked);
+        inner.edge.observe(request, peer, route).await
+    }
+}
+
+impl Inner {
+    /// Inferences whose names are written plainly do not go through the router: what it does for each request
+    /// would be a good part of their time.
+    async fn route(&self, mut request: Request, asked: Asked) -> Response {
+        if let Err(error) = guard::check_uri(request.uri(), &self.app) {
+            return guard::refuse(request, error);
+        }
+        if self.app.role == Role::Main
+            && request.method() == Method::POST
+            && inference(request.uri().path()).is_some()
+        {
+            let (parts, body) = request.into_parts();
+            let names = inference(parts.uri.path()).unwrap_or_default();
+            let answer = handlers::infer(&self.app, asked, names, &parts.headers, body);
+            return answer.await.into_response();
+        }
+        request.extensions_mut().insert(asked);
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Model and version in the path of an inference, if it is one and nothing in it is to be decoded.
+fn inference(path: &str) -> Option<(&str, Option<&str>)> {
+    let names = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+    let mut parts = names.split('/');
+    let names = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
+        (model, None, None, None) => (model, None),
+        (model, Some("versions"), Some(version), None) => (model, Some(version)),
+        _ => return None,
+    };
+    let plain = |name: &str| !name.is_empty() && !name.contains('%');
+    (plain(names.0) && names.1.is_none_or(plain)).then_some(names)
+}
+
+fn router(app: &Arc<App>) -> Guarded {
+    let routes = match app.role {
         Role::Main => everybodys()
             .merge(known())
-            .merge(models(&app))
-            .merge(admins(&app))
-            .merge(metrics(&app)),
+            .merge(models(app))
+            .merge(admins(app))
+            .merge(metrics(app)),
         Role::Admin => everybodys()
             .merge(known())
-            .merge(admins(&app))
-            .merge(metrics(&app)),
-        Role::Metrics => metrics(&app),
-    };
-    let edge = Edge {
-        front,
-        transport: Transport::Http,
+            .merge(admins(app))
+            .merge(metrics(app)),
+        Role::Metrics => metrics(app),
     };
     routes
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
-        .layer(from_fn_with_state(Arc::clone(&app), guard::uri))
-        .layer(from_fn_with_state(edge, edge::observe))
-        .with_state(app)
 }
 
-type Routes = Router<Arc<App>>;
+type Guarded = Router<Arc<App>>;
 
 /// Routes under a model, and under a version of it. Nested routers would rewrite the path of every request.
-fn of_model<const N: usize>(routes: [(&str, MethodRouter<Arc<App>>); N]) -> Routes {
+fn of_model<const N: usize>(routes: [(&str, MethodRouter<Arc<App>>); N]) -> Guarded {
     let model = "/v2/models/{model}";
-    let under = |all: Routes, (path, route): (&str, MethodRouter<Arc<App>>)| {
+    let under = |all: Guarded, (path, route): (&str, MethodRouter<Arc<App>>)| {
         let version = format!("{model}/versions/{{version}}{path}");
         all.route(&format!("{model}{path}"), route.clone())
             .route(&version, route)
@@ -143,7 +209,7 @@ fn of_model<const N: usize>(routes: [(&str, MethodRouter<Arc<App>>); N]) -> Rout
 }
 
 /// What needs no token.
-fn everybodys() -> Routes {
+fn everybodys() -> Guarded {
     Router::new()
         .route("/openapi.json", get(openapi_document))
         .route("/v2/health/live", get(handlers::live))
@@ -156,7 +222,7 @@ async fn openapi_document() -> axum::Json<serde_json::Value> {
 }
 
 /// What any token is good for.
-fn known() -> Routes {
+fn known() -> Guarded {
     Router::new()
         .route("/", get(index::page))
         .route("/v2", get(handlers::server_metadata))
@@ -167,18 +233,18 @@ fn known() -> Routes {
 }
 
 /// What needs a token for the model.
-fn models(app: &Arc<App>) -> Routes {
+fn models(app: &Arc<App>) -> Guarded {
     of_model([
         ("", get(handlers::model_metadata)),
         ("/config", get(handlers::model_config)),
         ("/stats", get(handlers::model_statistics)),
-        ("/infer", post(handlers::infer)),
+        ("/infer", post(handlers::infer_by_route)),
     ])
     .route_layer(from_fn_with_state(Arc::clone(app), guard::model))
 }
 
 /// What changes the server.
-fn admins(app: &Arc<App>) -> Routes {
+fn admins(app: &Arc<App>) -> Guarded {
     Router::new()
         .route("/v2/repository/models/{model}/load", post(repository::load))
         .route(
@@ -197,8 +263,37 @@ fn admins(app: &Arc<App>) -> Routes {
         .route_layer(from_fn_with_state(Arc::clone(app), guard::admin))
 }
 
-fn metrics(app: &Arc<App>) -> Routes {
+fn metrics(app: &Arc<App>) -> Guarded {
     Router::new()
         .route("/metrics", get(metrics::metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), guard::metrics))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inference;
+
+    #[test]
+    fn paths_of_inferences_are_known() {
+        for (path, names) in [
+            ("/v2/models/m/infer", Some(("m", None))),
+            (
+                "/v2/models/m.1-x/versions/7/infer",
+                Some(("m.1-x", Some("7"))),
+            ),
+            ("/v2/models/versions/infer", Some(("versions", None))),
+            ("/v2/models/m/versions/infer", None),
+            ("/v2/models/m/version/7/infer", None),
+            ("/v2/models/m/versions//infer", None),
+            ("/v2/models/m/versions/7/8/infer", None),
+            ("/v2/models//infer", None),
+            ("/v2/models/infer", None),
+            ("/v2/models/a%20b/infer", None),
+            ("/v2/models/m/infer/", None),
+            ("/v2/models/m/ready", None),
+            ("/v3/models/m/infer", None),
+        ] {
+            assert_eq!(inference(path), names, "{path}");
+        }
+    }
 }

@@ -38,7 +38,7 @@ mod tls;
 
 pub use access::{Access, Role};
 pub use front::{Front, Listener};
-pub use http::{router, serve};
+pub use http::{Routes, serve};
 pub use limits::Limits;
 pub use observe::{Observer, Record, Stage, TraceError};
 pub use repository::{

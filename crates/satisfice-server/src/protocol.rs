@@ -24,12 +24,15 @@ pub(crate) mod config;
 mod data;
 pub(crate) mod message;
 mod metadata;
+mod pieces;
+pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod statistics;
 pub(crate) mod tensor;
 
 pub use answer::{Answer, encode_answer};
 pub use metadata::{ModelDescription, ServerDescription, encode_metadata};
+pub use pieces::Pieces;
 pub use request::{AnswerFormat, DecodedRequest, decode_request};
 
 /// The HTTP header that carries [`Encoded::json_length`].
@@ -37,9 +40,9 @@ pub const JSON_LENGTH_HEADER: &str = "inference-header-content-length";
 
 /// A message as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
+pub struct Encoded<B = Vec<u8>> {
     /// The JSON document, then the binary tensors in order.
-    pub body: Vec<u8>,
+    pub body: B,
     /// Length of the JSON document in bytes; `None` when there is nothing but JSON.
     pub json_length: Option<usize>,
 }

@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 const NAME_BYTES_MAX: usize = 255;
@@ -47,7 +48,15 @@ pub trait Loader: Send + Sync {
 /// Engines by model name and version.
 #[derive(Default)]
 pub struct Models {
-    engines: BTreeMap<String, BTreeMap<u64, Arc<dyn Engine>>>,
+    models: BTreeMap<String, Loaded>,
+}
+
+/// The engines of a model by version.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    pub engines: BTreeMap<u64, Arc<dyn Engine>>,
+    /// How long they took to load, all together.
+    pub took: Duration,
 }
 
 /// A model that cannot be added.
@@ -102,7 +111,7 @@ impl Models {
         if version == 0 {
             return Err(ModelsError::InvalidVersion { model: model() });
         }
-        let versions = self.engines.entry(model()).or_default();
+        let versions = &mut self.models.entry(model()).or_default().engines;
         if versions.contains_key(&version) {
             return Err(ModelsError::Duplicate {
                 model: model(),
@@ -113,23 +122,31 @@ impl Models {
         Ok(())
     }
 
-    /// Whether there is no model.
-    pub fn is_empty(&self) -> bool {
-        self.engines.is_empty()
+    /// Says how long a model, if it is here, took to load.
+    pub fn set_load_duration(&mut self, name: &str, took: Duration) {
+        if let Some(model) = self.models.get_mut(name) {
+            model.took = took;
+        }
     }
 
-    pub(crate) fn into_inner(self) -> BTreeMap<String, BTreeMap<u64, Arc<dyn Engine>>> {
-        self.engines
+    /// Whether there is no model.
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    pub(crate) fn into_inner(self) -> BTreeMap<String, Loaded> {
+        self.models
     }
 }
 
 impl fmt::Debug for Models {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let versions = |(name, versions): (&String, &BTreeMap<u64, _>)| {
-            (name.clone(), versions.keys().copied().collect::<Vec<_>>())
+        let versions = |(name, model): (&String, &Loaded)| {
+            let versions: Vec<u64> = model.engines.keys().copied().collect();
+            (name.clone(), versions)
         };
         f.debug_map()
-            .entries(self.engines.iter().map(versions))
+            .entries(self.models.iter().map(versions))
             .finish()
     }
 }

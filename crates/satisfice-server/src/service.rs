@@ -23,9 +23,9 @@ pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
 pub(crate) use times::Times;
 
-use crate::{Models, clip};
+use crate::{Models, clip, repository::Loaded};
 use control::Control;
-use satisfice_core::{Engine, Error, ErrorKind, Readiness};
+use satisfice_core::{Error, ErrorKind, Readiness};
 use schedule::Scheduler;
 use served::Identity;
 use std::{
@@ -60,8 +60,8 @@ impl Service {
             control: None,
             draining: watch::Sender::new(false),
         };
-        for (name, engines) in models.into_inner() {
-            service.replace(&name, engines);
+        for (name, loaded) in models.into_inner() {
+            service.replace(&name, loaded);
         }
         service
     }
@@ -105,9 +105,10 @@ impl Service {
         }
     }
 
-    /// Serves `engines`, by version, instead of what was served under `name`; counters go on, and
+    /// Serves what was loaded instead of what was served under `name`; counters go on, and
     /// requests that run end where they began.
-    fn replace(&self, name: &str, engines: BTreeMap<u64, Arc<dyn Engine>>) {
+    fn replace(&self, name: &str, loaded: Loaded) {
+        let Loaded { engines, took } = loaded;
         let versions: Arc<[String]> = engines.keys().map(ToString::to_string).collect();
         let settings = self.settings.read();
         let admission = settings.unwrap_or_else(PoisonError::into_inner).of(name);
@@ -117,6 +118,7 @@ impl Service {
                 .get(name)
                 .and_then(|old| old.get(&version).map(|old| old.stats_kept()));
             let stats = old.unwrap_or_default();
+            stats.loaded(took);
             let identity = Identity {
                 name: name.to_owned(),
                 version: version.to_string(),

@@ -104,7 +104,7 @@ impl HttpClient {
             .limit(ANSWER_BYTES_MAX)
             .read_to_vec()?;
         if status.is_success() {
-            return Ok(decode_answer(&body, json_length, TensorLimits::default())?.response);
+            return Ok(decode_answer(&body[..], json_length, TensorLimits::default())?.response);
         }
         Err(refused(&url, status.as_u16(), &body))
     }
@@ -182,7 +182,7 @@ pub(crate) fn graph_request(
         inputs,
         outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
         parameters: plan.into_iter().chain(by_position).collect(),
-        deadline: None,
+        ..InferRequest::default()
     })
 }
 

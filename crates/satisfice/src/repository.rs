@@ -70,10 +70,11 @@ impl Repository {
         let mut stores = Stores::default();
         let mut models = Models::new();
         for dir in model_dirs(&self.dir)? {
-            let name = name(&dir);
+            let (name, start) = (name(&dir), Instant::now());
             for (version, engine) in self.open(&dir, &mut stores)? {
                 models.insert(&name, version, engine)?;
             }
+            models.set_load_duration(&name, start.elapsed());
         }
         Ok(models)
     }
@@ -130,7 +131,7 @@ impl Repository {
 
 fn warm_up_request(file: &Path) -> Result<InferRequest> {
     let body = fs::read(file).with_context(|| format!("{}", file.display()))?;
-    let decoded = decode_request(&body, None, TensorLimits::default());
+    let decoded = decode_request(&body[..], None, TensorLimits::default());
     Ok(decoded
         .with_context(|| format!("{}", file.display()))?
         .request)

@@ -5,104 +5,100 @@
 mod support;
 
 use serde_json::Value;
-use std::fs;
+use std::{fs, path::PathBuf};
 use support::{Server, run_err, run_ok, text};
 use tempfile::TempDir;
 
 const MODEL: &str = "pyg_sage_mean_undirected";
 
+/// A generated graph with a model that has embeddings.
+struct Generated {
+    dir: TempDir,
+    model: PathBuf,
+    queries: PathBuf,
+}
+
+impl Generated {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let data = dir.path().join("data");
+        // The widths of the fixture's weights.
+        let shape = "--scale 0.01 --edges 1000000 --features 7 --classes 5 --out";
+        let mut generate = vec!["generate", "reddit-like"];
+        generate.extend(shape.split(' '));
+        generate.push(text(&data));
+        run_ok(&generate);
+        let model = dir.path().join("models").join(MODEL);
+        fs::create_dir_all(model.join("1")).unwrap();
+        for file in ["model.toml", "1/weights.safetensors"] {
+            fs::copy(support::fixture(MODEL).join(file), model.join(file)).unwrap();
+        }
+        fs::rename(data.join("graph"), model.join("graph")).unwrap();
+        let generated = Self {
+            dir,
+            model,
+            queries: data.join("queries.safetensors"),
+        };
+        generated.precompute(&[]);
+        generated
+    }
+
+    fn precompute(&self, more: &[&str]) {
+        run_ok(&[&["precompute", text(&self.model)], more].concat());
+    }
+
+    fn serve(&self) -> Server {
+        Server::start(&self.dir.path().join("models"))
+    }
+
+    /// What `profile` says, in JSON.
+    fn profile(&self, more: &[&str]) -> Value {
+        let profile = [
+            "profile",
+            text(&self.model),
+            "--queries",
+            text(&self.queries),
+        ];
+        let said = run_ok(&[&profile[..], &["--quick", "--json"], more].concat());
+        serde_json::from_str(&said).unwrap()
+    }
+
+    /// A command that asks `server` for the answers to 16 queries.
+    fn query<'a>(&'a self, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let query = ["query", "--url", url, "--model", MODEL, "--queries"];
+        [&query, &[text(&self.queries), "--rows", "0..16"], more].concat()
+    }
+
+    fn answer(&self, server: &Server, more: &[&str]) -> Value {
+        let said = run_ok(&[&self.query(&server.url(), more)[..], &["--json"]].concat());
+        serde_json::from_str(&said).unwrap()
+    }
+
+    fn manifest(&self) -> String {
+        fs::read_to_string(self.model.join("1/embeddings/manifest.toml")).unwrap()
+    }
+}
+
 #[test]
 fn from_a_generated_graph_to_answers_that_keep_a_minimum() {
-    let dir = TempDir::new().unwrap();
-    let data = dir.path().join("data");
-    // The widths of the fixture's weights.
-    run_ok(&[
-        "generate",
-        "reddit-like",
-        "--scale",
-        "0.01",
-        "--edges",
-        "1000000",
-        "--features",
-        "7",
-        "--classes",
-        "5",
-        "--out",
-        text(&data),
-    ]);
-    let model = dir.path().join("models").join(MODEL);
-    fs::create_dir_all(model.join("1")).unwrap();
-    for file in ["model.toml", "1/weights.safetensors"] {
-        fs::copy(support::fixture(MODEL).join(file), model.join(file)).unwrap();
-    }
-    fs::rename(data.join("graph"), model.join("graph")).unwrap();
-    let queries = data.join("queries.safetensors");
-    run_ok(&["precompute", text(&model)]);
-    run_ok(&["verify", text(&model)]);
-
-    let query = |server: &Server, more: &[&str]| -> Vec<String> {
-        let url = server.url();
-        let asked = [
-            "query",
-            "--url",
-            &url,
-            "--model",
-            MODEL,
-            "--queries",
-            text(&queries),
-            "--rows",
-            "0..16",
-        ];
-        [&asked[..], more]
-            .concat()
-            .iter()
-            .map(|&arg| arg.to_owned())
-            .collect()
-    };
-    let answered = |args: &[String]| -> Value {
-        let args: Vec<&str> = args.iter().map(String::as_str).chain(["--json"]).collect();
-        serde_json::from_str(&run_ok(&args)).unwrap()
-    };
-    let refused = |args: &[String]| run_err(&args.iter().map(String::as_str).collect::<Vec<_>>());
-
-    let models = dir.path().join("models");
-    let server = Server::start(&models);
-    let exact = answered(&query(&server, &["--plan", "exact"]));
+    let generated = Generated::new();
+    run_ok(&["verify", text(&generated.model)]);
+    let server = generated.serve();
+    let exact = generated.answer(&server, &["--plan", "exact"]);
     assert_eq!(exact["parameters"]["plan"], "exact");
     assert_eq!(exact["answers"].as_array().unwrap().len(), 16);
-    let said = refused(&query(&server, &["--min-fidelity", "0.5"]));
+    let said = run_err(&generated.query(&server.url(), &["--min-fidelity", "0.5"]));
     assert!(
         said.contains("400") && said.contains("satisfice profile"),
         "{said}"
     );
     server.stop();
 
-    let profiled = run_ok(&[
-        "profile",
-        text(&model),
-        "--queries",
-        text(&queries),
-        "--quick",
-        "--plans",
-        "pe,recompute:25%",
-        "--batches",
-        "16,64",
-        "--json",
-    ]);
-    serde_json::from_str::<Value>(&profiled).unwrap();
-    let server = Server::start(&models);
-    let answer = answered(&query(
-        &server,
-        &[
-            "--min-fidelity",
-            "0.3",
-            "--deadline-ms",
-            "60000",
-            "--priority",
-            "1",
-        ],
-    ));
-    let parameters = &answer["parameters"];
+    generated.profile(&["--plans", "pe,recompute:25%", "--batches", "16,64"]);
+    let server = generated.serve();
+    let contract = "--min-fidelity 0.3 --deadline-ms 60000 --priority 1";
+    let contract: Vec<&str> = contract.split(' ').collect();
+    let parameters = &generated.answer(&server, &contract)["parameters"];
     assert!(
         parameters["fidelity_lower_bound"].as_f64().unwrap() >= 0.3,
         "{parameters}"
@@ -112,66 +108,45 @@ fn from_a_generated_graph_to_answers_that_keep_a_minimum() {
         "{parameters}"
     );
     // What only the dearest plan can promise, it answers.
-    let all = answered(&query(&server, &["--min-fidelity", "1"]));
+    let all = generated.answer(&server, &["--min-fidelity", "1"]);
     assert_eq!(all["parameters"]["plan"], "exact");
     assert_eq!(all["answers"], exact["answers"]);
     server.stop();
+}
 
+#[test]
+fn a_profile_stores_embeddings_as_small_as_the_loss_allowed() {
+    let generated = Generated::new();
     // A loss of everything is allowed: the smallest is kept, and it is what the profile is of.
-    let choose = |more: &str| {
-        let queries = text(&queries);
-        let model = text(&model);
-        [
-            "profile",
-            model,
-            "--queries",
-            queries,
-            "--quick",
-            "--plans",
-            "pe",
-            "--json",
-            more,
-        ]
-        .map(str::to_owned)
-    };
-    let chosen: Value = serde_json::from_str(&run_ok(
-        &choose("--choose-storage=1").each_ref().map(|a| &**a),
-    ))
-    .unwrap();
+    let chosen = generated.profile(&["--plans", "pe", "--choose-storage=1"]);
     assert_eq!(chosen["stored_as"], "int8");
     assert_eq!(chosen["storage"].as_array().unwrap().len(), 9);
-    let kept = fs::read_to_string(model.join("1/embeddings/manifest.toml")).unwrap();
+    let kept = generated.manifest();
     assert!(
         kept.contains("precision = \"int8\"") && kept.contains("s1."),
         "{kept}"
     );
-    assert!(!model.join("1/embeddings.trial").exists());
-    let server = Server::start(&models);
-    let answer = answered(&query(&server, &["--min-fidelity", "0.3"]));
-    assert!(
-        answer["parameters"]["fidelity_lower_bound"]
-            .as_f64()
-            .unwrap()
-            >= 0.3
-    );
+    assert!(!generated.model.join("1/embeddings.trial").exists());
+    let server = generated.serve();
+    let parameters = &generated.answer(&server, &["--min-fidelity", "0.3"])["parameters"];
+    assert!(parameters["fidelity_lower_bound"].as_f64().unwrap() >= 0.3);
     server.stop();
+
     // None allowed: as they were, sums left out as they were left out.
-    run_ok(&["precompute", text(&model), "--no-sums"]);
-    let chosen: Value = serde_json::from_str(&run_ok(
-        &choose("--choose-storage=0").each_ref().map(|a| &**a),
-    ))
-    .unwrap();
-    let kept = fs::read_to_string(model.join("1/embeddings/manifest.toml")).unwrap();
+    generated.precompute(&["--no-sums"]);
+    let chosen = generated.profile(&["--plans", "pe", "--choose-storage=0"]);
+    let kept = generated.manifest();
     let named = chosen["stored_as"].as_str().unwrap();
     assert!(
         kept.contains(&format!("precision = \"{named}\"")) && !kept.contains("s1."),
         "{kept}"
     );
+    let (model, queries) = (text(&generated.model), text(&generated.queries));
     let both = [
         "profile",
-        text(&model),
+        model,
         "--queries",
-        text(&queries),
+        queries,
         "--choose-storage",
         "--dry-run",
     ];

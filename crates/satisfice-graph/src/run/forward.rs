@@ -18,6 +18,7 @@ use crate::{
     model::{GnnModel, Layer, apply_message},
 };
 use rayon::prelude::*;
+use satisfice_core::Cancellation;
 use satisfice_kernels::Rows;
 use std::time::{Duration, Instant};
 
@@ -110,8 +111,15 @@ pub(crate) struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Answers a batch by a plan. `scratch` is prepared for the batch, and is left as it was found.
-    pub(crate) fn answer(&self, batch: &QueryBatch, plan: Plan, scratch: &mut Scratch) -> Answer {
+    /// Answers a batch by a plan, unless nobody waits for the answer any more. `scratch` is prepared for the
+    /// batch, and is left as it was found.
+    pub(crate) fn answer(
+        &self,
+        batch: &QueryBatch,
+        plan: Plan,
+        cancellation: &Cancellation,
+        scratch: &mut Scratch,
+    ) -> Option<Answer> {
         let start = Instant::now();
         let model = self.model;
         let scales = BatchScales::new(model.scales(), batch);
@@ -123,13 +131,14 @@ impl Serving<'_> {
             initial: &initial,
             refresh: plan == Plan::Refresh,
             counts: Counts::default(),
+            cancellation,
         };
         let inner = model.layers() - 1;
         let fresh = match plan {
             Plan::Precomputed => vec![Vec::new(); inner],
             Plan::Refresh => vec![batch.reader_nodes().collect(); inner],
             Plan::Recompute { budget, policy } => {
-                vec![highest(batch, &run.scores(policy, scratch), budget); inner]
+                vec![highest(batch, &run.scores(policy, scratch)?, budget); inner]
             }
             Plan::Exact => ExactSelector {
                 graph: self.graph,
@@ -139,14 +148,14 @@ impl Serving<'_> {
             .select(inner, &mut scratch.marks),
         };
         let selected = start.elapsed();
-        let (last, joined) = run.layers(model.layers(), &fresh, scratch);
+        let (last, joined) = run.layers(model.layers(), &fresh, scratch)?;
         let ran = start.elapsed();
         let outputs = model.finish(match joined.is_empty() {
             true => vec![last.clone()],
             false => joined,
         });
         scratch.values[inner % 2] = last;
-        Answer {
+        Some(Answer {
             outputs,
             candidates: batch.readers().len(),
             recomputed: union(&fresh),
@@ -157,7 +166,7 @@ impl Serving<'_> {
                 layers: ran.saturating_sub(selected),
                 head: start.elapsed().saturating_sub(ran),
             },
-        }
+        })
     }
 
     /// The weight with which the last layer counts a source of a query; `stored` are the factors of
@@ -222,17 +231,19 @@ struct Run<'a> {
     refresh: bool,
     /// Of the last pass through the layers.
     counts: Counts,
+    cancellation: &'a Cancellation,
 }
 
 impl Run<'_> {
     /// Values after the first `count` layers, of the queries and then of the layer's fresh nodes; and
-    /// those of the queries after each layer, where the model joins them. Counts edges and rows anew.
+    /// those of the queries after each layer, where the model joins them; nothing where nobody waits for them
+    /// any more. Counts edges and rows anew.
     fn layers(
         &mut self,
         count: usize,
         fresh: &[Vec<u32>],
         scratch: &mut Scratch,
-    ) -> (Vec<f32>, Vec<Vec<f32>>) {
+    ) -> Option<(Vec<f32>, Vec<Vec<f32>>)> {
         self.counts = Counts::default();
         let model = self.serving.model;
         let nothing = Vec::new();
@@ -243,6 +254,9 @@ impl Run<'_> {
         };
         let mut joined = Vec::new();
         for (index, layer) in model.layers[..count].iter().enumerate() {
+            if self.cancellation.is_canceled() {
+                return None;
+            }
             let nodes = fresh.get(index).unwrap_or(&nothing);
             let above = &model.layers[index + 1..count];
             // The layer above reads values of what it computes itself, and messages of all else.
@@ -259,26 +273,27 @@ impl Run<'_> {
                 scratch.values[(index - 1) % 2] = read.messages.unwrap_or(read.values);
             }
         }
-        (below.values, joined)
+        Some((below.values, joined))
     }
 
     /// Scores of the batch's stored neighbours by a policy.
-    fn scores(&mut self, policy: Policy, scratch: &mut Scratch) -> Vec<f64> {
+    fn scores(&mut self, policy: Policy, scratch: &mut Scratch) -> Option<Vec<f64>> {
         let changes = match policy {
-            Policy::Oracle => self.changes(scratch),
+            Policy::Oracle => self.changes(scratch)?,
             _ => Vec::new(),
         };
         let weight = self.serving.read_weight(self.scales, &scratch.scales);
         let reach = || policy::reach(self.batch, &weight, &mut scratch.slots);
-        policy::scores(policy, self.serving.graph, self.batch, reach, || changes)
+        let graph = self.serving.graph;
+        Some(policy::scores(policy, graph, self.batch, reach, || changes))
     }
 
     /// By how much the last stored value of each of the batch's neighbours changes when all of them
     /// are computed anew.
-    fn changes(&mut self, scratch: &mut Scratch) -> Vec<f64> {
+    fn changes(&mut self, scratch: &mut Scratch) -> Option<Vec<f64>> {
         let inner = self.serving.model.layers() - 1;
         let nodes: Vec<u32> = self.batch.reader_nodes().collect();
-        let (values, _) = self.layers(inner, &vec![nodes.clone(); inner], scratch);
+        let (values, _) = self.layers(inner, &vec![nodes.clone(); inner], scratch)?;
         let stored = self.serving.levels[inner];
         let mut old = vec![0.0; stored.width()];
         let new = values
@@ -290,10 +305,10 @@ impl Run<'_> {
             squares.sum::<f64>().sqrt()
         };
         // A model of one layer reads features only, which do not change.
-        match inner {
+        Some(match inner {
             0 => vec![0.0; nodes.len()],
             _ => nodes.iter().zip(new).map(change).collect(),
-        }
+        })
     }
 
     /// The queries and `fresh` after a layer, from what is at hand at the level below; of `fresh` only what they send to

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{Framework, GnnModel, ModelConfig, Plan, Policy, RequestLimits};
 use proptest::prelude::*;
+use satisfice_core::Cancellation;
 use satisfice_kernels::Rows;
 use satisfice_store::Topology;
 use std::{fs, path::Path};
@@ -150,7 +151,10 @@ fn answer(
                     own,
                     scales: pool.scales(),
                 };
-                pool.with(view, batch, |scratch| serving.answer(batch, plan, scratch))
+                pool.with(view, batch, |scratch| {
+                    let waited = Cancellation::default();
+                    serving.answer(batch, plan, &waited, scratch).unwrap()
+                })
             };
             let (gathered, first, again) = (run(&[], None), run(&reduced, own), run(&reduced, own));
             assert!(first.rows <= gathered.rows && first.edges == gathered.edges);

@@ -9,7 +9,10 @@ use satisfice_server::protocol::{
 };
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::time::sleep_until;
@@ -54,6 +57,13 @@ pub struct Outcome {
     pub result: Result<Answered, Unanswered>,
 }
 
+impl Outcome {
+    /// Whether the job was answered by its deadline, if it has one.
+    pub fn is_in_time(&self) -> bool {
+        self.result.is_ok() && self.deadline.is_none_or(|by| self.took <= by)
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answered {
@@ -77,6 +87,7 @@ pub enum Unanswered {
 }
 
 /// Sends every job at its time, and waits for all answers. The outcomes are in the order of the jobs.
+/// Once more than `misses_max` jobs were not in time, no further ones are sent.
 ///
 /// # Errors
 /// When a request cannot be written.
@@ -84,7 +95,9 @@ pub async fn run(
     client: &Arc<Client>,
     inputs: &Inputs,
     jobs: &[Job],
+    misses_max: usize,
 ) -> Result<Vec<Outcome>, LoadError> {
+    let misses = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::with_capacity(jobs.len());
     let start = Instant::now();
     let mut first = 0;
@@ -95,6 +108,10 @@ pub async fn run(
         first += job.arrival.inputs;
         let due = start + job.arrival.at;
         sleep_until(due.into()).await;
+        if misses.load(Ordering::Relaxed) > misses_max {
+            break;
+        }
+        let misses = Arc::clone(&misses);
         let client = Arc::clone(client);
         let deadline = job.deadline;
         tasks.push(tokio::spawn(async move {
@@ -102,13 +119,16 @@ pub async fn run(
                 Ok(reply) => Ok(reply),
                 Err(reason) => Err(Unanswered::Failed(reason)),
             };
-            let took = due.elapsed();
-            Outcome {
+            let outcome = Outcome {
                 inputs: labels.len(),
-                took,
+                took: due.elapsed(),
                 deadline,
                 result: result.and_then(|reply| read(&reply, &labels)),
+            };
+            if !outcome.is_in_time() {
+                misses.fetch_add(1, Ordering::Relaxed);
             }
+            outcome
         }));
     }
     let mut outcomes = Vec::with_capacity(tasks.len());
@@ -134,7 +154,7 @@ fn encode(inputs: &Inputs, first: usize, job: &Job, format: Format) -> Result<En
         inputs: inputs.tensors(first, job.arrival.inputs, job.tensors.as_deref()),
         outputs: vec![CLASS.to_owned()],
         parameters,
-        deadline: None,
+        ..InferRequest::default()
     };
     Ok(encode_request(&request, None, format)?)
 }
@@ -146,9 +166,13 @@ fn read(reply: &crate::open::Reply, labels: &[i64]) -> Result<Answered, Unanswer
         return Err(Unanswered::Refused(code));
     }
     let failed = |reason: &str| Unanswered::Failed(reason.to_owned());
-    let answer = decode_answer(&reply.body, reply.json_length, TensorLimits::default())
-        .map_err(|error| failed(&error.to_string()))?
-        .response;
+    let answer = decode_answer(
+        reply.body.clone(),
+        reply.json_length,
+        TensorLimits::default(),
+    )
+    .map_err(|error| failed(&error.to_string()))?
+    .response;
     let class = answer.outputs.iter().find(|output| output.name == CLASS);
     let Some(TensorData::Int64(classes)) = class.map(|output| output.tensor.data()) else {
         return Err(failed("the answer has no INT64 output `class`"));

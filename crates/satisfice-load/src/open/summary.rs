@@ -1,9 +1,9 @@
 use crate::open::{Outcome, run::Unanswered};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What became of all jobs of one run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Jobs sent.
     pub jobs: usize,
@@ -37,7 +37,7 @@ pub struct Summary {
 }
 
 /// Answered inputs, and how many of them were right.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Right {
     /// The inputs.
     pub inputs: usize,
@@ -65,7 +65,7 @@ impl Summary {
                     let of_size = summary.by_size.entry(outcome.inputs).or_default();
                     of_size.inputs += outcome.inputs;
                     of_size.correct += answer.correct;
-                    match outcome.deadline.is_none_or(|by| outcome.took <= by) {
+                    match outcome.is_in_time() {
                         true => on_time += 1,
                         false => summary.late += 1,
                     }

@@ -138,6 +138,7 @@ fn describe(engine: &MultimodalEngine, candidate: &Candidate) -> (String, Profil
         then,
         threshold,
         temperature,
+        escalated,
     } = candidate.cascade;
     let (first, then) = (
         engine.config().choice_name(first),
@@ -150,7 +151,7 @@ fn describe(engine: &MultimodalEngine, candidate: &Candidate) -> (String, Profil
         then,
         threshold,
         temperature,
-        escalated: candidate.escalated,
+        escalated,
     };
     (name, cascade)
 }

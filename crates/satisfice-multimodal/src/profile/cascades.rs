@@ -33,8 +33,6 @@ pub(super) struct Candidate {
     pub(super) cascade: Cascade,
     /// Share of inputs that were to be answered again.
     pub(super) share: f64,
-    /// Share of the calibration inputs that were.
-    pub(super) escalated: f64,
     /// Its cross-fitted answers.
     pub(super) classes: Vec<Option<usize>>,
     /// Expected seconds of an input.
@@ -138,9 +136,9 @@ pub(super) fn candidates(
                         then: then.choice,
                         threshold,
                         temperature,
+                        escalated,
                     },
                     share,
-                    escalated,
                     classes: (0..data.len())
                         .map(|row| {
                             if unsure[row] {

@@ -2,7 +2,10 @@
 
 use super::{Latency, ProfileOptions};
 use crate::{
-    Dataset, MultimodalEngine, MultimodalError, batch::Batch, timing::interpolate, way::Way,
+    Dataset, MultimodalEngine, MultimodalError,
+    batch::Batch,
+    timing::{Steps, interpolate},
+    way::Way,
 };
 use satisfice_core::Job;
 use std::time::{Duration, Instant};
@@ -84,28 +87,19 @@ pub(super) fn plan_cascade(
     again: f64,
     keeps: bool,
 ) {
-    let seconds = |latency: &[Latency], batch_max| {
+    let batch_max = cascade.last().map_or(0, |last| last.batch);
+    let seconds = |latency: &[Latency]| {
         let points: Vec<_> = latency.iter().map(|l| (l.batch, l.p50_seconds)).collect();
         interpolate(&points, batch_max)
     };
-    let batch_max = cascade.last().map_or(0, |last| last.batch);
-    let (first, then) = (seconds(first, batch_max), seconds(then, batch_max));
+    let steps = Steps {
+        first: &seconds(first),
+        then: &seconds(then),
+        keeps,
+    };
     for latency in cascade {
-        let second = |rows: usize| match (rows, keeps) {
-            (0, _) => 0.0,
-            (rows, true) => (then[rows - 1] - first[rows - 1]).max(0.0),
-            (rows, false) => then[rows - 1],
-        };
-        let mean =
-            (0..=latency.batch).map(|rows| binomial(latency.batch, rows, again) * second(rows));
-        latency.planned_seconds = first[latency.batch - 1] + mean.sum::<f64>();
+        latency.planned_seconds = steps.mean_seconds(latency.batch, again);
     }
-}
-
-/// Probability of `successes` in `trials`, each with probability `p`.
-fn binomial(trials: usize, successes: usize, p: f64) -> f64 {
-    let ways = (0..successes).map(|i| (trials - i) as f64 / (i + 1) as f64);
-    ways.product::<f64>() * p.powi(successes as i32) * (1.0 - p).powi((trials - successes) as i32)
 }
 
 /// Powers of two up to the largest batch, and that.
@@ -127,37 +121,6 @@ fn ready(engine: &MultimodalEngine, data: &Dataset) -> Result<Vec<Job>, Multimod
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn latency(points: &[(usize, f64)]) -> Vec<Latency> {
-        let latency = |&(batch, seconds)| Latency {
-            batch,
-            p50_seconds: seconds,
-            p90_seconds: seconds,
-            planned_seconds: seconds,
-        };
-        points.iter().map(latency).collect()
-    }
-
-    #[test]
-    fn cascades_are_planned_with_their_mean() {
-        let (first, then) = (
-            latency(&[(1, 1.0), (2, 2.0)]),
-            latency(&[(1, 9.0), (2, 12.0)]),
-        );
-        let planned = |again, keeps| {
-            let mut cascade = latency(&[(1, 0.0), (2, 0.0)]);
-            plan_cascade(&mut cascade, &first, &then, again, keeps);
-            cascade
-                .iter()
-                .map(|l| l.planned_seconds)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(planned(0.0, true), [1.0, 2.0]);
-        assert_eq!(planned(1.0, true), [9.0, 12.0]);
-        assert_eq!(planned(1.0, false), [10.0, 14.0]);
-        // None in a quarter of the batches, one in a half, both in a quarter.
-        assert_eq!(planned(0.5, true), [5.0, 2.0 + 0.5 * 8.0 + 0.25 * 10.0]);
-    }
 
     #[test]
     fn every_size_is_between_measured_ones() {

@@ -16,12 +16,8 @@ pub(super) fn encode(answer: Answer, format: &AnswerFormat) -> Result<ModelInfer
     let outputs = answer.response.outputs;
     let typed = |output: &NamedTensor| contents::is_typed(output.tensor.datatype());
     let raw = format.binary || !outputs.iter().all(typed);
-    let raw_output_contents = match raw {
-        true => outputs.iter().map(raw_contents).collect::<Result<_, _>>()?,
-        false => Vec::new(),
-    };
-    let output = |NamedTensor { name, tensor }| InferOutputTensor {
-        name,
+    let output = |NamedTensor { name, tensor }: &NamedTensor| InferOutputTensor {
+        name: name.clone(),
         datatype: tensor.datatype().name().to_owned(),
         shape: tensor.shape().iter().map(|&d| d as i64).collect(),
         contents: (!raw).then(|| contents::encode(tensor.data())),
@@ -32,19 +28,22 @@ pub(super) fn encode(answer: Answer, format: &AnswerFormat) -> Result<ModelInfer
         model_version: answer.version.unwrap_or_default(),
         id: answer.id.unwrap_or_default(),
         parameters: parameters::encode(answer.response.parameters),
-        outputs: outputs.into_iter().map(output).collect(),
-        raw_output_contents,
+        outputs: outputs.iter().map(output).collect(),
+        raw_output_contents: match raw {
+            true => outputs
+                .into_iter()
+                .map(raw_contents)
+                .collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        },
     })
 }
 
-fn raw_contents(output: &NamedTensor) -> Result<Bytes, Error> {
-    let data = output.tensor.data();
-    let size = binary::size(data).ok_or_else(|| {
+fn raw_contents(output: NamedTensor) -> Result<Bytes, Error> {
+    if binary::size(output.tensor.data()).is_none() {
         let name = clip(&output.name);
         let message = format!("output `{name}`: an element is over 4 GiB");
-        invalid("element_too_long", message)
-    })?;
-    let mut bytes = Vec::with_capacity(size);
-    binary::encode(data, &mut bytes);
-    Ok(bytes.into())
+        return Err(invalid("element_too_long", message));
+    }
+    Ok(binary::into_bytes(output.tensor.into_data()))
 }

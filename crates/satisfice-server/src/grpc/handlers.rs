@@ -3,7 +3,7 @@
 use super::{
     answer, config,
     error::{code, status, typed},
-    metering::Arriving,
+    metering::Call,
     proto::{
         LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse,
         ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
@@ -20,18 +20,18 @@ use super::{
 };
 use crate::{
     Service,
-    access::{AdminPlace, Caller, Role},
-    edge::Transport,
+    access::Role,
+    edge::{Asked, Transport},
     exchange::Exchange,
-    front::{Front, Peer},
-    observe::{Finished, Record},
+    front::Front,
+    observe::Finished,
     protocol::{Answer, AnswerFormat, ServerDescription, statistics::ModelStatistics},
     service::{ModelState, ServedModel, check_control_parameters},
 };
 use futures_util::stream::{BoxStream, StreamExt};
 use prost::Message;
 use satisfice_core::{Error, ErrorKind, TensorSpec};
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 /// Requests of one stream that are worked on at once.
@@ -50,17 +50,18 @@ pub(super) struct Inference {
 impl Inference {
     /// The model, for a caller who may use it; an empty version is the newest.
     fn find(&self, call: &Call, name: &str, version: &str) -> Result<Arc<ServedModel>, Error> {
-        call.caller.check_model(name)?;
+        let caller = &call.asked.caller;
+        caller.check_model(name)?;
         let found = self.service.find(name, given(version));
-        found.map_err(|error| call.caller.without_names(error))
+        found.map_err(|error| caller.without_names(error))
     }
 
     /// Refuses callers who may not change the server.
     fn check_admin(&self, extensions: &Extensions) -> Result<(), Status> {
-        let address = extensions.get::<Peer>().map(|peer| peer.listener);
-        let place: AdminPlace = self.front.access().admin_at(Role::Main, address);
-        let call = call(extensions)?;
-        call.caller.check_admin(place).map_err(status)
+        let Asked { caller, peer, .. } = call(extensions)?.asked;
+        let address = peer.map(|peer| peer.listener);
+        let place = self.front.access().admin_at(Role::Main, address);
+        caller.check_admin(place).map_err(status)
     }
 
     async fn answer(
@@ -81,14 +82,14 @@ impl Inference {
             request_bytes,
             received,
             deadline,
-            record: Arc::clone(&call.record),
+            record: Arc::clone(&call.asked.record),
         };
         let tensors = self.front.limits().tensors;
         let decode = move || request::decode(message, tensors);
         let encode = |answer: Answer, format: AnswerFormat| answer::encode(answer, &format);
         let answer = exchange.run(self.front.codecs(), decode, encode).await;
         if let Ok(answer) = &answer {
-            call.record.set_response_bytes(answer.encoded_len());
+            call.asked.record.set_response_bytes(answer.encoded_len());
         }
         drop(held);
         answer
@@ -102,8 +103,12 @@ impl Inference {
         deadline: Option<Instant>,
     ) -> Result<ModelStreamInferResponse, Status> {
         let message = message.map_err(typed)?;
-        let record = Arc::new(call.record.sibling());
-        let call = Call { record, ..call };
+        let record = Arc::new(call.asked.record.sibling());
+        let asked = Asked {
+            record,
+            ..call.asked
+        };
+        let call = Call { asked, ..call };
         let echo = ModelInferResponse {
             model_name: message.model_name.clone(),
             model_version: message.model_version.clone(),
@@ -130,20 +135,11 @@ impl Inference {
             path: STREAM_PATH,
             status: error.map_or(0, |error| code(error.kind()) as u16),
             code: error.map(Error::code),
-            client: call.client,
+            client: call.asked.peer.map(|peer| peer.client),
             response_bytes: None,
         };
-        self.front.observer().finish(&call.record, &end);
+        self.front.observer().finish(&call.asked.record, &end);
     }
-}
-
-/// What is known of a call beside its message.
-#[derive(Clone)]
-struct Call {
-    caller: Caller,
-    record: Arc<Record>,
-    arriving: Arriving,
-    client: Option<SocketAddr>,
 }
 
 /// A text that is not empty, which protobuf has for one that is absent.
@@ -153,15 +149,7 @@ fn given(text: &str) -> Option<&str> {
 
 /// What the layers around the service have found out about a call.
 fn call(extensions: &Extensions) -> Result<Call, Status> {
-    let call = || {
-        Some(Call {
-            caller: extensions.get::<Caller>()?.clone(),
-            record: extensions.get::<Arc<Record>>()?.clone(),
-            arriving: extensions.get::<Arriving>()?.clone(),
-            client: extensions.get::<Peer>().map(|peer| peer.client),
-        })
-    };
-    call().ok_or_else(|| {
+    extensions.get::<Call>().cloned().ok_or_else(|| {
         let message = "the call did not come by the layers around the service";
         status(Error::new(ErrorKind::Internal, "not_layered", message))
     })
@@ -208,7 +196,7 @@ impl GrpcInferenceService for Inference {
         request: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
         let call = call(request.extensions())?;
-        call.caller.check_known().map_err(status)?;
+        call.asked.caller.check_known().map_err(status)?;
         let server = ServerDescription::THIS;
         let extensions = server.extensions.iter();
         Ok(Response::new(ServerMetadataResponse {
@@ -234,6 +222,7 @@ impl GrpcInferenceService for Inference {
             platform: description.metadata.platform,
             inputs: tensor_metadata(description.metadata.inputs),
             outputs: tensor_metadata(description.metadata.outputs),
+            ..ModelMetadataResponse::default()
         }))
     }
 
@@ -255,7 +244,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
-        let Call { caller, .. } = call(request.extensions())?;
+        let Asked { caller, .. } = call(request.extensions())?.asked;
         let ModelStatisticsRequest { name, version } = request.into_inner();
         match given(&name) {
             Some(name) => caller.check_model(name),
@@ -277,7 +266,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
-        let Call { caller, .. } = call(request.extensions())?;
+        let Asked { caller, .. } = call(request.extensions())?.asked;
         caller.check_known().map_err(status)?;
         let ready = request.into_inner().ready;
         let entries = self.service.index().await.map_err(status)?.into_iter();
@@ -372,7 +361,7 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
         let call = call(&extensions)?;
-        call.caller.check_known().map_err(status)?;
+        call.asked.caller.check_known().map_err(status)?;
         let deadline = timeout::deadline(&metadata, Instant::now()).map_err(status)?;
         let inference = self.clone();
         let answers = messages

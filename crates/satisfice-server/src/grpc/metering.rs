@@ -1,12 +1,12 @@
 //! What arrives over gRPC, counted against what the server holds at once.
 
 use super::error::{status, typed};
-use crate::front::Front;
+use crate::{edge::Asked, front::Front};
 use axum::{
+    Router,
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
+    extract::Request,
     http::header::HeaderMap,
-    middleware::Next,
     response::Response,
 };
 use hyper::body::{Frame, SizeHint};
@@ -22,9 +22,9 @@ use tokio::{
     time::{Instant, Sleep},
 };
 use tonic::{Code, Status};
+use tower::ServiceExt;
 
 /// Counts the messages of every call.
-#[derive(Clone)]
 pub(super) struct Meter {
     bytes: Arc<Semaphore>,
     timeout: Duration,
@@ -37,34 +37,51 @@ impl Meter {
             timeout: front.limits().body_read_timeout,
         }
     }
+
+    /// Has a call answered, and counts what arrives of it. An answer is compressed only when the request was:
+    /// most clients say of every call that they could read compressed answers. What the transport refuses by
+    /// itself gets the code that errors of ours have.
+    pub(super) async fn answer(
+        &self,
+        request: Request,
+        asked: Asked,
+        methods: &Router,
+    ) -> Response {
+        let (mut parts, body) = request.into_parts();
+        if !is_compressed(&parts.headers) {
+            parts.headers.remove("grpc-accept-encoding");
+        }
+        let arriving = Arriving {
+            bytes: Arc::clone(&self.bytes),
+            held: Arc::default(),
+        };
+        parts.extensions.insert(Call {
+            asked,
+            arriving: arriving.clone(),
+        });
+        let metered = MeteredBody {
+            body,
+            arriving,
+            timeout: self.timeout,
+            late: Box::pin(tokio::time::sleep(self.timeout)),
+        };
+        let request = Request::from_parts(parts, Body::new(metered));
+        let response = match methods.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        match Status::from_header_map(response.headers()) {
+            Some(refusal) if refusal.code() != Code::Ok => typed(refusal).into_http(),
+            _ => response,
+        }
+    }
 }
 
-/// Counts what arrives of a call. An answer is compressed only when the request was: most clients
-/// say of every call that they could read compressed answers. What the transport refuses by itself gets
-/// the code that errors of ours have.
-pub(super) async fn meter(State(meter): State<Meter>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    if !is_compressed(&parts.headers) {
-        parts.headers.remove("grpc-accept-encoding");
-    }
-    let arriving = Arriving {
-        bytes: meter.bytes,
-        held: Arc::default(),
-    };
-    parts.extensions.insert(arriving.clone());
-    let metered = MeteredBody {
-        body,
-        arriving,
-        timeout: meter.timeout,
-        late: Box::pin(tokio::time::sleep(meter.timeout)),
-    };
-    let response = next
-        .run(Request::from_parts(parts, Body::new(metered)))
-        .await;
-    match Status::from_header_map(response.headers()) {
-        Some(refusal) if refusal.code() != Code::Ok => typed(refusal).into_http(),
-        _ => response,
-    }
+/// What is known of a call beside its message.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub asked: Asked,
+    pub arriving: Arriving,
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {

@@ -40,7 +40,7 @@ pub(super) fn decode(
             inputs: inputs(message.inputs, &message.raw_input_contents, limits)?,
             outputs,
             parameters,
-            deadline: None,
+            ..InferRequest::default()
         },
         format,
     })
@@ -85,7 +85,7 @@ fn decode_input(
             let message = context("has both `contents` and `raw_input_contents`".to_owned());
             return Err(invalid("ambiguous_data", message));
         }
-        (Some(raw), None) => binary::decode(raw, datatype, elements)
+        (Some(raw), None) => binary::decode(raw.clone(), datatype, elements)
             .map_err(|message| invalid("wrong_binary_data", context(message)))?,
         (None, contents) => contents::decode(contents.unwrap_or_default(), datatype)
             .map_err(|message| invalid("wrong_data", context(message)))?,

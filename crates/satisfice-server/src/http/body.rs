@@ -1,20 +1,30 @@
 //! Taking in a request body, within its limits.
 
 use super::{App, error::HttpError};
-use crate::protocol::message::parse;
+use crate::protocol::{Pieces, message::parse};
 use axum::{
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, StatusCode, header},
 };
+use bytes::Buf;
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use satisfice_core::{Error, ErrorKind};
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room that is made before the first byte arrives, whatever length the client announces. The system has
-/// no memory taken before it is written to.
-const ROOM_BYTES_MAX: usize = 16 << 20;
+/// A piece of a body that is kept as it arrived. Smaller ones are copied together: each keeps the buffer
+/// that it was read into, which is twice this long at most.
+const PIECE_BYTES_MIN: usize = 32 << 10;
+/// What is copied together becomes a piece at this length, and is not moved to grow.
+const COPIED_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a JSON document that is no inference.
 const JSON_BYTES_MAX: usize = 64 << 10;
 /// Time for a refused client to finish sending.
@@ -22,7 +32,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A whole body, counted against what the server holds at once.
 pub(super) struct HeldBody {
-    pub bytes: Vec<u8>,
+    pub bytes: Pieces,
     /// Kept until the request is answered.
     pub held: OwnedSemaphorePermit,
 }
@@ -55,13 +65,9 @@ pub(super) fn number(value: &HeaderValue) -> Option<usize> {
 }
 
 /// Reads the body to its end.
-pub(super) async fn read(
-    app: &App,
-    body: &mut Body,
-    announced: Option<usize>,
-) -> Result<HeldBody, HttpError> {
+pub(super) async fn read(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
     let timeout = app.front.limits().body_read_timeout;
-    match tokio::time::timeout(timeout, collect(app, body, announced)).await {
+    match tokio::time::timeout(timeout, collect(app, body)).await {
         Ok(result) => result,
         Err(_) => Err(HttpError::with_status(
             StatusCode::REQUEST_TIMEOUT,
@@ -74,25 +80,59 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(
-    app: &App,
-    body: &mut Body,
-    announced: Option<usize>,
-) -> Result<HeldBody, HttpError> {
+async fn collect(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
     let (max, bodies) = (app.front.limits().body_bytes_max, app.front.bodies());
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(ROOM_BYTES_MAX));
-    let mut held = hold(bodies, 0)?;
+    let mut bytes = Pieces::default();
+    let mut small = Vec::new();
+    let mut held: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(incomplete)?.into_data() else {
             continue; // trailers
         };
-        if chunk.len() > max - bytes.len() {
+        if chunk.len() > max - bytes.remaining() - small.len() {
             return Err(too_large(max).into());
         }
-        held.merge(hold(bodies, chunk.len())?);
-        bytes.extend_from_slice(&chunk);
+        let more = hold(bodies, chunk.len())?;
+        match &mut held {
+            Some(held) => held.merge(more),
+            None => held = Some(more),
+        }
+        let whole = chunk.len() >= PIECE_BYTES_MIN || body.is_end_stream() && small.is_empty();
+        if whole || small.len() >= COPIED_BYTES_MAX {
+            bytes.push(std::mem::take(&mut small));
+        }
+        match whole {
+            true => bytes.push(chunk),
+            false => small.extend_from_slice(&chunk),
+        }
     }
+    bytes.push(small);
+    let held = match held {
+        Some(held) => held,
+        None => hold(bodies, 0)?,
+    };
     Ok(HeldBody { bytes, held })
+}
+
+/// The body of an answer, written from where its pieces lie.
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.get_mut().pop().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.has_remaining()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining() as u64)
+    }
 }
 
 /// A small JSON document, or what an empty body stands for.
@@ -100,11 +140,11 @@ pub(super) async fn read_json<T: for<'a> Deserialize<'a> + Default>(
     app: &App,
     mut body: Body,
 ) -> Result<T, HttpError> {
-    let body = read(app, &mut body, None).await?;
-    if body.bytes.len() > JSON_BYTES_MAX {
+    let body = read(app, &mut body).await?;
+    if body.bytes.remaining() > JSON_BYTES_MAX {
         return Err(too_large(JSON_BYTES_MAX).into());
     }
-    match body.bytes.trim_ascii() {
+    match body.bytes.join().trim_ascii() {
         [] => Ok(T::default()),
         json => Ok(parse(json)?),
     }

@@ -4,8 +4,9 @@ use super::{
     body::{self, HeldBody},
     error::HttpError,
 };
-use crate::{Limits, clip::clip};
+use crate::{Limits, clip::clip, protocol::Pieces};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use bytes::Buf;
 use flate2::{
     Compression,
     read::{GzDecoder, ZlibDecoder},
@@ -13,7 +14,7 @@ use flate2::{
 };
 use satisfice_core::{Error, ErrorKind};
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     sync::Arc,
 };
 use tokio::sync::Semaphore;
@@ -108,11 +109,13 @@ fn unsupported(name: &str) -> HttpError {
 /// limits say.
 pub(super) fn decompress(
     encoding: Encoding,
-    compressed: &HeldBody,
+    compressed: HeldBody,
     limits: Limits,
     bodies: &Arc<Semaphore>,
 ) -> Result<HeldBody, Error> {
-    let bytes = compressed.bytes.as_slice();
+    let HeldBody { bytes, held: _held } = compressed;
+    let compressed = bytes.join();
+    let bytes = &*compressed;
     let max = limits.body_bytes_max;
     let ratio_max = limits.decompression_ratio_max;
     let grown_max = RATIO_FREE_BYTES.saturating_add(ratio_max.saturating_mul(bytes.len()));
@@ -129,6 +132,7 @@ pub(super) fn decompress(
             Error::new(ErrorKind::InvalidInput, "wrong_compression", message)
         })?;
         if length == 0 {
+            let bytes = bytes.into();
             return Ok(HeldBody { bytes, held });
         }
         if length > max - bytes.len() {
@@ -150,28 +154,29 @@ pub(super) fn decompress(
 /// The bytes of an answer as the client wants them, and how they are compressed.
 pub(super) fn compress(
     encoding: Option<Encoding>,
-    bytes: Vec<u8>,
-) -> Result<(Vec<u8>, Option<Encoding>), Error> {
-    let Some(encoding) = encoding.filter(|_| bytes.len() >= ANSWER_BYTES_MIN) else {
+    bytes: Pieces,
+) -> Result<(Pieces, Option<Encoding>), Error> {
+    let Some(encoding) = encoding.filter(|_| bytes.remaining() >= ANSWER_BYTES_MIN) else {
         return Ok((bytes, None));
     };
-    let compressed = write(encoding, &bytes).map_err(|error| {
+    let compressed = write(encoding, bytes).map_err(|error| {
         Error::new(ErrorKind::Internal, "compression_failed", error.to_string())
     })?;
-    Ok((compressed, Some(encoding)))
+    Ok((compressed.into(), Some(encoding)))
 }
 
-fn write(encoding: Encoding, bytes: &[u8]) -> io::Result<Vec<u8>> {
+fn write(encoding: Encoding, bytes: Pieces) -> io::Result<Vec<u8>> {
     let level = Compression::fast();
+    let mut bytes = bytes.reader();
     match encoding {
         Encoding::Gzip => {
             let mut encoder = GzEncoder::new(Vec::new(), level);
-            encoder.write_all(bytes)?;
+            io::copy(&mut bytes, &mut encoder)?;
             encoder.finish()
         }
         Encoding::Deflate => {
             let mut encoder = ZlibEncoder::new(Vec::new(), level);
-            encoder.write_all(bytes)?;
+            io::copy(&mut bytes, &mut encoder)?;
             encoder.finish()
         }
     }

@@ -8,12 +8,14 @@ use super::{
 };
 use crate::{
     access::Caller,
+    edge::Asked,
     exchange::Exchange,
     observe::Record,
     protocol::{
-        Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, ServerDescription,
+        Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, Pieces, ServerDescription,
         config::ModelConfig,
         decode_request, encode_answer, encode_metadata,
+        raw::decode_raw,
         statistics::{ModelStatistics, Statistics},
     },
     service::ServedModel,
@@ -24,9 +26,10 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use bytes::Buf;
 use satisfice_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -56,10 +59,24 @@ impl ModelPath {
         &self.model
     }
 
-    fn find(&self, app: &App, caller: &Caller) -> Result<Arc<ServedModel>, Error> {
-        let found = app.service.find(&self.model, self.version.as_deref());
-        found.map_err(|error| caller.without_names(error))
+    fn names(&self) -> Names<'_> {
+        (&self.model, self.version.as_deref())
     }
+
+    fn find(&self, app: &App, caller: &Caller) -> Result<Arc<ServedModel>, Error> {
+        find(app, caller, self.names())
+    }
+}
+
+/// A model and, if it is named, its version.
+type Names<'a> = (&'a str, Option<&'a str>);
+
+/// The model, for who may use it.
+fn find(app: &App, caller: &Caller, names: Names<'_>) -> Result<Arc<ServedModel>, Error> {
+    let (model, version) = names;
+    caller.check_model(model)?;
+    let found = app.service.find(model, version);
+    found.map_err(|error| caller.without_names(error))
 }
 
 /// Whether the server, or a model, answers; the status says it, and some clients read the body.
@@ -119,41 +136,41 @@ pub(super) async fn server_metadata() -> Response {
 
 pub(super) async fn model_metadata(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
     path: ModelPath,
 ) -> Result<Response, HttpError> {
-    let description = path.find(&app, &caller)?.describe();
+    let description = path.find(&app, &asked.caller)?.describe();
     let body = encode_metadata(&description)?;
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
 pub(super) async fn model_config(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
     path: ModelPath,
 ) -> Result<Response, HttpError> {
-    let description = path.find(&app, &caller)?.describe();
+    let description = path.find(&app, &asked.caller)?.describe();
     Ok(axum::Json(ModelConfig::from(description)).into_response())
 }
 
 pub(super) async fn all_statistics(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
 ) -> Response {
     let mut models = app.service.versions();
-    models.retain(|model| caller.sees(model.name()));
+    models.retain(|model| asked.caller.sees(model.name()));
     statistics(&models)
 }
 
 pub(super) async fn model_statistics(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
     path: ModelPath,
 ) -> Result<Response, HttpError> {
     let models = app
         .service
         .select(Some(&path.model), path.version.as_deref())
-        .map_err(|error| caller.without_names(error))?;
+        .map_err(|error| asked.caller.without_names(error))?;
     Ok(statistics(&models))
 }
 
@@ -165,25 +182,35 @@ fn statistics(models: &[Arc<ServedModel>]) -> Response {
     .into_response()
 }
 
-pub(super) async fn infer(
+pub(super) async fn infer_by_route(
     State(app): State<Arc<App>>,
-    (Extension(caller), Extension(record)): (Extension<Caller>, Extension<Arc<Record>>),
+    Extension(asked): Extension<Asked>,
     path: ModelPath,
     headers: HeaderMap,
+    body: Body,
+) -> Result<Response, HttpError> {
+    infer(&app, asked, path.names(), &headers, body).await
+}
+
+pub(super) async fn infer(
+    app: &App,
+    asked: Asked,
+    names: Names<'_>,
+    headers: &HeaderMap,
     mut body: Body,
 ) -> Result<Response, HttpError> {
-    let received = Instant::now();
-    let arrived = match path.find(&app, &caller) {
+    let received = asked.record.received();
+    let arrived = match find(app, &asked.caller, names) {
         Ok(model) => {
-            let arrived = take_in(&app, Arc::clone(&model), &headers, &mut body).await;
+            let arrived = take_in(app, Arc::clone(&model), headers, &mut body).await;
             arrived.inspect_err(|error| model.stats().failed(error.error(), received.elapsed()))
         }
         Err(error) => Err(error.into()),
     };
     match arrived {
-        Ok(arrived) => answer(&app, arrived, received, record).await,
+        Ok(arrived) => answer(app, arrived, asked.record).await,
         Err(error) => {
-            body::discard(body, &headers, &error);
+            body::discard(body, headers, &error);
             Err(error)
         }
     }
@@ -208,13 +235,13 @@ async fn take_in(
     let json_length = json_length(headers)?;
     let announced = body::announced_length(headers, app.front.limits().body_bytes_max)?;
     model.check_room(announced.unwrap_or(0))?;
-    let mut body = body::read(app, body, announced).await?;
+    let mut body = body::read(app, body).await?;
     if let Some(encoding) = encoding {
         let (limits, bodies) = (app.front.limits(), Arc::clone(app.front.bodies()));
         // What is small may hold much.
-        let decompress = move || compression::decompress(encoding, &body, limits, &bodies);
+        let decompress = move || compression::decompress(encoding, body, limits, &bodies);
         body = app.front.codecs().elsewhere(decompress).await??;
-        model.check_room(body.bytes.len())?;
+        model.check_room(body.bytes.remaining())?;
     }
     Ok(Arrived {
         model,
@@ -224,12 +251,7 @@ async fn take_in(
     })
 }
 
-async fn answer(
-    app: &App,
-    arrived: Arrived,
-    received: Instant,
-    record: Arc<Record>,
-) -> Result<Response, HttpError> {
+async fn answer(app: &App, arrived: Arrived, record: Arc<Record>) -> Result<Response, HttpError> {
     let Arrived {
         model,
         json_length,
@@ -238,15 +260,19 @@ async fn answer(
     } = arrived;
     let exchange = Exchange {
         model,
-        request_bytes: bytes.len(),
-        received,
+        request_bytes: bytes.remaining(),
+        received: record.received(),
         deadline: None,
         record,
     };
     let tensors = app.front.limits().tensors;
-    let decode = move || decode_request(&bytes, json_length, tensors);
+    let asked = Arc::clone(&exchange.model);
+    let decode = move || match json_length {
+        Some(0) => decode_raw(bytes, &asked.metadata().inputs, tensors),
+        _ => decode_request(bytes, json_length, tensors),
+    };
     let encode = move |answer: Answer, format: AnswerFormat| {
-        let Encoded { body, json_length } = encode_answer(&answer, &format)?;
+        let Encoded { body, json_length } = encode_answer(answer, &format)?;
         let (body, encoding) = compression::compress(answer_encoding, body)?;
         Ok((Encoded { body, json_length }, encoding))
     };
@@ -271,9 +297,9 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     })
 }
 
-fn respond(encoded: Encoded, encoding: Option<Encoding>) -> Response {
+fn respond(encoded: Encoded<Pieces>, encoding: Option<Encoding>) -> Response {
     let Encoded { body, json_length } = encoded;
-    let mut response = body.into_response();
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     match json_length {
         None => headers.insert(header::CONTENT_TYPE, JSON),

@@ -1,7 +1,7 @@
 //! A page for people: what is served, and how to ask.
 
 use super::App;
-use crate::{access::Caller, service::ServedModel};
+use crate::{edge::Asked, service::ServedModel};
 use axum::{
     extract::{Extension, State},
     http::{HeaderMap, header},
@@ -18,7 +18,7 @@ td,th{text-align:left;padding:.1rem 1.5rem .1rem 0}pre{background:#8882;padding:
 
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
     headers: HeaderMap,
 ) -> Html<String> {
     let host = headers
@@ -27,7 +27,7 @@ pub(super) async fn page(
         .unwrap_or("localhost");
     let mut page = HEAD.to_owned();
     let mut models = app.service.models();
-    models.retain(|model| caller.sees(model.name()));
+    models.retain(|model| asked.caller.sees(model.name()));
     for model in &models {
         model_section(&mut page, model, host);
     }

@@ -30,9 +30,9 @@ const METRICS: &[Metric] = &[
     },
     Metric {
         name: "nv_inference_count",
-        help: "Inferences performed",
+        help: "Inputs answered",
         kind: "counter",
-        value: |model| model.stats().success.count(),
+        value: |model| model.stats().inferences(),
     },
     Metric {
         name: "nv_inference_exec_count",
@@ -88,6 +88,17 @@ pub(super) async fn metrics(
         for model in &models {
             sample(&mut text, metric.name, model, None, (metric.value)(model));
         }
+    }
+    let name = "nv_model_load_duration_secs";
+    head(
+        &mut text,
+        name,
+        "Time the model took to load, with all its versions",
+        "gauge",
+    );
+    for model in &models {
+        let seconds = model.stats().load_duration().as_secs_f64();
+        sample(&mut text, name, model, None, seconds);
     }
     let name = "nv_inference_request_failure";
     head(&mut text, name, "Requests not answered", "counter");

@@ -2,7 +2,7 @@
 
 use super::{App, body, error::HttpError, handlers::ModelPath};
 use crate::{
-    access::Caller,
+    edge::Asked,
     service::{IndexEntry, ModelState, check_control_parameters},
 };
 use axum::{
@@ -48,13 +48,13 @@ impl From<IndexEntry> for Entry {
 
 pub(super) async fn index(
     State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
+    Extension(asked): Extension<Asked>,
     body: Body,
 ) -> Result<Response, HttpError> {
     let request: IndexRequest = body::read_json(&app, body).await?;
     let entries = app.service.index().await?.into_iter();
     let wanted = entries
-        .filter(|entry| caller.sees(&entry.name))
+        .filter(|entry| asked.caller.sees(&entry.name))
         .filter(|entry| !request.ready || entry.state == ModelState::Ready);
     let entries: Vec<Entry> = wanted.map(Entry::from).collect();
     Ok(axum::Json(entries).into_response())

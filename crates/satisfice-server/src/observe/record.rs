@@ -52,7 +52,7 @@ pub struct Record {
     facts: Mutex<Facts>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Facts {
     pub model: Option<String>,
     pub version: Option<String>,
@@ -90,7 +90,7 @@ impl Record {
     }
 
     /// A request that begins now, with these headers.
-    pub(crate) fn begin(id: &str, headers: &HeaderMap) -> Self {
+    pub(crate) fn begin(id: String, headers: &HeaderMap) -> Self {
         let parent = match headers.contains_key(TRACE_PARENT) {
             true => {
                 let headers = HeaderExtractor(headers);
@@ -100,7 +100,7 @@ impl Record {
             }
             false => SpanContext::empty_context(),
         };
-        Self::new(id.to_owned(), parent)
+        Self::new(id, parent)
     }
 
     /// Another request that begins now and came by the same way, as one of a stream's.
@@ -116,7 +116,7 @@ impl Record {
     }
 
     /// When it began.
-    pub(super) fn received(&self) -> Instant {
+    pub(crate) fn received(&self) -> Instant {
         self.received
     }
 
@@ -158,8 +158,9 @@ impl Record {
         self.lock().response_bytes = Some(bytes as u64);
     }
 
-    pub(super) fn facts(&self) -> Facts {
-        self.lock().clone()
+    /// What is known now; nothing more becomes known until this is dropped.
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.lock()
     }
 
     /// The times at which the request and its stages began and ended, by the calendar.

@@ -1,8 +1,8 @@
 //! Answers as the server writes them.
 
 use super::message::ParametersOut;
-use super::tensor::{Role, TensorOut, encode_message};
-use super::{AnswerFormat, Encoded};
+use super::tensor::{Role, TensorOut, encode_document};
+use super::{AnswerFormat, Encoded, Pieces, binary};
 use satisfice_core::{Error, InferResponse};
 use serde::Serialize;
 
@@ -31,12 +31,16 @@ struct AnswerOut<'a> {
     outputs: &'a [TensorOut<'a>],
 }
 
+/// Binary outputs of up to so many bytes are copied behind what is before them; larger ones are sent from
+/// where they lie.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
 /// Writes an answer; JSON outputs are flat arrays.
 ///
 /// # Errors
 /// `InvalidInput` with code `needs_binary` when an output that is to be JSON cannot be: `FP16`,
 /// `BF16`, NaN and infinities, `BYTES` that are not UTF-8.
-pub fn encode_answer(answer: &Answer, format: &AnswerFormat) -> Result<Encoded, Error> {
+pub fn encode_answer(answer: Answer, format: &AnswerFormat) -> Result<Encoded<Pieces>, Error> {
     let outputs = answer
         .response
         .outputs
@@ -50,5 +54,24 @@ pub fn encode_answer(answer: &Answer, format: &AnswerFormat) -> Result<Encoded, 
         parameters: ParametersOut(&answer.response.parameters),
         outputs: &outputs,
     };
-    encode_message(&document, &outputs)
+    let mut written = encode_document(&document, &outputs)?;
+    let json_length = written.len();
+    let sizes: Vec<Option<usize>> = outputs.iter().map(TensorOut::binary_size).collect();
+    let mut body = Pieces::default();
+    for (output, &size) in answer.response.outputs.into_iter().zip(&sizes) {
+        match size {
+            None => {}
+            Some(..=COPIED_BYTES_MAX) => binary::encode(output.tensor.data(), &mut written),
+            Some(_) => {
+                body.push(std::mem::take(&mut written));
+                body.push(binary::into_bytes(output.tensor.into_data()));
+            }
+        }
+    }
+    body.push(written);
+    let any = sizes.iter().any(Option::is_some);
+    Ok(Encoded {
+        body,
+        json_length: any.then_some(json_length),
+    })
 }

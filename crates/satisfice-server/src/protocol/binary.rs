@@ -1,33 +1,35 @@
 //! Tensor elements as little-endian bytes.
 
+use bytemuck::NoUninit;
+use bytes::{Buf, Bytes};
 use half::{bf16, f16};
 use satisfice_core::{ByteStrings, DataType, TensorData};
 
+#[cfg(target_endian = "big")]
+compile_error!("tensors are sent as they lie in memory, which has to be little-endian");
+
 /// Length of the prefix of each `BYTES` element.
 const PREFIX_BYTES: usize = 4;
-
-/// Elements that are made bytes at once.
-const BLOCK: usize = 512;
 
 /// `elements` elements of `datatype` from `raw`.
 ///
 /// The message of the error lacks only the tensor's name.
 pub(crate) fn decode(
-    raw: &[u8],
+    mut raw: impl Buf,
     datatype: DataType,
     elements: usize,
 ) -> Result<TensorData, String> {
+    let length = raw.remaining();
     if let Some(size) = datatype.size_bytes()
-        && elements.checked_mul(size) != Some(raw.len())
+        && elements.checked_mul(size) != Some(length)
     {
         return Err(format!(
-            "binary data has {} bytes, but {elements} elements of {datatype} take {size} bytes each",
-            raw.len()
+            "binary data has {length} bytes, but {elements} elements of {datatype} take {size} bytes each"
         ));
     }
     Ok(match datatype {
-        DataType::Bool => TensorData::Bool(booleans(raw)?),
-        DataType::Uint8 => TensorData::Uint8(raw.to_vec()),
+        DataType::Bool => TensorData::Bool(booleans(&raw.copy_to_bytes(length))?),
+        DataType::Uint8 => TensorData::Uint8(numbers(raw, u8::from_le_bytes)),
         DataType::Uint16 => TensorData::Uint16(numbers(raw, u16::from_le_bytes)),
         DataType::Uint32 => TensorData::Uint32(numbers(raw, u32::from_le_bytes)),
         DataType::Uint64 => TensorData::Uint64(numbers(raw, u64::from_le_bytes)),
@@ -39,13 +41,25 @@ pub(crate) fn decode(
         DataType::Bf16 => TensorData::Bf16(numbers(raw, bf16::from_le_bytes)),
         DataType::Fp32 => TensorData::Fp32(numbers(raw, f32::from_le_bytes)),
         DataType::Fp64 => TensorData::Fp64(numbers(raw, f64::from_le_bytes)),
-        DataType::Bytes => TensorData::Bytes(strings(raw, elements)?),
+        DataType::Bytes => TensorData::Bytes(strings(&raw.copy_to_bytes(length), elements)?),
     })
 }
 
-fn numbers<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    let (chunks, _) = raw.as_chunks::<N>();
-    chunks.iter().map(|chunk| read(*chunk)).collect()
+/// The numbers that `raw` is made of, in whatever pieces it is.
+fn numbers<const N: usize, T>(mut raw: impl Buf, read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let mut values = Vec::with_capacity(raw.remaining() / N);
+    while raw.remaining() >= N {
+        let (whole, _) = raw.chunk().as_chunks::<N>();
+        values.extend(whole.iter().map(|bytes| read(*bytes)));
+        raw.advance(whole.as_flattened().len());
+        // One that lies across pieces.
+        if raw.chunk().len() < N && raw.remaining() >= N {
+            let mut bytes = [0; N];
+            raw.copy_to_slice(&mut bytes);
+            values.push(read(bytes));
+        }
+    }
+    values
 }
 
 fn booleans(raw: &[u8]) -> Result<Vec<bool>, String> {
@@ -96,19 +110,19 @@ pub(crate) fn size(data: &TensorData) -> Option<usize> {
 /// Appends `data` to `out`; only for data that has a [`size`].
 pub(crate) fn encode(data: &TensorData, out: &mut Vec<u8>) {
     match data {
-        TensorData::Bool(v) => out.extend(v.iter().map(|&v| u8::from(v))),
-        TensorData::Uint8(v) => out.extend_from_slice(v),
-        TensorData::Uint16(v) => append(out, v, u16::to_le_bytes),
-        TensorData::Uint32(v) => append(out, v, u32::to_le_bytes),
-        TensorData::Uint64(v) => append(out, v, u64::to_le_bytes),
-        TensorData::Int8(v) => append(out, v, i8::to_le_bytes),
-        TensorData::Int16(v) => append(out, v, i16::to_le_bytes),
-        TensorData::Int32(v) => append(out, v, i32::to_le_bytes),
-        TensorData::Int64(v) => append(out, v, i64::to_le_bytes),
-        TensorData::Fp16(v) => append(out, v, f16::to_le_bytes),
-        TensorData::Bf16(v) => append(out, v, bf16::to_le_bytes),
-        TensorData::Fp32(v) => append(out, v, f32::to_le_bytes),
-        TensorData::Fp64(v) => append(out, v, f64::to_le_bytes),
+        TensorData::Bool(v) => append(out, v),
+        TensorData::Uint8(v) => append(out, v),
+        TensorData::Uint16(v) => append(out, v),
+        TensorData::Uint32(v) => append(out, v),
+        TensorData::Uint64(v) => append(out, v),
+        TensorData::Int8(v) => append(out, v),
+        TensorData::Int16(v) => append(out, v),
+        TensorData::Int32(v) => append(out, v),
+        TensorData::Int64(v) => append(out, v),
+        TensorData::Fp16(v) => append(out, v),
+        TensorData::Bf16(v) => append(out, v),
+        TensorData::Fp32(v) => append(out, v),
+        TensorData::Fp64(v) => append(out, v),
         TensorData::Bytes(v) => {
             for string in v.iter() {
                 out.extend_from_slice(&(string.len() as u32).to_le_bytes());
@@ -118,24 +132,54 @@ pub(crate) fn encode(data: &TensorData, out: &mut Vec<u8>) {
     }
 }
 
-fn append<const N: usize, T: Copy>(out: &mut Vec<u8>, values: &[T], write: impl Fn(T) -> [u8; N]) {
-    // By blocks in cache: the place of large tensors is written to once.
-    let mut block = [[0; N]; BLOCK];
-    out.reserve(values.len() * N);
-    for values in values.chunks(BLOCK) {
-        for (bytes, value) in block.iter_mut().zip(values) {
-            *bytes = write(*value);
+fn append<T: NoUninit>(out: &mut Vec<u8>, values: &[T]) {
+    out.extend_from_slice(bytemuck::cast_slice(values));
+}
+
+/// The bytes of `data`, without copying numbers; only for data that has a [`size`].
+pub(crate) fn into_bytes(data: TensorData) -> Bytes {
+    match data {
+        TensorData::Bool(v) => owned(v),
+        TensorData::Uint8(v) => v.into(),
+        TensorData::Uint16(v) => owned(v),
+        TensorData::Uint32(v) => owned(v),
+        TensorData::Uint64(v) => owned(v),
+        TensorData::Int8(v) => owned(v),
+        TensorData::Int16(v) => owned(v),
+        TensorData::Int32(v) => owned(v),
+        TensorData::Int64(v) => owned(v),
+        TensorData::Fp16(v) => owned(v),
+        TensorData::Bf16(v) => owned(v),
+        TensorData::Fp32(v) => owned(v),
+        TensorData::Fp64(v) => owned(v),
+        TensorData::Bytes(_) => {
+            let mut bytes = Vec::with_capacity(size(&data).unwrap_or(0));
+            encode(&data, &mut bytes);
+            bytes.into()
         }
-        out.extend_from_slice(block[..values.len()].as_flattened());
+    }
+}
+
+fn owned<T: NoUninit + Send>(values: Vec<T>) -> Bytes {
+    Bytes::from_owner(AsBytes(values))
+}
+
+struct AsBytes<T>(Vec<T>);
+
+impl<T: NoUninit> AsRef<[u8]> for AsBytes<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Pieces;
 
     #[test]
     fn sizes_must_agree() {
+        let decode = |raw: &[u8], datatype, elements| decode(raw, datatype, elements);
         assert!(decode(&[0; 8], DataType::Fp32, 2).is_ok());
         assert!(decode(&[0; 7], DataType::Fp32, 2).is_err());
         assert!(decode(&[0; 12], DataType::Fp32, 2).is_err());
@@ -145,13 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn numbers_may_lie_across_pieces() {
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i) * 0.7).collect();
+        let whole = into_bytes(TensorData::Fp64(values.clone()));
+        for length in 1..30 {
+            let mut pieces = Pieces::default();
+            let parts = whole.chunks(length);
+            parts.for_each(|part| pieces.push(Bytes::copy_from_slice(part)));
+            let decoded = decode(pieces, DataType::Fp64, 50);
+            assert_eq!(decoded, Ok(TensorData::Fp64(values.clone())), "{length}");
+        }
+    }
+
+    #[test]
     fn strings_are_checked() {
         let good = [1, 0, 0, 0, b'a', 0, 0, 0, 0];
-        assert!(decode(&good, DataType::Bytes, 2).is_ok());
-        assert!(decode(&good, DataType::Bytes, 1).is_err());
-        assert!(decode(&good, DataType::Bytes, 3).is_err());
+        assert!(decode(&good[..], DataType::Bytes, 2).is_ok());
+        assert!(decode(&good[..], DataType::Bytes, 1).is_err());
+        assert!(decode(&good[..], DataType::Bytes, 3).is_err());
         assert!(decode(&good[..7], DataType::Bytes, 2).is_err());
-        assert!(decode(&[255; 8], DataType::Bytes, 1).is_err());
-        assert!(decode(&[], DataType::Bytes, usize::MAX).is_err());
+        assert!(decode(&[255; 8][..], DataType::Bytes, 1).is_err());
+        assert!(decode(&[][..], DataType::Bytes, usize::MAX).is_err());
     }
 }

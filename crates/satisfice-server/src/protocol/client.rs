@@ -19,6 +19,7 @@
 use super::message::{ParametersMessage, ParametersOut, TensorMessages, parse};
 use super::tensor::{Role, TensorOut, decode_all, encode_message, split};
 use super::{Answer, Encoded, ModelDescription, TensorLimits, metadata};
+use bytes::Buf;
 use satisfice_core::{Error, InferRequest, InferResponse, Parameter};
 use serde::{Deserialize, Serialize};
 
@@ -115,12 +116,12 @@ struct AnswerMessage<'a> {
 /// # Errors
 /// As [`decode_request`](super::decode_request), about the answer.
 pub fn decode_answer(
-    body: &[u8],
+    body: impl Buf,
     json_length: Option<usize>,
     limits: TensorLimits,
 ) -> Result<Answer, Error> {
     let (json, tail) = split(body, json_length)?;
-    let message: AnswerMessage<'_> = parse(json)?;
+    let message: AnswerMessage<'_> = parse(&json)?;
     Ok(Answer {
         model: message.model_name,
         version: message.model_version,

@@ -82,6 +82,25 @@ fn number<T: FromLexical>(text: &str) -> Option<(T, usize)> {
     whole.then_some((value, length))
 }
 
+/// Where a number begins in `text`, if only a comma, and a space at most, are before it.
+fn next_number(text: &[u8]) -> Option<usize> {
+    match text {
+        [b',', b'-' | b'0'..=b'9', ..] => Some(1),
+        [b',', b' ', b'-' | b'0'..=b'9', ..] => Some(2),
+        _ => None,
+    }
+}
+
+/// Appends the string that is all of `token`.
+fn push_string(token: &str, strings: &mut ByteStrings) -> Option<()> {
+    let inner = token.strip_prefix('"')?.strip_suffix('"')?;
+    match inner.contains('\\') {
+        true => strings.push(serde_json::from_str::<String>(token).ok()?.as_bytes()),
+        false => strings.push(inner.as_bytes()),
+    }
+    Some(())
+}
+
 fn ends_element(byte: u8) -> bool {
     matches!(byte, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t')
 }
@@ -96,6 +115,16 @@ fn element_length(text: &str) -> usize {
     }
 }
 
+/// Elements of one array, one after the other.
+#[derive(Default)]
+struct Run {
+    elements: usize,
+    /// Of their text, up to the end of the last one, or up to one that is broken.
+    length: usize,
+    /// Whether what follows is none that could be read.
+    broken: bool,
+}
+
 struct Scan<'a> {
     text: &'a str,
     shape: &'a [usize],
@@ -106,25 +135,42 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn values<T>(&self, read: impl Fn(&str) -> Option<(T, usize)>) -> Result<Vec<T>, String> {
         let mut values = Vec::with_capacity(self.room());
-        self.each(|text| {
-            let (value, length) = read(text)?;
-            values.push(value);
-            Some(length)
+        self.each(|text, most| {
+            let mut run = Run::default();
+            loop {
+                let Some((value, length)) = read(&text[run.length..]) else {
+                    return Run {
+                        broken: true,
+                        ..run
+                    };
+                };
+                values.push(value);
+                run.elements += 1;
+                run.length += length;
+                match next_number(&text.as_bytes()[run.length..]) {
+                    Some(gap) if run.elements < most => run.length += gap,
+                    _ => return run,
+                }
+            }
         })?;
         Ok(values)
     }
 
     fn strings(&self) -> Result<ByteStrings, String> {
         let mut strings = ByteStrings::with_capacity(self.room());
-        self.each(|text| {
+        self.each(|text, _| {
             let token = &text[..element_length(text)];
-            let inner = token.strip_prefix('"')?.strip_suffix('"')?;
-            if inner.contains('\\') {
-                strings.push(serde_json::from_str::<String>(token).ok()?.as_bytes());
-            } else {
-                strings.push(inner.as_bytes());
+            match push_string(token, &mut strings) {
+                Some(()) => Run {
+                    elements: 1,
+                    length: token.len(),
+                    broken: false,
+                },
+                None => Run {
+                    broken: true,
+                    ..Run::default()
+                },
             }
-            Some(token.len())
         })?;
         Ok(strings)
     }
@@ -134,9 +180,10 @@ impl<'a> Scan<'a> {
         self.elements.min(self.text.len() / 2)
     }
 
-    /// Calls `push` for each element, in order, with the text from there on, and checks the nesting against
-    /// the shape. `push` says how long the element is. Objects are not looked into.
-    fn each(&self, mut push: impl FnMut(&'a str) -> Option<usize>) -> Result<(), String> {
+    /// Calls `push` with the text from the next element on, until there are none, and checks the nesting
+    /// against the shape. `push` takes as many as it likes of those that follow in the same array, up to a
+    /// number, and says how many. Objects are not looked into.
+    fn each(&self, mut push: impl FnMut(&'a str, usize) -> Run) -> Result<(), String> {
         let mut nesting = Nesting::new(self.shape);
         let (mut count, mut text) = (0, self.text);
         loop {
@@ -149,16 +196,21 @@ impl<'a> Scan<'a> {
                 b'[' => nesting.open().map(|()| 1)?,
                 b']' => nesting.close().map(|()| 1)?,
                 _ => {
-                    nesting.element()?;
-                    if count == self.elements {
+                    nesting.elements(1)?;
+                    let left = self.elements - count;
+                    if left == 0 {
                         return Err(format!(
                             "data has more than the {count} elements of shape {:?}",
                             self.shape
                         ));
                     }
-                    let length = push(text).ok_or_else(|| self.wrong(count, text))?;
-                    count += 1;
-                    length
+                    let run = push(text, left);
+                    count += run.elements;
+                    if run.broken {
+                        return Err(self.wrong(count, &text[run.length..]));
+                    }
+                    nesting.elements(run.elements - 1)?;
+                    run.length
                 }
             };
             text = &text[length..];
@@ -235,12 +287,12 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    fn element(&mut self) -> Result<(), String> {
+    fn elements(&mut self, number: usize) -> Result<(), String> {
         let depth = self.counts.len();
         let Some(count) = self.counts.last_mut() else {
             return Err("data is not an array".to_owned());
         };
-        *count += 1;
+        *count += number;
         match self.layout {
             Layout::Nested if depth != self.shape.len() => Err(format!(
                 "data is partly flat and partly nested, or nested less deep than shape {:?}",
@@ -339,6 +391,25 @@ mod tests {
         }
         assert!(int("[[]]", &[3, 0]).is_err());
         assert!(int("[]", &[]).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_element_wherever_it_is() {
+        for (text, index) in [
+            ("[true,2,3,4]", 0),
+            ("[1,2.5,3,4]", 1),
+            ("[1, 2,\n3, null]", 3),
+            ("[[1,2],[3,1e9]]", 3),
+            ("[[1, 2], [\"\", 4]]", 2),
+        ] {
+            let error = int(text, &[2, 2]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("element {index} is ")),
+                "{error}"
+            );
+        }
+        let error = decode(r#"["a", "b", 3]"#, DataType::Bytes, &[3], 3).unwrap_err();
+        assert!(error.starts_with("element 2 is 3, "), "{error}");
     }
 
     #[test]

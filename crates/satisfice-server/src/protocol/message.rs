@@ -5,7 +5,7 @@ use satisfice_core::{Error, ErrorKind, Parameter, Parameters};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// Entries of one `parameters` map.
 pub(crate) const PARAMETERS_MAX: usize = 256;
@@ -19,7 +19,8 @@ pub(super) const DIMENSIONS_READ_MAX: usize = 64;
 pub(super) struct TensorMessage<'a> {
     pub name: String,
     pub shape: Bounded<i64, DIMENSIONS_READ_MAX>,
-    pub datatype: String,
+    #[serde(borrow)]
+    pub datatype: Cow<'a, str>,
     #[serde(default)]
     pub parameters: ParametersMessage,
     /// Checked to be JSON, but read only when shape and datatype are known.

@@ -6,6 +6,7 @@ use super::message::{
 };
 use super::tensor::{Role, check_count, decode_all, split};
 use crate::clip::clip;
+use bytes::Buf;
 use satisfice_core::{Error, ErrorKind, InferRequest, Parameter, Parameters};
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
@@ -84,23 +85,14 @@ struct RequestMessage<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] naming the input and element that is wrong, [`ErrorKind::TooLarge`]
-/// over a limit, [`ErrorKind::Unsupported`] for shared memory and requests of nothing but
-/// raw bytes (`json_length` 0).
+/// over a limit, [`ErrorKind::Unsupported`] for shared memory.
 pub fn decode_request(
-    body: &[u8],
+    body: impl Buf,
     json_length: Option<usize>,
     limits: TensorLimits,
 ) -> Result<DecodedRequest, Error> {
-    if json_length == Some(0) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "raw_request",
-            "requests of nothing but raw bytes are not supported",
-        )
-        .with_hint("put a JSON document that describes the inputs before the bytes"));
-    }
     let (json, tail) = split(body, json_length)?;
-    let message: RequestMessage<'_> = parse(json)?;
+    let message: RequestMessage<'_> = parse(&json)?;
     refuse_singular(message.parameter, "parameter")?;
     refuse_singular(message.input, "input")?;
     refuse_singular(message.output, "output")?;
@@ -119,7 +111,7 @@ pub fn decode_request(
             inputs: decode_all(Role::Input, message.inputs, tail, limits)?,
             outputs,
             parameters,
-            deadline: None,
+            ..InferRequest::default()
         },
         format,
     })

@@ -61,10 +61,9 @@ pub(crate) struct BatchStatistics {
 }
 
 impl ModelStatistics {
-    /// The counters now; each execution is one request.
+    /// The counters now. Decoding and encoding are not of batches.
     pub(crate) fn new(model: &ServedModel) -> Self {
         let stats = model.stats();
-        let executions = stats.compute_infer.count();
         let inference_stats = InferenceStatistics {
             success: (&stats.success).into(),
             fail: (&stats.fail).into(),
@@ -75,20 +74,21 @@ impl ModelStatistics {
             cache_hit: DurationStatistics::default(),
             cache_miss: DurationStatistics::default(),
         };
-        let batch = BatchStatistics {
-            batch_size: 1,
-            compute_input: inference_stats.compute_input,
-            compute_infer: inference_stats.compute_infer,
-            compute_output: inference_stats.compute_output,
+        let batches = stats.executions().into_iter();
+        let batch = |(inputs, (count, ns))| BatchStatistics {
+            batch_size: inputs as u64,
+            compute_input: DurationStatistics::default(),
+            compute_infer: DurationStatistics { count, ns },
+            compute_output: DurationStatistics::default(),
         };
         Self {
             name: model.name().to_owned(),
             version: model.version().to_owned(),
             last_inference: stats.last_inference_ms(),
-            inference_count: stats.success.count(),
-            execution_count: executions,
+            inference_count: stats.inferences(),
+            execution_count: stats.compute_infer.count(),
             inference_stats,
-            batch_stats: if executions == 0 { vec![] } else { vec![batch] },
+            batch_stats: batches.map(batch).collect(),
         }
     }
 }

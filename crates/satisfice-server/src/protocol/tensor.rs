@@ -6,9 +6,10 @@ use super::message::{
 };
 use super::{Encoded, TensorLimits, binary, data};
 use crate::clip::clip;
+use bytes::{Buf, Bytes, buf::Take};
 use satisfice_core::{DataType, Error, ErrorKind, NamedTensor, Parameter, Tensor};
 use serde::Serialize;
-use std::{collections::HashSet, fmt};
+use std::fmt;
 
 /// Which tensors a message holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,21 +28,17 @@ impl fmt::Display for Role {
 }
 
 /// A message cut into its JSON document and the binary tensors, if it may have any.
-pub(super) fn split(
-    body: &[u8],
+pub(super) fn split<B: Buf>(
+    mut body: B,
     json_length: Option<usize>,
-) -> Result<(&[u8], Option<&[u8]>), Error> {
-    let Some(length) = json_length else {
-        return Ok((body, None));
-    };
-    match body.split_at_checked(length) {
-        Some((json, tail)) => Ok((json, Some(tail))),
-        None => Err(invalid(
+) -> Result<(Bytes, Option<B>), Error> {
+    let total = body.remaining();
+    match json_length {
+        None => Ok((body.copy_to_bytes(total), None)),
+        Some(length) if length <= total => Ok((body.copy_to_bytes(length), Some(body))),
+        Some(length) => Err(invalid(
             "wrong_json_length",
-            format!(
-                "the JSON is to have {length} bytes, but the whole message has {}",
-                body.len()
-            ),
+            format!("the JSON is to have {length} bytes, but the whole message has {total}"),
         )),
     }
 }
@@ -50,7 +47,7 @@ pub(super) fn split(
 pub(super) fn decode_all(
     role: Role,
     messages: TensorMessages<'_>,
-    mut tail: Option<&[u8]>,
+    mut tail: Option<impl Buf>,
     limits: TensorLimits,
 ) -> Result<Vec<NamedTensor>, Error> {
     check_count(role, messages.total, limits)?;
@@ -58,16 +55,16 @@ pub(super) fn decode_all(
     let names = messages.items.iter().map(|message| message.name.as_str());
     check_unique(role, names)?;
     for message in messages.items {
-        let tensor = decode(role, &message, &mut tail, limits)?;
+        let tensor = decode(role, &message, tail.as_mut(), limits)?;
         tensors.push(NamedTensor {
             name: message.name,
             tensor,
         });
     }
     match tail {
-        Some(rest) if !rest.is_empty() => Err(invalid(
+        Some(rest) if rest.has_remaining() => Err(invalid(
             "bytes_left_over",
-            format!("{} bytes are left after the last tensor", rest.len()),
+            format!("{} bytes are left after the last tensor", rest.remaining()),
         )),
         _ => Ok(tensors),
     }
@@ -89,18 +86,17 @@ pub(crate) fn check_count(role: Role, count: usize, limits: TensorLimits) -> Res
 /// Refuses two tensors of one name.
 pub(crate) fn check_unique<'a>(
     role: Role,
-    names: impl ExactSizeIterator<Item = &'a str>,
+    names: impl Iterator<Item = &'a str>,
 ) -> Result<(), Error> {
-    let mut seen = HashSet::with_capacity(names.len());
-    for name in names {
-        if !seen.insert(name) {
-            return Err(invalid(
-                "duplicate_name",
-                format!("{role} `{}` occurs twice", clip(name)),
-            ));
-        }
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(invalid(
+            "duplicate_name",
+            format!("{role} `{}` occurs twice", clip(pair[0])),
+        )),
     }
-    Ok(())
 }
 
 /// The datatype of that name.
@@ -118,7 +114,7 @@ pub(crate) fn datatype(name: &str, context: &impl Fn(String) -> String) -> Resul
 fn decode(
     role: Role,
     message: &TensorMessage<'_>,
-    tail: &mut Option<&[u8]>,
+    tail: Option<&mut impl Buf>,
     limits: TensorLimits,
 ) -> Result<Tensor, Error> {
     let context = |text: String| format!("{role} `{}`: {text}", clip(&message.name));
@@ -216,21 +212,18 @@ fn binary_size(
     }
 }
 
-fn take<'b>(tail: &mut Option<&'b [u8]>, size: usize) -> Result<&'b [u8], String> {
-    let Some(rest) = *tail else {
-        return Err(format!(
+fn take<B: Buf>(tail: Option<B>, size: usize) -> Result<Take<B>, String> {
+    match tail {
+        None => Err(format!(
             "has `binary_data_size`, but the header `{}` does not say where the JSON ends",
             super::JSON_LENGTH_HEADER
-        ));
-    };
-    let (raw, rest) = rest.split_at_checked(size).ok_or_else(|| {
-        format!(
+        )),
+        Some(rest) if size <= rest.remaining() => Ok(rest.take(size)),
+        Some(rest) => Err(format!(
             "`binary_data_size` is {size}, but only {} bytes are left",
-            rest.len()
-        )
-    })?;
-    *tail = Some(rest);
-    Ok(raw)
+            rest.remaining()
+        )),
+    }
 }
 
 fn needs_binary(message: String) -> Error {
@@ -292,6 +285,23 @@ impl<'a> TensorOut<'a> {
             })
         }
     }
+
+    /// Bytes of the binary data that follows, if it does.
+    pub(super) fn binary_size(&self) -> Option<usize> {
+        Some(self.parameters.as_ref()?.binary_data_size)
+    }
+}
+
+/// Writes `document`, which describes `tensors`.
+pub(super) fn encode_document<M: Serialize>(
+    document: &M,
+    tensors: &[TensorOut<'_>],
+) -> Result<Vec<u8>, Error> {
+    let numbers = tensors.iter().filter_map(|tensor| tensor.data.as_ref());
+    let numbers: usize = numbers.map(|data| data.0.len()).sum();
+    let mut json = Vec::with_capacity(JSON_ROOM + NUMBER_ROOM * numbers);
+    write(document, &mut json)?;
+    Ok(json)
 }
 
 /// Writes `document`, then the binary ones of its tensors.
@@ -299,17 +309,10 @@ pub(super) fn encode_message<M: Serialize>(
     document: &M,
     tensors: &[TensorOut<'_>],
 ) -> Result<Encoded, Error> {
-    let numbers = tensors.iter().filter_map(|tensor| tensor.data.as_ref());
-    let numbers: usize = numbers.map(|data| data.0.len()).sum();
-    let mut body = Vec::with_capacity(JSON_ROOM + NUMBER_ROOM * numbers);
-    write(document, &mut body)?;
+    let mut body = encode_document(document, tensors)?;
     let json_length = body.len();
-    let size: usize = tensors
-        .iter()
-        .filter_map(|tensor| tensor.parameters.as_ref())
-        .map(|parameters| parameters.binary_data_size)
-        .sum();
-    body.reserve_exact(size);
+    let sizes = tensors.iter().filter_map(TensorOut::binary_size);
+    body.reserve_exact(sizes.sum());
     let mut any = false;
     for tensor in tensors.iter().filter_map(|tensor| tensor.binary) {
         binary::encode(tensor.data(), &mut body);

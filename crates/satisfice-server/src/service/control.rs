@@ -9,6 +9,7 @@ use satisfice_core::{Error, ErrorKind};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 use tokio::sync::OwnedMutexGuard;
 
@@ -91,6 +92,7 @@ impl Control {
             control: self,
             name,
         };
+        let start = Instant::now();
         let models = self.loader.load(name).and_then(|engines| {
             let mut models = Models::new();
             for (version, engine) in engines {
@@ -98,6 +100,7 @@ impl Control {
                     Error::new(ErrorKind::Internal, "wrong_model", error.to_string())
                 })?;
             }
+            models.set_load_duration(name, start.elapsed());
             Ok(models)
         });
         match &models {

@@ -27,13 +27,13 @@ pub use record::PlanAudit;
 pub(super) use task::{LaneId, guarded};
 pub(super) use whole::Whole;
 
-use super::{Admission, Stats};
+use super::{Admission, Stats, contract::Contract};
 use brief::BriefTurn;
 use job::{Key, Reply};
 use outcome::After;
 use record::Records;
 use refusal::{shutting_down, too_late};
-use satisfice_core::{Engine, Error, InferResponse};
+use satisfice_core::{Cancellation, Engine, Error, InferResponse};
 use state::{Next, State};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -156,6 +156,29 @@ impl Scheduler {
             .map_or_else(Vec::new, |lane| lane.records.audits())
     }
 
+    /// Gives a request an executor's place on this thread where it may have one; queues it elsewhere.
+    fn begin(
+        &self,
+        lane: LaneId,
+        work: Work,
+        contract: Contract,
+        reply: Reply,
+    ) -> Result<Begun<'_>, Error> {
+        let (mut state, now) = (self.shared.lock(), Instant::now());
+        let brief = state.may_be_brief(lane, &work, &contract, (&reply, now));
+        let turn = brief.then(|| self.brief.begin()).flatten();
+        match (work, turn) {
+            (Work::Whole(whole), Some(turn)) => {
+                let task = state.begin_brief(lane, whole.request, reply, now)?;
+                Ok(Begun::Here(task, turn))
+            }
+            (work, _) => {
+                let key = state.admit(lane, work, contract, reply, now)?;
+                Ok(Begun::Queued(key))
+            }
+        }
+    }
+
     /// Waits for the answer. Dropping the future takes back what was not started.
     pub(super) async fn answer(
         &self,
@@ -167,32 +190,29 @@ impl Scheduler {
             contract,
             ticket,
             record,
+            cancellation,
         } = submission;
         let (sender, answer) = oneshot::channel();
         let deadline = contract.deadline;
-        let (plain, bytes) = (work.is_plain(), ticket.bytes());
         let reply = Reply {
             sender,
             ticket,
             deadline,
             record,
         };
-        let (key, brief) = {
-            let (mut state, now) = (self.shared.lock(), Instant::now());
-            let key = state.admit(lane, work, contract, reply, now)?;
-            let brief = plain && state.may_be_brief(lane, bytes);
-            let turn = brief.then(|| self.brief.begin()).flatten();
-            let brief = turn.and_then(|turn| Some((state.begin_brief(now)?, turn)));
-            (key, brief)
+        let key = match self.begin(lane, work, contract, reply)? {
+            Begun::Here(task, turn) => {
+                self.shared.run_here(*task, turn, self.executors);
+                return answer.await.unwrap_or_else(|_| Err(shutting_down()));
+            }
+            Begun::Queued(key) => key,
         };
-        match brief {
-            Some((task, turn)) => self.shared.run_here(*task, turn, self.executors),
-            None => self.shared.wake.notify_one(),
-        }
+        self.shared.wake.notify_one();
         let mut waiting = Waiting {
             shared: &self.shared,
             lane,
             key,
+            cancellation,
             answered: false,
         };
         let answer = match deadline {
@@ -213,19 +233,29 @@ impl Drop for Scheduler {
     }
 }
 
-/// A request that waits; dropping it takes back what was not started.
+/// What was begun with a request.
+enum Begun<'a> {
+    /// This thread executes it.
+    Here(Box<Task>, BriefTurn<'a>),
+    Queued(Key),
+}
+
+/// A request that waits; dropping it takes back what was not started, and tells the engine that has started.
 struct Waiting<'a> {
     shared: &'a Shared,
     lane: LaneId,
     key: Key,
+    cancellation: Cancellation,
     answered: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.answered
-            && let Some(lane) = self.shared.lock().lane_mut(self.lane)
-        {
+        if self.answered {
+            return;
+        }
+        self.cancellation.cancel();
+        if let Some(lane) = self.shared.lock().lane_mut(self.lane) {
             lane.cancel(self.key);
         }
     }

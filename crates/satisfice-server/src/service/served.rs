@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{Record, clip, protocol::ModelDescription};
 use satisfice_core::{
-    Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Readiness,
-    TensorSpec,
+    Cancellation, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse,
+    ModelMetadata, Readiness, TensorSpec,
 };
 use std::{
     fmt,
@@ -165,8 +165,8 @@ impl ServedModel {
 
     /// Answers a request: queues it until an executor has a turn for it.
     ///
-    /// Dropping the future takes back what was not started. Once the engine runs it runs to the end,
-    /// and keeps its turn until then.
+    /// Dropping the future takes back what was not started. An engine that runs is told, and keeps its turn
+    /// until it gives up or comes to its end; so it is when the deadline passes.
     ///
     /// The request's contract is read here, and of it the engine sees the deadline alone: `deadline_ms` (a number over
     /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
@@ -186,6 +186,8 @@ impl ServedModel {
         let parameters = &mut call.request.parameters;
         let contract = Contract::take(parameters, call.received, call.deadline)?;
         call.request.deadline = contract.deadline;
+        let cancellation = Cancellation::new();
+        call.request.cancellation = cancellation.clone();
         let ticket = self.enter(call.request_bytes)?;
         let submission = Submission {
             work: self
@@ -194,6 +196,7 @@ impl ServedModel {
             contract,
             ticket,
             record: call.record,
+            cancellation,
         };
         self.scheduler.answer(self.lane, submission).await
     }

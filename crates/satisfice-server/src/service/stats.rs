@@ -93,6 +93,12 @@ pub(crate) struct Stats {
     pub compute_infer: Duty,
     /// Time to encode.
     pub compute_output: Duty,
+    /// Inputs answered: more than requests where they are cut into inputs.
+    inferences: AtomicU64,
+    /// Executions by the inputs in them, and nanoseconds.
+    executions: Mutex<BTreeMap<usize, (u64, u64)>>,
+    /// How long the model took to load, in nanoseconds.
+    load_ns: AtomicU64,
     reasons: [AtomicU64; Reason::ALL.len()],
     last_inference_ms: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
@@ -141,8 +147,35 @@ impl Stats {
         self.last_inference_ms.store(ms, Ordering::Relaxed);
     }
 
-    pub(super) fn executed(&self, duration: Duration) {
+    /// The engine has worked on so many inputs, of which so many are answered.
+    pub(super) fn executed(&self, inputs: usize, answered: usize, duration: Duration) {
         self.compute_infer.add(duration);
+        self.inferences
+            .fetch_add(answered as u64, Ordering::Relaxed);
+        let mut executions = lock(&self.executions);
+        let (count, ns) = executions.entry(inputs).or_default();
+        *count += 1;
+        *ns += duration.as_nanos() as u64;
+    }
+
+    /// Inputs answered.
+    pub(crate) fn inferences(&self) -> u64 {
+        self.inferences.load(Ordering::Relaxed)
+    }
+
+    /// Executions by the inputs in them, and nanoseconds.
+    pub(crate) fn executions(&self) -> BTreeMap<usize, (u64, u64)> {
+        lock(&self.executions).clone()
+    }
+
+    pub(super) fn loaded(&self, duration: Duration) {
+        self.load_ns
+            .store(duration.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// How long the model took to load; nothing where it was there.
+    pub(crate) fn load_duration(&self) -> Duration {
+        Duration::from_nanos(self.load_ns.load(Ordering::Relaxed))
     }
 
     /// Counts the plan that the answer says it was made with.

@@ -304,14 +304,13 @@ async fn the_same_over_grpc() {
 
 /// The status and code of asking for the log's settings at a router of this role.
 async fn log_settings(config: &Config, role: Role) -> (u16, String) {
-    use tower::ServiceExt;
     let front = Front::new(Limits::default()).with_access(Arc::new(Access::open(config).unwrap()));
     let service =
         satisfice_server::Service::new(satisfice_server::Models::new(), Admission::default());
-    let router = satisfice_server::router(role, Arc::new(service), front);
+    let routes = satisfice_server::Routes::new(role, Arc::new(service), front);
     let request = axum::http::Request::get("/v2/logging");
     let request = request.body(axum::body::Body::empty()).unwrap();
-    let answer = router.oneshot(request).await.unwrap();
+    let answer = routes.answer(request).await;
     let status = answer.status().as_u16();
     let body = axum::body::to_bytes(answer.into_body(), 1 << 20)
         .await

@@ -46,6 +46,13 @@ impl Echo {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(metadata("echo")))
     }
+
+    /// With one input.
+    pub(crate) fn of_one() -> Arc<Self> {
+        let mut metadata = metadata("echo");
+        metadata.inputs.truncate(1);
+        Arc::new(Self(metadata))
+    }
 }
 
 impl Engine for Echo {

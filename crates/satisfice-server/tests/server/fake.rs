@@ -2,9 +2,9 @@
 
 use crate::engines::eventually;
 use satisfice_core::{
-    Batching, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Measure,
-    ModelMetadata, NamedTensor, Offer, Parameter, Parameters, Part, PartOutputs, Quality, Strategy,
-    Tensor, TensorData, TensorSpec,
+    BatchOutputs, Batching, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, Job,
+    Measure, ModelMetadata, NamedTensor, Offer, Parameter, Parameters, Part, PartOutputs, Quality,
+    Strategy, Tensor, TensorData, TensorSpec,
 };
 use satisfice_server::{Models, Service, Settings, service::Call};
 use std::{
@@ -213,7 +213,7 @@ impl Batching for Modal {
         })
     }
 
-    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<Vec<PartOutputs>, Error> {
+    fn run(&self, strategy: usize, parts: &[Part<'_>]) -> Result<BatchOutputs, Error> {
         let inputs = |part: &Part<'_>| numbers(&part.job.request)[part.inputs.clone()].to_vec();
         let parts: Vec<Vec<f32>> = parts.iter().map(inputs).collect();
         let name = &self.strategies[strategy].name;
@@ -224,14 +224,17 @@ impl Batching for Modal {
         if parts.concat().iter().any(|x| x.is_nan()) {
             return Err(Error::new(ErrorKind::InvalidInput, "not_a_number", ""));
         }
-        let output = |part: &Vec<f32>| {
+        let output = |part: &Vec<f32>| -> PartOutputs {
             let rows = part.iter().flat_map(|&x| [x, strategy as f32]);
             if part.contains(&f32::NEG_INFINITY) {
                 return Err(Error::new(ErrorKind::InvalidInput, "too_small", ""));
             }
             Ok(vec![tensor("y", vec![part.len(), 2], rows.collect())])
         };
-        Ok(parts.iter().map(output).collect())
+        Ok(BatchOutputs {
+            parts: parts.iter().map(output).collect(),
+            work_seconds: None,
+        })
     }
 }
 

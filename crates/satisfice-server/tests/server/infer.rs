@@ -1,11 +1,14 @@
 //! Requests that are answered.
 
-use crate::client::Server;
+use crate::{client::Server, engines::Echo};
 use half::{bf16, f16};
 use satisfice_core::{ByteStrings, InferRequest, NamedTensor, Parameter, Tensor, TensorData};
-use satisfice_server::protocol::{
-    Answer, TensorLimits,
-    client::{Format, decode_answer, decode_metadata, encode_request},
+use satisfice_server::{
+    Admission, Limits, Role, Routes,
+    protocol::{
+        Answer, TensorLimits,
+        client::{Format, decode_answer, decode_metadata, encode_request},
+    },
 };
 use serde_json::json;
 
@@ -61,7 +64,12 @@ fn ask(server: &Server, request: &InferRequest, format: Format) -> Answer {
         "application/json"
     };
     assert_eq!(answer.header("content-type"), Some(content_type));
-    decode_answer(&answer.body, answer.json_length(), TensorLimits::default()).unwrap()
+    decode_answer(
+        &answer.body[..],
+        answer.json_length(),
+        TensorLimits::default(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -248,4 +256,29 @@ fn the_best_classes_instead_of_values() {
     assert_eq!(output["datatype"], "BYTES");
     assert_eq!(output["shape"], json!([1, 2]));
     assert_eq!(output["data"], json!(["2:1", "1:2"]));
+}
+
+#[tokio::test]
+async fn raw_bytes_are_a_model_s_only_input() {
+    let service = crate::fake::serve(Admission::default().into(), &[("one", Echo::of_one())]);
+    let routes = Routes::new(Role::Main, service, Limits::default());
+    let values = [0.5_f32, -1.0, f32::NAN];
+    let body: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let request = axum::http::Request::post("/v2/models/one/infer")
+        .header("inference-header-content-length", "0")
+        .body(axum::body::Body::from(body.clone()))
+        .unwrap();
+    let answer = routes.answer(request).await;
+    assert_eq!(answer.status(), 200);
+    let json_length = &answer.headers()["inference-header-content-length"];
+    let json_length: usize = json_length.to_str().unwrap().parse().unwrap();
+    let answer = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+    let answer = answer.unwrap();
+    let (json, tail) = answer.split_at(json_length);
+    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(json["outputs"][0]["shape"], serde_json::json!([3]));
+    assert_eq!(tail, body);
 }

@@ -85,10 +85,10 @@ fn check_round_trips(
         inputs: tensors.clone(),
         outputs: tensors.iter().map(|t| t.name.clone()).collect(),
         parameters: parameters.clone(),
-        deadline: None,
+        ..InferRequest::default()
     };
     let encoded = encode_request(&request, Some("i"), format).unwrap();
-    let decoded = decode_request(&encoded.body, encoded.json_length, limits).unwrap();
+    let decoded = decode_request(&encoded.body[..], encoded.json_length, limits).unwrap();
     prop_assert_eq!(&decoded.request, &request);
     prop_assert_eq!(decoded.format.binary, format == Format::Binary);
 
@@ -101,8 +101,8 @@ fn check_round_trips(
             parameters,
         },
     };
-    let encoded = encode_answer(&answer, &decoded.format).unwrap();
-    let decoded = decode_answer(&encoded.body, encoded.json_length, limits).unwrap();
+    let encoded = encode_answer(answer.clone(), &decoded.format).unwrap();
+    let decoded = decode_answer(encoded.body, encoded.json_length, limits).unwrap();
     prop_assert_eq!(decoded, answer);
     Ok(())
 }
@@ -144,8 +144,8 @@ proptest! {
         let limits = TensorLimits::default();
         let other = Some(length.index(encoded.body.len() + 2));
         for json_length in [None, encoded.json_length, other] {
-            let _ = decode_request(&encoded.body, json_length, limits);
-            let _ = decode_answer(&encoded.body, json_length, limits);
+            let _ = decode_request(&encoded.body[..], json_length, limits);
+            let _ = decode_answer(&encoded.body[..], json_length, limits);
         }
     }
 
@@ -203,9 +203,10 @@ fn outputs_follow_the_request_s_format() {
         outputs: [("b".to_owned(), true)].into(),
         ..AnswerFormat::default()
     };
-    let encoded = encode_answer(&answer, &format).unwrap();
-    assert_eq!(encoded.body.len(), encoded.json_length.unwrap() + 1);
-    let text = String::from_utf8(encoded.body).unwrap();
+    let encoded = encode_answer(answer, &format).unwrap();
+    let body = encoded.body.join();
+    assert_eq!(body.len(), encoded.json_length.unwrap() + 1);
+    let text = String::from_utf8(body.to_vec()).unwrap();
     assert!(
         text.contains(r#"{"name":"a","datatype":"UINT8","shape":[1],"data":[7]}"#),
         "{text}"

@@ -1,9 +1,15 @@
-//! What engines say of themselves, and what they are told of a request's deadline.
+//! What engines say of themselves, and what they are told of who waits for them.
 
-use crate::fake::{ask, bare, serve, settings};
-use satisfice_core::{Engine, Error, InferRequest, InferResponse, ModelMetadata, Readiness};
+use crate::engines::eventually;
+use crate::fake::{ask, bare, begin, serve, settings};
+use satisfice_core::{
+    Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Readiness,
+};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -74,4 +80,48 @@ async fn an_engine_is_told_when_nobody_waits_any_more() {
     let left = told - before;
     assert!(left >= Duration::from_mins(1), "{left:?}");
     assert!(left < Duration::from_mins(2), "{left:?}");
+}
+
+/// Works until nobody waits any more.
+struct Patient {
+    metadata: ModelMetadata,
+    begun: AtomicUsize,
+    given_up: AtomicUsize,
+}
+
+impl Engine for Patient {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        eventually(|| request.cancellation.is_canceled());
+        self.given_up.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(
+            ErrorKind::DeadlineExceeded,
+            "canceled",
+            "given up",
+        ))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_runs_is_told_when_its_client_has_gone_and_when_the_deadline_passes() {
+    let engine = Arc::new(Patient {
+        metadata: Moody::new(Readiness::Ready).metadata.clone(),
+        begun: AtomicUsize::new(0),
+        given_up: AtomicUsize::new(0),
+    });
+    let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    let service = serve(settings(1), &[("m", engine.clone())]);
+    let client = begin(&service, "m", bare(&[]));
+    eventually(|| count(&engine.begun) == 1);
+    assert_eq!(count(&engine.given_up), 0);
+    client.abort();
+    eventually(|| count(&engine.given_up) == 1);
+
+    let late = ask(&service, "m", bare(&[("deadline_ms", 50.0.into())])).await;
+    assert_eq!(late.unwrap_err().code(), "deadline_exceeded");
+    eventually(|| count(&engine.given_up) == 2);
 }

@@ -288,7 +288,7 @@ fn wrong_binary_tensors() {
 
     let body = head(4);
     for (value, status, code) in [
-        ("0", 501, "raw_request"),
+        ("0", 400, "raw_request"),
         ("1", 400, "invalid_json"),
         ("1000000", 400, "wrong_json_length"),
         ("99999999999999999999999999", 400, "wrong_json_length"),

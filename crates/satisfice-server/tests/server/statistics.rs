@@ -35,7 +35,10 @@ fn what_was_done_is_counted() {
         assert_eq!(times[what]["count"], count, "{what}");
         assert_eq!(times[what]["ns"].as_u64() > Some(0), count > 0, "{what}");
     }
-    assert_eq!(stats["batch_stats"][0]["batch_size"], 1);
+    let batches = &stats["batch_stats"];
+    assert_eq!(batches.as_array().unwrap().len(), 1);
+    assert_eq!(batches[0]["batch_size"], 1);
+    assert_eq!(batches[0]["compute_infer"]["count"], 3);
 
     let count = |path: &str| {
         server.get(path).json()["model_stats"]
@@ -60,7 +63,9 @@ fn what_was_done_is_counted() {
     let labels = r#"model="echo",version="10""#;
     for line in [
         format!("nv_inference_request_success{{{labels}}} 3"),
+        format!("nv_inference_count{{{labels}}} 3"),
         format!("nv_inference_exec_count{{{labels}}} 3"),
+        format!("nv_model_load_duration_secs{{{labels}}} 0"),
         format!("nv_inference_pending_request_count{{{labels}}} 0"),
         format!("nv_inference_request_failure{{{labels},reason=\"OTHER\"}} 1"),
         format!("satisfice_refusals_total{{{labels},code=\"invalid_message\"}} 1"),

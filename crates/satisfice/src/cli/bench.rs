@@ -130,7 +130,7 @@ pub(crate) struct BenchMultimodal {
     /// By when a job's answer is needed.
     #[arg(long, default_value_t = 250)]
     pub deadline_ms: u64,
-    /// Length of one run; 4 when absent, 0.8 with `--quick`. Longer where that would be less than 200 jobs
+    /// Length of one run; 4 when absent, 0.8 with `--quick`. Longer where that would be less than 300 jobs
     /// (40 with `--quick`).
     #[arg(long, value_parser = run_seconds)]
     pub seconds: Option<f64>,
@@ -141,6 +141,10 @@ pub(crate) struct BenchMultimodal {
     /// brackets, the least and the most.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
     pub repeats: u64,
+    /// Keep what `rows.json` of an earlier run in OUT has, where it was measured in the same way, and
+    /// measure only what it lacks.
+    #[arg(long)]
+    pub resume: bool,
     /// Another server, as `NAME=[json+]URL`; may be repeated.
     #[arg(long)]
     pub against: Vec<Peer>,

@@ -102,7 +102,11 @@ impl InputsSample {
                 inputs: from..inputs.min(from + self.batch_max.max(1)),
             };
             let again = run_batch(model, self.dearest, std::slice::from_ref(&part)).ok()?;
-            agreed.extend(agreement(outputs, from, again.first()?.as_ref().ok()?)?);
+            agreed.extend(agreement(
+                outputs,
+                from,
+                again.parts.first()?.as_ref().ok()?,
+            )?);
         }
         let finding = |(plan, promised, inputs): (String, f64, Range<usize>)| {
             Some((plan, promised, agreed.get(inputs)?.to_vec()))

@@ -14,10 +14,15 @@ const EXACT_INPUTS_MAX: usize = 64;
 /// Longest wait for a batch to fill, in seconds.
 const DELAY_MAX: f64 = 3600.0;
 
+/// Relative change of a time from which on fronts are made anew when they may be.
+const STALE: f64 = 0.03;
+
 /// One state of knowledge. It does not change: when more is known there is another.
 #[derive(Debug)]
 pub(in super::super) struct Fronts {
     strategies: Vec<Strategy>,
+    /// What each strategy's own times were multiplied by.
+    scales: Vec<f64>,
     /// What jobs without a minimum are measured by; none where nothing was measured.
     usual: Option<Measure>,
     caches: [Mutex<FrontCache>; 2],
@@ -38,8 +43,10 @@ impl Fronts {
                 .partial_cmp(&single(b))
                 .unwrap_or(std::cmp::Ordering::Equal)
         });
-        let known = |strategy: &Strategy| corrected(strategy, dearest, records);
-        let strategies: Vec<Strategy> = strategies.iter().map(known).collect();
+        let scales = records.scales(strategies);
+        let known = strategies.iter().zip(&scales);
+        let known = known.map(|(strategy, &scale)| corrected(strategy, scale, dearest, records));
+        let strategies: Vec<Strategy> = known.collect();
         let usual = [Measure::Accuracy, Measure::Fidelity]
             .into_iter()
             .find(|&measure| strategies.iter().any(|s| quality(s, measure).is_some()));
@@ -55,6 +62,7 @@ impl Fronts {
         )?;
         Ok(Self {
             strategies,
+            scales,
             usual,
             caches,
             batcher,
@@ -63,6 +71,14 @@ impl Fronts {
 
     pub(super) fn strategies(&self) -> &[Strategy] {
         &self.strategies
+    }
+
+    /// Whether times are by now known to be other ones.
+    pub(super) fn are_stale(&self, records: &Records) -> bool {
+        let known = self.scales.iter().zip(records.scales(&self.strategies));
+        known
+            .map(|(then, now)| (now / then).ln().abs())
+            .any(|moved| moved > STALE)
     }
 
     /// What jobs without a minimum are measured by; none where nothing was measured.
@@ -100,9 +116,13 @@ pub(super) fn quality(strategy: &Strategy, measure: Measure) -> Option<Quality> 
     qualities.find(|quality| quality.measure == measure)
 }
 
-fn corrected(strategy: &Strategy, dearest: Option<&Strategy>, records: &Records) -> Strategy {
+fn corrected(
+    strategy: &Strategy,
+    scale: f64,
+    dearest: Option<&Strategy>,
+    records: &Records,
+) -> Strategy {
     let name = &strategy.name;
-    let scale = records.scale(name);
     let known = |&found: &Quality| {
         let dearest = dearest.and_then(|dearest| quality(dearest, found.measure));
         records.quality(name, found, dearest)

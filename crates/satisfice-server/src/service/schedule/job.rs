@@ -6,7 +6,7 @@ use super::{
     whole::{Options, Whole},
 };
 use crate::Record;
-use satisfice_core::{Error, InferResponse};
+use satisfice_core::{Cancellation, Error, InferResponse};
 use satisfice_planner as planner;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
@@ -32,6 +32,8 @@ pub(in super::super) struct Submission {
     pub contract: Contract,
     pub ticket: Ticket,
     pub record: Arc<Record>,
+    /// That of the request.
+    pub cancellation: Cancellation,
 }
 
 pub(super) type Answer = Result<InferResponse, Error>;

@@ -10,7 +10,7 @@ use super::{
     task::{Audit, Chosen, LaneId, Model, Task, TaskWork, WholeTask},
     whole::{Options, Whole, audited_share, reported},
 };
-use satisfice_core::Error;
+use satisfice_core::{Error, InferRequest};
 use satisfice_planner::{self as planner, Planner};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -33,6 +33,8 @@ pub(super) struct Lane {
     pub records: Records,
     /// Of an engine that batches.
     pub fronts: Option<Arc<Fronts>>,
+    /// Seconds that batches took since the fronts were made.
+    pub(super) fronts_age: f64,
     /// Jobs of which something is still to be started.
     pub(super) queue: BTreeMap<Key, Job>,
     /// Jobs of which everything was started and something is not yet answered.
@@ -80,6 +82,7 @@ impl Lane {
             executing: 0,
             records: Records::default(),
             fronts: None,
+            fronts_age: 0.0,
             queue: BTreeMap::new(),
             started: BTreeMap::new(),
             demanding: 0,
@@ -297,19 +300,28 @@ impl Lane {
             return None;
         };
         let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
+        Some(self.whole_task(whole.request, chosen, job.reply, job.queued))
+    }
+
+    /// A request to be executed whole, by the plan that was chosen or as it is.
+    pub(super) fn whole_task(
+        &self,
+        request: InferRequest,
+        chosen: Option<Chosen>,
+        reply: Reply,
+        queued: Instant,
+    ) -> Task {
         let predicted = match &chosen {
             Some(chosen) => Some(chosen.offer.seconds),
-            None => self.times.usual(job.reply.ticket.bytes()),
+            None => self.times.usual(reply.ticket.bytes()),
         };
-        Some(self.task(
-            predicted,
-            TaskWork::Whole(WholeTask {
-                request: whole.request,
-                chosen,
-                reply: job.reply,
-                queued: job.queued,
-            }),
-        ))
+        let whole = WholeTask {
+            request,
+            chosen,
+            reply,
+            queued,
+        };
+        self.task(predicted, TaskWork::Whole(whole))
     }
 
     fn chosen(

@@ -7,11 +7,14 @@ use super::{
     job::{Job, Key, Pending, Reply},
     lane::{Lane, Started, alternatives},
     record::{Records, agreement},
-    task::{Model, Outcome},
+    task::{Model, Outcome, Ran},
 };
 use satisfice_core::{Error, Measure, PartOutputs, Strategy};
-use satisfice_planner::FrontTable;
+use satisfice_planner::{FrontTable, Timing};
 use std::{ops::Range, sync::Arc};
+
+/// Seconds of execution after which fronts are looked at whether they are stale.
+const FRONTS_AGE_MAX: f64 = 0.5;
 
 /// What is to be done about an outcome, off the lock.
 #[derive(Default)]
@@ -67,7 +70,13 @@ impl Lane {
                 strategy,
                 plan,
                 parts,
-            } => self.take_in_batch(strategy, &plan, parts, seconds),
+                ran,
+            } => {
+                let inputs = parts.iter().map(|(_, range, _)| range.len()).sum();
+                let ready = self.take_in_parts(strategy, parts);
+                let after = self.take_in_time(&plan, self.timing(strategy, inputs, ran, seconds));
+                After { ready, ..after }
+            }
             Outcome::Audit(None) => After::default(),
             Outcome::Audit(Some(finding)) => self.take_in_finding(finding),
         }
@@ -77,8 +86,12 @@ impl Lane {
         match plan {
             None => self.times.observe(bytes, seconds),
             Some((plan, profiled)) => {
-                let record = self.records.of(&plan);
-                if record.is_some_and(|record| record.timed(profiled, seconds)) {
+                let timing = Timing {
+                    planned: profiled,
+                    work: profiled,
+                    observed: seconds,
+                };
+                if self.records.timed(&plan, timing) {
                     self.renew_options();
                 }
             }
@@ -110,6 +123,7 @@ impl Lane {
             self.renew_options();
             return After::default();
         }
+        self.fronts_age = 0.0;
         let mut tables: Vec<(Option<Measure>, Vec<usize>)> = Vec::new();
         for job in self.queue.values() {
             if let Pending::Inputs(inputs) = &job.task {
@@ -179,38 +193,47 @@ impl Lane {
         self.fronts = Some(fronts);
     }
 
-    fn take_in_batch(
+    fn take_in_parts(
         &mut self,
         strategy: usize,
-        plan: &str,
         parts: Vec<(Key, Range<usize>, PartOutputs)>,
-        seconds: f64,
-    ) -> After {
-        let inputs: usize = parts.iter().map(|(_, range, _)| range.len()).sum();
-        let mut ready = Vec::new();
-        let mut all_answered = true;
-        for (key, range, outputs) in parts {
-            all_answered &= outputs.is_ok();
-            ready.extend(self.take_in_part(key, strategy, range, outputs));
-        }
-        let profiled = self
-            .profiled_seconds(strategy, inputs)
-            .filter(|_| all_answered);
-        let drifted = profiled.is_some_and(|profiled| {
-            let record = self.records.of(plan);
-            record.is_some_and(|record| record.timed(profiled, seconds))
-        });
-        let after = match drifted {
-            true => self.renew(),
-            false => After::default(),
-        };
-        After { ready, ..after }
+    ) -> Vec<Ready> {
+        let parts = parts.into_iter();
+        parts
+            .filter_map(|(key, range, outputs)| self.take_in_part(key, strategy, range, outputs))
+            .collect()
     }
 
-    /// The engine's own time for a batch.
-    fn profiled_seconds(&self, strategy: usize, inputs: usize) -> Option<f64> {
+    /// What is known of the time of a batch; nothing where it says nothing of the profile's.
+    fn timing(&self, strategy: usize, inputs: usize, ran: Ran, observed: f64) -> Option<Timing> {
         let strategy = self.model.engine.batching()?.strategies().get(strategy)?;
-        strategy.seconds.get(inputs.checked_sub(1)?).copied()
+        let planned = *strategy.seconds.get(inputs.checked_sub(1)?)?;
+        match ran {
+            Ran::Apart => None,
+            Ran::Once(work) => Some(Timing {
+                planned,
+                work: work.unwrap_or(planned),
+                observed,
+            }),
+        }
+    }
+
+    /// Plans by new times at once where they have become quite other ones, and now and then where
+    /// they have changed: fronts show all times as they were at one moment, which a strategy that then
+    /// happened to look dear would not outlive.
+    fn take_in_time(&mut self, plan: &str, timing: Option<Timing>) -> After {
+        let Some(timing) = timing else {
+            return After::default();
+        };
+        let noticed = self.records.timed(plan, timing);
+        self.fronts_age += timing.observed;
+        let fronts = self.fronts.as_ref();
+        let may_be_stale = self.fronts_age > FRONTS_AGE_MAX;
+        if noticed || may_be_stale && fronts.is_some_and(|f| f.are_stale(&self.records)) {
+            self.renew()
+        } else {
+            After::default()
+        }
     }
 
     /// Takes in what a batch did for one job. The job is gone if nobody waits for it any more, or

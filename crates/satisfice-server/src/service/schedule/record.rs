@@ -1,7 +1,7 @@
 //! What has been seen of one plan: how long it takes, and whether it is as good as promised.
 
-use satisfice_core::{Measure, Quality};
-use satisfice_planner::{AccuracyAudit, LatencyDrift};
+use satisfice_core::{Measure, Quality, Strategy};
+use satisfice_planner::{AccuracyAudit, LatencyDrift, Timing};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Plans of one model that are followed; clients may name any number of them.
@@ -16,26 +16,50 @@ const INPUTS_BETWEEN_FALSE_ALARMS: f64 = 1e5;
 /// Audited inputs that a lowered bound rests on.
 const RECENT_MAX: usize = 64;
 
-/// Plans by name.
+/// What was seen of a model's plans.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Records(BTreeMap<String, Record>);
+pub(super) struct Records {
+    plans: BTreeMap<String, Record>,
+    /// Of all plans together.
+    drift: LatencyDrift,
+}
 
 impl Records {
     pub(super) fn get(&self, plan: &str) -> Option<&Record> {
-        self.0.get(plan)
+        self.plans.get(plan)
     }
 
     /// The plan's record; none where there are too many.
     pub(super) fn of(&mut self, plan: &str) -> Option<&mut Record> {
-        if self.0.len() >= RECORDS_MAX && !self.0.contains_key(plan) {
+        if self.plans.len() >= RECORDS_MAX && !self.plans.contains_key(plan) {
             return None;
         }
-        Some(self.0.entry(plan.to_owned()).or_default())
+        Some(self.plans.entry(plan.to_owned()).or_default())
+    }
+
+    /// Takes in one execution of a plan; whether all are to be planned anew at once.
+    pub(super) fn timed(&mut self, plan: &str, timing: Timing) -> bool {
+        // What has no sensible time says nothing.
+        if self.drift.observe(timing).is_err() {
+            return false;
+        }
+        for (other, record) in &mut self.plans {
+            if other != plan {
+                record.drift.forget(&self.drift, timing.observed);
+            }
+        }
+        self.of(plan)
+            .is_some_and(|record| record.drift.observe(timing).unwrap_or(false))
     }
 
     /// What predicted times of the plan are to be multiplied by.
     pub(super) fn scale(&self, plan: &str) -> f64 {
         self.get(plan).map_or(1.0, |record| record.drift.scale())
+    }
+
+    /// As `scale`, for each of `strategies`.
+    pub(super) fn scales(&self, strategies: &[Strategy]) -> Vec<f64> {
+        strategies.iter().map(|s| self.scale(&s.name)).collect()
     }
 
     /// What may be promised of a plan that was measured as `quality`, on inputs on which the dearest
@@ -64,7 +88,7 @@ impl Records {
                 alarms: record.alarms,
             })
         };
-        self.0.iter().filter_map(audit).collect()
+        self.plans.iter().filter_map(audit).collect()
     }
 }
 
@@ -97,12 +121,6 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Takes in one execution; whether plans are to be made anew.
-    pub(super) fn timed(&mut self, predicted: f64, observed: f64) -> bool {
-        // What has no sensible time says nothing.
-        self.drift.observe(predicted, observed).unwrap_or(false)
-    }
-
     /// Takes in, input by input, whether the plan agreed with the dearest one, which it should on a
     /// share `promised`; whether that was found to be wrong, and less is promised from now on.
     pub(super) fn audited(&mut self, promised: f64, agreed: &[bool]) -> bool {
@@ -236,6 +254,24 @@ mod tests {
         assert!((0..5000).all(|i| !record.audited(0.95, &[i % 25 != 0])));
         assert_eq!(records.quality("cheap", FIDELITY, None), FIDELITY);
         assert_eq!(records.quality("other", FIDELITY, None), FIDELITY);
+    }
+
+    #[test]
+    fn a_plan_that_was_slow_long_ago_is_not_so_for_good() {
+        let mut records = Records::default();
+        let timing = |observed| Timing {
+            planned: 0.1,
+            work: 0.1,
+            observed,
+        };
+        let noticed = (0..40).filter(|_| records.timed("once slow", timing(0.5)));
+        assert!(noticed.count() > 1);
+        assert!(records.scale("once slow") > 4.0);
+        for _ in 0..2000 {
+            records.timed("other", timing(0.1));
+        }
+        assert!(records.scale("once slow") < 1.1);
+        assert!((records.scale("other") - 1.0).abs() < 0.01);
     }
 
     #[test]

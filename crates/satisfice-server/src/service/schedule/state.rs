@@ -9,7 +9,7 @@ use super::{
     refusal::shutting_down,
     task::{Done, LaneId, Model, Outcome, Task, TaskWork},
 };
-use satisfice_core::Error;
+use satisfice_core::{Error, InferRequest};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -203,20 +203,46 @@ impl State {
         }
     }
 
-    /// Whether the request of `bytes` bytes that was just admitted may be executed by its own thread: nothing
-    /// else waits, and requests like it are brief.
-    pub(super) fn may_be_brief(&self, lane: LaneId, bytes: usize) -> bool {
-        let brief = |lane: &Lane| lane.times.are_brief(bytes);
-        let waiting: usize = self.lanes.values().map(Lane::waiting).sum();
-        self.lane(lane).is_some_and(brief) && waiting <= 1
+    /// Whether a request may be executed by its own thread, without a queue: nothing waits, an executor is idle,
+    /// requests like it are brief, there is nothing to choose, and it will be on time.
+    pub(super) fn may_be_brief(
+        &self,
+        lane: LaneId,
+        work: &Work,
+        contract: &Contract,
+        (reply, now): (&Reply, Instant),
+    ) -> bool {
+        let idle = self.running.len() < self.executors && !self.closed;
+        if !idle || !work.is_plain() || contract.minimum.is_some() {
+            return false;
+        }
+        let bytes = reply.ticket.bytes();
+        let brief = |lane: &Lane| {
+            let left = |deadline: Instant| deadline.saturating_duration_since(now).as_secs_f64();
+            lane.times.are_brief(bytes)
+                && lane.executing < lane.admission.executing_max.max(1)
+                && contract
+                    .deadline
+                    .is_none_or(|deadline| lane.usual(bytes) <= left(deadline))
+        };
+        self.lane(lane).is_some_and(brief) && !self.lanes.values().any(Lane::has_work)
     }
 
-    /// That request, if an executor is idle.
-    pub(super) fn begin_brief(&mut self, now: Instant) -> Option<Box<Task>> {
-        match self.next(now) {
-            Next::Run(task) => Some(task),
-            Next::Sleep(_) | Next::Stop => None,
+    /// Such a request in an executor's place.
+    pub(super) fn begin_brief(
+        &mut self,
+        lane: LaneId,
+        request: InferRequest,
+        reply: Reply,
+        now: Instant,
+    ) -> Result<Box<Task>, Error> {
+        let (seconds, virtual_time) = (self.seconds(now), self.virtual_time);
+        let lane = self.lanes.get_mut(&lane).ok_or_else(shutting_down)?;
+        if lane.is_idle() {
+            lane.virtual_time = lane.virtual_time.max(virtual_time);
         }
+        let task = lane.whole_task(request, None, reply, now);
+        Ok(self.begin(Box::new(task), seconds))
     }
 
     /// Whether an executor would have something to do.

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{Record, Stage};
 use satisfice_core::{
-    Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part, PartOutputs, Quality,
+    BatchOutputs, Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part,
+    PartOutputs, Quality,
 };
 use std::{
     ops::Range,
@@ -110,8 +111,18 @@ pub(super) enum Outcome {
         strategy: usize,
         plan: String,
         parts: Vec<(Key, Range<usize>, PartOutputs)>,
+        ran: Ran,
     },
     Audit(Option<super::audit::Finding>),
+}
+
+/// How a batch was executed.
+#[derive(Clone, Copy)]
+pub(super) enum Ran {
+    /// As planned; with the engine's own time for what then was to be done, where inputs decide that.
+    Once(Option<f64>),
+    /// Job by job, because it failed.
+    Apart,
 }
 
 impl Task {
@@ -145,7 +156,8 @@ impl WholeTask {
             self.request.parameters.insert("plan".to_owned(), plan);
         }
         let mut answer = infer(model, &self.request);
-        model.stats.executed(start.elapsed());
+        let answered = usize::from(answer.is_ok());
+        model.stats.executed(1, answered, start.elapsed());
         self.reply.record.stage(Stage::Execute, start);
         let chosen = self.chosen.as_ref();
         let plan = chosen.map(|chosen| (chosen.offer.plan.clone(), chosen.profiled_seconds));
@@ -212,16 +224,23 @@ impl BatchTask {
             .members
             .windows(2)
             .any(|pair| pair[0].key != pair[1].key);
-        let parts = match outputs {
-            Ok(parts) => parts,
+        let (parts, ran) = match outputs {
+            Ok(outputs) => (outputs.parts, Ran::Once(outputs.work_seconds)),
             Err(error) if several => {
                 tracing::warn!(model = &*model.name, %error, "a batch failed, its jobs run alone");
                 let alone = |member: &Member| self.execute_one(model, member);
-                self.members.iter().map(alone).collect()
+                (self.members.iter().map(alone).collect(), Ran::Apart)
             }
-            Err(error) => vec![Err(error); self.members.len()],
+            Err(error) => (vec![Err(error); self.members.len()], Ran::Apart),
         };
-        model.stats.executed(start.elapsed());
+        let inputs = |ok: bool| {
+            let members = self.members.iter().zip(&parts);
+            let counted = members.filter(|(_, part)| !ok || part.is_ok());
+            counted.map(|(member, _)| member.inputs.len()).sum()
+        };
+        model
+            .stats
+            .executed(inputs(false), inputs(true), start.elapsed());
         for member in &self.members {
             member.record.stage(Stage::Execute, start);
         }
@@ -232,18 +251,20 @@ impl BatchTask {
             parts: members
                 .map(|(member, outputs)| (member.key, member.inputs, outputs))
                 .collect(),
+            ran,
         }
     }
 
     fn execute_one(&self, model: &Model, member: &Member) -> PartOutputs {
         let outputs = self.execute(model, std::slice::from_ref(member))?;
         outputs
+            .parts
             .into_iter()
             .next()
             .unwrap_or_else(|| Err(wrong_parts(model)))
     }
 
-    fn execute(&self, model: &Model, members: &[Member]) -> Result<Vec<PartOutputs>, Error> {
+    fn execute(&self, model: &Model, members: &[Member]) -> Result<BatchOutputs, Error> {
         let mut parts = Vec::with_capacity(members.len());
         for Member { job, inputs, .. } in members {
             parts.push(Part {
@@ -252,7 +273,7 @@ impl BatchTask {
             });
         }
         let outputs = run_batch(model, self.strategy, &parts)?;
-        match outputs.len() == members.len() {
+        match outputs.parts.len() == members.len() {
             true => Ok(outputs),
             false => Err(wrong_parts(model)),
         }
@@ -264,7 +285,7 @@ pub(super) fn run_batch(
     model: &Model,
     strategy: usize,
     parts: &[Part<'_>],
-) -> Result<Vec<PartOutputs>, Error> {
+) -> Result<BatchOutputs, Error> {
     guarded(&model.name, || match model.engine.batching() {
         Some(batching) => batching.run(strategy, parts),
         None => Err(wrong_parts(model)),

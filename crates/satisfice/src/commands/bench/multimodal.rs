@@ -18,7 +18,7 @@ use satisfice_load::open::{
     Client, Inputs, KnownPlan, Pattern, Search, Summary, Traffic, highest_rate, run,
 };
 use satisfice_multimodal::{
-    Dataset, ModelConfig, MultimodalEngine, OpenOptions, Profile, ProfileOptions,
+    Dataset, ModelConfig, MultimodalEngine, OpenOptions, Profile, ProfileOptions, ProfiledStrategy,
 };
 use satisfice_server::protocol::client::Format;
 use server::Server;
@@ -66,7 +66,6 @@ pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
         inputs,
     };
     let document = runtime()?.block_on(bench.measure(output))?;
-    fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
     for (name, chart) in document.charts() {
         let path = args.out.join(name);
         fs::write(&path, chart.svg()).with_context(|| format!("{}", path.display()))?;
@@ -102,11 +101,8 @@ fn ready_inputs(repository: &Repository, path: &Path, seed: u64) -> Result<Input
 /// What a client that chooses by itself knows: promises and times of the subsets in every variant.
 fn knowledge(profile: &Profile, config: &ModelConfig) -> Knowledge {
     let modalities: Vec<&str> = config.modalities.iter().map(|m| m.name.as_str()).collect();
-    let subsets = profile
-        .strategies
-        .iter()
-        .filter(|strategy| strategy.cascade.is_none());
-    let plan = |strategy: &satisfice_multimodal::ProfiledStrategy| KnownPlan {
+    let strategies = || profile.strategies.iter();
+    let plan = |strategy: &ProfiledStrategy| KnownPlan {
         name: strategy.name.clone(),
         accuracy: strategy.accuracy.map_or(0.0, |accuracy| accuracy.lower),
         seconds: by_batch(&strategy.planned().collect::<Vec<_>>()),
@@ -116,7 +112,11 @@ fn knowledge(profile: &Profile, config: &ModelConfig) -> Knowledge {
         (modality.name.clone(), names.collect())
     });
     Knowledge {
-        plans: subsets.map(plan).collect(),
+        plans: strategies()
+            .filter(|strategy| strategy.cascade.is_none())
+            .map(plan)
+            .collect(),
+        strategies: strategies().map(plan).collect(),
         all: modalities.join("+"),
         tensors: tensors.collect(),
         workers: thread::available_parallelism().map_or(1, usize::from),
@@ -229,33 +229,45 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Measures what `OUT/rows.json` does not have yet, and keeps it there row by row.
     async fn measure(&self, output: Output) -> Result<Document> {
-        let mut rows = Vec::new();
-        // The first contender's figure sets what all others are measured at.
-        let mut burst_rate = None;
-        for repeat in 0..self.args.repeats {
-            let seed = self.args.seed.wrapping_add(repeat);
-            for contender in &self.contenders {
-                let row = self.row(contender, seed, &mut burst_rate).await?;
-                output.say(&row.line())?;
-                rows.push(row);
-            }
-        }
-        Ok(Document {
+        let mut document = Document {
             bundle: self.args.bundle.clone().unwrap_or_default(),
             deadline_ms: self.args.deadline_ms,
             seed: self.args.seed,
             seconds: self.seconds(),
-            burst_rate: burst_rate.unwrap_or_default(),
+            burst_rate: None,
             cores: self.knowledge.workers,
-            rows,
-        })
+            rows: Vec::new(),
+        };
+        let path = self.args.out.join("rows.json");
+        if self.args.resume {
+            document = document.resumed(&path)?;
+        }
+        for repeat in 0..self.args.repeats {
+            let seed = self.args.seed.wrapping_add(repeat);
+            for contender in &self.contenders {
+                let rows = document.rows.iter().rev();
+                let mut of_contender = rows.filter(|row| row.is_of(contender));
+                if of_contender.clone().any(|row| row.seed == seed) {
+                    continue;
+                }
+                // A repeat begins where the one before it ended.
+                let start = of_contender.find_map(|row| row.jobs_per_second);
+                let row = self.row(contender, (seed, start), &mut document.burst_rate);
+                let row = row.await?;
+                output.say(&row.line())?;
+                document.rows.push(row);
+                document.write(&path)?;
+            }
+        }
+        Ok(document)
     }
 
     async fn row(
         &self,
         contender: &Contender,
-        seed: u64,
+        (seed, start): (u64, Option<f64>),
         burst_rate: &mut Option<f64>,
     ) -> Result<Row> {
         let client = Arc::new(Client::new(
@@ -268,10 +280,11 @@ impl Bench<'_> {
             contender,
             seed,
         };
-        let start = START_LOAD * contender.capacity(&self.knowledge, &SIZES);
+        let start =
+            start.unwrap_or_else(|| START_LOAD * contender.capacity(&self.knowledge, &SIZES));
         // Once beforehand: connections and caches are as later jobs find them.
-        self.run(target, start.min(5.0), Pattern::Poisson, 0.3)
-            .await?;
+        let warm_up = (start.min(5.0), 0.3);
+        self.run(target, warm_up, Pattern::Poisson, 1.0).await?;
         let search = Search {
             start,
             step: SEARCH_STEP,
@@ -281,18 +294,25 @@ impl Bench<'_> {
         };
         let best = highest_rate(search, async |rate| {
             let seconds = self.seconds().max(self.jobs_min() / rate);
-            self.run(target, rate, Pattern::Poisson, seconds).await
+            // As soon as too many are late the rest would change nothing.
+            let may_be_late = 1.0 - search.on_time;
+            self.run(target, (rate, seconds), Pattern::Poisson, may_be_late)
+                .await
         })
         .await?;
         let borne = best.as_ref().map_or(start, |(rate, _)| *rate);
+        // The first contender's figure sets what all others are measured at.
         let burst_rate = *burst_rate.get_or_insert(BURST_LOAD * borne);
         let bursts = Pattern::Bursts {
             factor: BURST_FACTOR,
             share: BURST_SHARE,
             period: Duration::from_secs_f64(self.seconds()),
         };
-        let length = 2.0 * self.seconds();
-        let burst = self.run(target, burst_rate, bursts, length).await?;
+        let periods = (self.jobs_min() / burst_rate / self.seconds())
+            .ceil()
+            .max(2.0);
+        let load = (burst_rate, periods * self.seconds());
+        let burst = self.run(target, load, bursts, 1.0).await?;
         Ok(Row::new(contender, seed, best, burst))
     }
 
@@ -303,15 +323,16 @@ impl Bench<'_> {
 
     /// Jobs that a run has at least, on average: of a few, 99 % are all.
     fn jobs_min(&self) -> f64 {
-        if self.args.quick { 40.0 } else { 200.0 }
+        if self.args.quick { 40.0 } else { 300.0 }
     }
 
+    /// Sends jobs of a rate for some seconds, or until more than that share of them was late.
     async fn run(
         &self,
         target: Target<'_>,
-        rate: f64,
+        (rate, seconds): (f64, f64),
         pattern: Pattern,
-        seconds: f64,
+        may_be_late: f64,
     ) -> Result<Summary> {
         let traffic = Traffic {
             rate,
@@ -323,7 +344,9 @@ impl Bench<'_> {
         let deadline = Duration::from_millis(self.args.deadline_ms);
         let arrivals = traffic.draw()?;
         let jobs = target.contender.jobs(&arrivals, deadline, &self.knowledge);
-        Ok(Summary::of(&run(target.client, &self.inputs, &jobs).await?))
+        let misses_max = (may_be_late * jobs.len() as f64) as usize;
+        let outcomes = run(target.client, &self.inputs, &jobs, misses_max).await?;
+        Ok(Summary::of(&outcomes))
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Contender {
 pub(super) struct Knowledge {
     /// Subsets of the modalities in every variant, without cascades.
     pub plans: Vec<KnownPlan>,
+    /// All strategies.
+    pub strategies: Vec<KnownPlan>,
     /// The plan that runs all modalities.
     pub all: String,
     /// Tensors of each modality.
@@ -72,10 +74,17 @@ impl Contender {
             deadline: None,
             min_accuracy: self.min_accuracy,
         };
+        let of_form: Vec<KnownPlan>;
         let plan = match self.policy {
             Policy::Agnostic | Policy::Peer | Policy::AtArrival => knowledge.plan(&knowledge.all),
-            Policy::Cheapest | Policy::Fixed | Policy::Satisfice(_) => {
-                Some(cheapest(&knowledge.plans, &contract))
+            Policy::Cheapest | Policy::Fixed => Some(cheapest(&knowledge.plans, &contract)),
+            Policy::Satisfice(form) => {
+                let strategies = knowledge.strategies.iter();
+                of_form = strategies
+                    .filter(|plan| form.has(&plan.name))
+                    .cloned()
+                    .collect();
+                Some(cheapest(&of_form, &contract))
             }
         };
         let seconds = plan.map_or(1.0, |plan| mean(sizes, |inputs| plan.seconds_of(inputs)));

@@ -4,27 +4,32 @@ use super::{
     SIZES,
     contender::{Contender, Policy, mean},
 };
+use anyhow::{Context, Result};
 use satisfice_load::open::{Chart, Series, Summary};
-use serde::Serialize;
-use std::{fmt::Write as _, path::PathBuf};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// What `--json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Document {
     pub bundle: PathBuf,
     pub deadline_ms: u64,
     pub seed: u64,
     /// Length of one run.
     pub seconds: f64,
-    /// Mean rate of the bursts, in jobs a second.
-    pub burst_rate: f64,
+    /// Mean rate of the bursts, in jobs a second; set by the first row.
+    pub burst_rate: Option<f64>,
     pub cores: usize,
     /// Every contender once for each seed, the one that ignores modalities first.
     pub rows: Vec<Row>,
 }
 
 /// One contender's figures under the traffic of one seed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub name: String,
     pub seed: u64,
@@ -49,10 +54,7 @@ impl Row {
     ) -> Self {
         let (rate, at_that_rate) = best.unzip();
         Self {
-            name: match contender.policy {
-                Policy::Peer => format!("{} (peer)", contender.name),
-                _ => contender.name.clone(),
-            },
+            name: Self::name_of(contender),
             seed,
             floor: contender.floor,
             min_accuracy: contender.min_accuracy,
@@ -61,6 +63,18 @@ impl Row {
             at_that_rate,
             in_bursts,
         }
+    }
+
+    fn name_of(contender: &Contender) -> String {
+        match contender.policy {
+            Policy::Peer => format!("{} (peer)", contender.name),
+            _ => contender.name.clone(),
+        }
+    }
+
+    /// Whether it is the row of this contender, of whatever seed.
+    pub(super) fn is_of(&self, contender: &Contender) -> bool {
+        self.name == Self::name_of(contender) && self.floor == contender.floor
     }
 
     /// Jobs of one number of inputs, evenly or in bursts, that had a minimum: how many such classes
@@ -96,7 +110,28 @@ impl Row {
 }
 
 impl Document {
-    /// The rows of one contender, in the order of the seeds.
+    /// With the rows of the document at `path` that were measured in the same way, if there is one.
+    pub(super) fn resumed(mut self, path: &Path) -> Result<Self> {
+        if !path.is_file() {
+            return Ok(self);
+        }
+        let at = || format!("{}", path.display());
+        let before: Self = serde_json::from_slice(&fs::read(path).with_context(at)?)
+            .with_context(|| format!("{} cannot be continued", path.display()))?;
+        let way = |of: &Self| (of.bundle.clone(), of.deadline_ms, of.cores);
+        if way(&before) == way(&self) && before.seconds.total_cmp(&self.seconds).is_eq() {
+            self.burst_rate = before.burst_rate;
+            self.rows = before.rows;
+        }
+        Ok(self)
+    }
+
+    /// Keeps the document at `path`.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, serde_json::to_vec(self)?).with_context(|| format!("{}", path.display()))
+    }
+
+    /// The rows of one contender, in the order of the seeds; contenders by what may be lost.
     fn contenders(&self) -> Vec<Vec<&Row>> {
         let mut contenders: Vec<Vec<&Row>> = Vec::new();
         for row in &self.rows {
@@ -107,6 +142,8 @@ impl Document {
                 None => contenders.push(vec![row]),
             }
         }
+        let points = |rows: &[&Row]| rows[0].floor.unwrap_or(f64::NEG_INFINITY);
+        contenders.sort_by(|a, b| points(a).total_cmp(&points(b)));
         contenders
     }
 
@@ -124,7 +161,11 @@ impl Document {
              | who chooses | minimum % | inputs/s | x all | accuracy % | promised % | burst p50 ms | x all | burst p99 ms \
              | x all | late | refused | burst accuracy % |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-            self.deadline_ms, self.seed, self.seconds, self.cores, self.burst_rate
+            self.deadline_ms,
+            self.seed,
+            self.seconds,
+            self.cores,
+            self.burst_rate.unwrap_or_default()
         );
         for rows in self.contenders() {
             let figure = |digits, of: &dyn Fn(&Row) -> Option<f64>| {
@@ -255,6 +296,8 @@ fn number(value: Option<f64>, digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn row(name: &str, seed: u64, rate: f64) -> Row {
@@ -282,7 +325,7 @@ mod tests {
             deadline_ms: 250,
             seed: 1,
             seconds: 1.0,
-            burst_rate: 1.0,
+            burst_rate: Some(1.0),
             cores: 2,
             rows: vec![
                 row("all", 1, 10.0),
@@ -300,6 +343,31 @@ mod tests {
             table.contains("| some | - | 30 (30 to 40) | 2.00 (2.00 to 3.00) |"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn a_run_goes_on_where_it_was_measured_in_the_same_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.json");
+        let empty = |seconds| Document {
+            bundle: PathBuf::new(),
+            deadline_ms: 250,
+            seed: 1,
+            seconds,
+            burst_rate: None,
+            cores: 2,
+            rows: Vec::new(),
+        };
+        assert!(empty(1.0).resumed(&path).unwrap().rows.is_empty());
+        let mut document = empty(1.0);
+        document.burst_rate = Some(7.0);
+        document.rows.push(row("all", 1, 10.0));
+        document.write(&path).unwrap();
+        let resumed = empty(1.0).resumed(&path).unwrap();
+        assert_eq!((resumed.rows.len(), resumed.burst_rate), (1, Some(7.0)));
+        assert!(empty(2.0).resumed(&path).unwrap().rows.is_empty());
+        fs::write(&path, "{").unwrap();
+        assert!(empty(1.0).resumed(&path).is_err());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Form {
     }
 
     /// Whether the form has a strategy of that name.
-    fn has(self, strategy: &str) -> bool {
+    pub(super) fn has(self, strategy: &str) -> bool {
         (self.cascades || !strategy.contains('>')) && (self.variants || !strategy.contains('@'))
     }
 }
