@@ -13,7 +13,7 @@ use std::{
 const MAGIC: [u8; 8] = *b"SATISFCL";
 
 /// Version of the words and of the messages between workers.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Longest text of one word.
 const WORD_MAX: usize = 1 << 16;

@@ -153,16 +153,21 @@ pub(crate) fn scatter(
             lists.query_into_query.push(query as u32, source);
         }
     }
+    let mut stored_of_query = vec![Vec::new(); batch.queries()];
     for &node in batch.touched() {
         let sources = batch.query_into_stored(node);
         let owner = owners[node as usize] as usize;
-        of_worker[owner]
-            .touched
-            .extend([node, sources.len() as u32]);
+        of_worker[owner].touched.push(node, sources.len() as u32);
         for &source in sources {
-            let lists = &mut of_worker[owner_of_query[source as usize]];
-            lists.query_into_stored.extend([node, source]);
+            stored_of_query[source as usize].push(node);
         }
+    }
+    for (query, nodes) in stored_of_query.into_iter().enumerate() {
+        let lists = &mut of_worker[owner_of_query[query]];
+        let runs = &mut lists.query_into_stored;
+        nodes
+            .into_iter()
+            .for_each(|node| runs.push(query as u32, node));
     }
     let message = |(worker, lists): (usize, Lists)| {
         let owned = head.owned(worker, workers);
@@ -174,8 +179,8 @@ pub(crate) fn scatter(
         writer.f32s(x, Wire::F32);
         lists.stored_into_query.write(&mut writer);
         lists.query_into_query.write(&mut writer);
-        writer.u32s(&lists.query_into_stored);
-        writer.u32s(&lists.touched);
+        lists.query_into_stored.write(&mut writer);
+        lists.touched.write(&mut writer);
         writer.finish()
     };
     of_worker.into_iter().enumerate().map(message).collect()
@@ -226,10 +231,10 @@ struct Lists {
     stored_into_query: Runs,
     /// (query, source query), ascending.
     query_into_query: Runs,
-    /// (stored node, source query), ascending; pairs, end to end.
-    query_into_stored: Vec<u32>,
-    /// (stored node, new in-edges), ascending; pairs, end to end.
-    touched: Vec<u32>,
+    /// (source query, stored node), ascending.
+    query_into_stored: Runs,
+    /// (stored node, new in-edges), ascending.
+    touched: Counts,
 }
 
 /// Pairs, of which many one after the other begin with the same number.
@@ -266,6 +271,43 @@ impl Runs {
             .iter()
             .flat_map(|&[first, len]| std::iter::repeat_n(first, len as usize));
         Ok(firsts.zip(seconds.iter().copied()).collect())
+    }
+}
+
+/// How many edges some nodes get: a byte for each, and again for what does not fit it.
+#[derive(Default)]
+struct Counts {
+    nodes: Vec<u32>,
+    counts: Vec<u8>,
+}
+
+impl Counts {
+    fn push(&mut self, node: u32, mut count: u32) {
+        while count > 0 {
+            let fits = count.min(u32::from(u8::MAX));
+            self.nodes.push(node);
+            self.counts.push(fits as u8);
+            count -= fits;
+        }
+    }
+
+    fn write(&self, writer: &mut SlabWriter) {
+        writer.u32s(&self.nodes);
+        writer.u8s(&self.counts);
+    }
+
+    /// The nodes, ascending, with the number of edges of each.
+    fn read(reader: &mut SlabReader<'_>) -> Result<Vec<(u32, u32)>, ClusterError> {
+        let (nodes, counts) = (reader.u32s()?, reader.u8s()?);
+        reader.check(nodes.len() == counts.len() && nodes.is_sorted())?;
+        let mut found: Vec<(u32, u32)> = Vec::with_capacity(nodes.len());
+        for (&node, &count) in nodes.iter().zip(counts.iter()) {
+            match found.last_mut() {
+                Some((last, sum)) if *last == node => *sum += u32::from(count),
+                _ => found.push((node, u32::from(count))),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -344,8 +386,8 @@ impl Job {
         let x = reader.f32s(owned.len() * width)?.into_owned();
         let stored_into_query = Runs::read(reader)?;
         let query_into_query = Runs::read(reader)?;
-        let query_into_stored = pairs(reader)?;
-        let touched = pairs(reader)?;
+        let query_into_stored = Runs::read(reader)?;
+        let touched = Counts::read(reader)?;
         let row = |node: u32| part.row(node).unwrap_or(u32::MAX);
         let place = |query: u32| query.wrapping_sub(owned.start as u32);
         let second = |pairs: Vec<(u32, u32)>, f: &dyn Fn(u32) -> u32| {
@@ -356,7 +398,9 @@ impl Job {
         };
         let stored_into_query = second(stored_into_query, &row);
         let query_into_query = second(query_into_query, &place);
-        let query_into_stored = second(query_into_stored, &place);
+        let by_node = query_into_stored.into_iter();
+        let mut query_into_stored: Vec<_> = by_node.map(|(q, node)| (node, place(q))).collect();
+        query_into_stored.sort_unstable();
         let touched: Vec<_> = touched.into_iter().map(|(a, n)| (row(a), n)).collect();
         let (rows, places) = (part.nodes.len() as u32, owned.len() as u32);
         reader.check(
@@ -404,17 +448,6 @@ impl Job {
     }
 }
 
-fn pairs(reader: &mut SlabReader<'_>) -> Result<Vec<(u32, u32)>, ClusterError> {
-    let words = reader.u32s()?;
-    reader.check(words.len().is_multiple_of(2))?;
-    let pairs: Vec<(u32, u32)> = words
-        .chunks_exact(2)
-        .map(|pair| (pair[0], pair[1]))
-        .collect();
-    reader.check(pairs.is_sorted_by_key(|pair| pair.0))?;
-    Ok(pairs)
-}
-
 /// The different values, ascending, with how often each occurs.
 fn count(values: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
     let mut values: Vec<u32> = values.collect();
@@ -445,6 +478,18 @@ mod tests {
         assert_eq!(runs.runs, [0, 2, 3, 1, 4, 2]);
         assert_eq!(read(&runs.runs, &runs.seconds).unwrap(), pairs);
         assert_eq!(read(&[], &[]).unwrap(), []);
+    }
+
+    #[test]
+    fn counts_are_those_that_were_pushed_however_large() {
+        let pushed = [(0, 1), (4, 255), (5, 256), (9, 70_000)];
+        let mut counts = Counts::default();
+        pushed.iter().for_each(|&(a, b)| counts.push(a, b));
+        let mut writer = SlabWriter::default();
+        counts.write(&mut writer);
+        let payload = Payload::Owned(writer.finish());
+        let read = Counts::read(&mut SlabReader::new(&payload, 0)).unwrap();
+        assert_eq!(read, pushed);
     }
 
     #[test]

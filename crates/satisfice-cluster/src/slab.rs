@@ -194,8 +194,12 @@ impl SlabWriter {
         self.section(Kind::F64, values);
     }
 
+    pub(crate) fn u8s(&mut self, values: &[u8]) {
+        self.section(Kind::U8, values);
+    }
+
     pub(crate) fn text(&mut self, text: &str) {
-        self.section(Kind::U8, text.as_bytes());
+        self.u8s(text.as_bytes());
     }
 
     /// Values in the precision of the wire.
@@ -283,8 +287,12 @@ impl<'a> SlabReader<'a> {
         self.numbers(Kind::F64)
     }
 
+    pub(crate) fn u8s(&mut self) -> Result<Cow<'a, [u8]>, ClusterError> {
+        self.numbers(Kind::U8)
+    }
+
     pub(crate) fn text(&mut self) -> Result<String, ClusterError> {
-        let bytes = self.numbers::<u8>(Kind::U8)?;
+        let bytes = self.u8s()?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
