@@ -1,6 +1,8 @@
 //! `cluster.toml`: the nodes of a group and how they treat each other.
 
-use crate::{Choice, ClusterError, Compression, LinkCosts, Wire, WorkerOptions, error::io};
+use crate::{
+    Choice, ClusterError, Compression, LinkCosts, TlsFiles, Wire, WorkerOptions, error::io,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -50,6 +52,9 @@ pub struct ClusterConfig {
     /// Longest wait for the answer of a batch, in milliseconds.
     #[serde(default = "default_batch_max_ms")]
     pub batch_max_ms: u64,
+    /// Certificates, if nodes are to speak TLS with each other; found from the directory of `cluster.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// The nodes; the first one calls the others together.
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
@@ -126,6 +131,9 @@ impl ClusterConfig {
         for part in config.nodes.iter_mut().flat_map(|node| &mut node.parts) {
             *part = dir.join(&*part);
         }
+        for file in config.tls.iter_mut().flat_map(TlsFiles::all) {
+            *file = dir.join(&*file);
+        }
         Ok(config)
     }
 
@@ -198,6 +206,14 @@ impl ClusterConfig {
             config,
             others,
         }
+    }
+
+    /// A node's entry.
+    pub(crate) fn node(&self, node: usize) -> Result<&NodeConfig, ClusterError> {
+        self.nodes.get(node).ok_or_else(|| ClusterError::Config {
+            place: "--node".to_owned(),
+            message: format!("{node}, but the nodes are 0 to {}", self.nodes.len() - 1),
+        })
     }
 
     /// Parts of each node.

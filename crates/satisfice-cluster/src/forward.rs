@@ -6,11 +6,11 @@ use crate::{
     group::Shared,
     hello::{Hello, Identity, Word, call, hear, say},
     slab::{Payload, SlabReader, SlabWriter, Wire},
+    stream::NodeStream,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -46,21 +46,21 @@ enum Reply {
 
 /// Lets a node of another replica answer.
 pub(crate) fn hand_on(
-    address: SocketAddr,
-    identity: &Identity,
+    shared: &Shared,
+    address: &str,
     messages: &[Vec<u8>],
     wait: Duration,
 ) -> io::Result<BatchAnswer> {
     let start = Instant::now();
     let hello = Hello::Forward(Forwarded {
-        identity: identity.clone(),
+        identity: shared.identity.clone(),
         lengths: messages
             .iter()
             .map(|message| message.len() as u64)
             .collect(),
         wait_ms: wait.as_millis() as u64,
     });
-    let mut stream = call(address, &hello)?;
+    let mut stream = call(&shared.network, address, &hello)?;
     match hear(&mut stream, wait.min(WELCOME_MAX))? {
         Word::Welcome => {}
         other => return Err(io::Error::other(format!("{other:?}"))),
@@ -102,7 +102,7 @@ pub(crate) fn hand_on(
 /// Answers a batch of a node of another replica.
 pub(crate) fn take_on(
     shared: &Shared,
-    mut stream: TcpStream,
+    mut stream: NodeStream,
     forwarded: &Forwarded,
 ) -> io::Result<()> {
     let total = forwarded
@@ -144,7 +144,7 @@ pub(crate) fn take_on(
     }
 }
 
-fn give_back(stream: &mut TcpStream, answer: &BatchAnswer) -> io::Result<()> {
+fn give_back(stream: &mut NodeStream, answer: &BatchAnswer) -> io::Result<()> {
     let mut writer = SlabWriter::default();
     writer.f32s(&answer.outputs, Wire::F32);
     writer.u32s(&answer.recomputed);
@@ -173,8 +173,10 @@ fn give_back(stream: &mut TcpStream, answer: &BatchAnswer) -> io::Result<()> {
 }
 
 /// Reads bytes as they come: memory grows with what has come, not with what was announced.
-fn read(stream: &mut TcpStream, length: u64, wait: Duration) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+fn read(stream: &mut NodeStream, length: u64, wait: Duration) -> io::Result<Vec<u8>> {
+    stream
+        .tcp()
+        .set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
     let mut bytes = Vec::new();
     stream.take(length).read_to_end(&mut bytes)?;
     match bytes.len() as u64 == length {

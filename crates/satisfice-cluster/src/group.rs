@@ -16,13 +16,14 @@ use crate::{
     link::{Link, LinkBytes, Peer},
     part::Part,
     run::Counters,
+    stream::{Network, NodeStream, STEP},
 };
 use form::{Formed, form};
 use satisfice_core::Readiness;
 use std::{
     collections::BTreeMap,
     io,
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -37,9 +38,6 @@ use timely::communication::{
         AllocatorBuilder, ProcessBuilder, zero_copy::initialize::initialize_networking_from_sockets,
     },
 };
-
-/// Longest time for one step of forming.
-const STEP: Duration = Duration::from_secs(2);
 
 /// Time between two looks at whether the group is whole, and between two tries.
 const LOOK: Duration = Duration::from_millis(20);
@@ -95,6 +93,7 @@ pub(crate) struct Shared {
     pub config: ClusterConfig,
     pub node: usize,
     pub identity: Identity,
+    pub network: Network,
     pub parts: Vec<Arc<Part>>,
     pub counters: Arc<Counters>,
     pub link_bytes: Arc<LinkBytes>,
@@ -145,12 +144,19 @@ impl Group {
         for (place, part) in parts.iter().enumerate() {
             check_part(part, node * per_node + place, workers, &parts[0])?;
         }
+        let network = Network::of(&config)?;
         let own = &config.nodes[node];
         let listen = own.listen.as_ref().unwrap_or(&own.address);
         let listener = TcpListener::bind(resolve(listen)?).map_err(|e| ClusterError::Network {
             address: listen.clone(),
             message: format!("cannot listen for other nodes: {e}"),
         })?;
+        if !network.is_encrypted() && !is_loopback(&listener) {
+            tracing::warn!(
+                "what nodes say to each other at {listen} is not encrypted, and whoever reaches it is believed: \
+                 put it on a network that only nodes reach, or name certificates in `[tls]`"
+            );
+        }
         let manifest = parts[0].manifest();
         let identity = Identity {
             version: VERSION,
@@ -183,6 +189,7 @@ impl Group {
             config,
             node,
             identity,
+            network,
             parts,
         });
         let (callers, heard) = sync_channel(CALLERS_MAX);
@@ -207,6 +214,12 @@ impl Group {
         ];
         Ok(Self { shared, threads })
     }
+}
+
+fn is_loopback(listener: &TcpListener) -> bool {
+    listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback())
 }
 
 impl Drop for Group {
@@ -291,7 +304,7 @@ struct Caller {
     node: usize,
     /// Nothing for a node that joins.
     generation: Option<u64>,
-    stream: TcpStream,
+    stream: NodeStream,
 }
 
 /// Hears callers until the node stops; lets in whoever belongs to the group.
@@ -325,9 +338,8 @@ fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSend
     }
 }
 
-fn let_in(shared: &Shared, mut stream: TcpStream, callers: &SyncSender<Caller>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(STEP))?;
+fn let_in(shared: &Shared, stream: TcpStream, callers: &SyncSender<Caller>) -> io::Result<()> {
+    let mut stream = shared.network.accept(stream)?;
     let (node, generation, problem) = match hear(&mut stream, STEP)? {
         Hello::Status => return say(&mut stream, &shared.status()),
         Hello::Forward(forwarded) => return take_on(shared, stream, &forwarded),
@@ -381,7 +393,7 @@ fn watch(
     early: &mut Vec<Caller>,
 ) {
     let generation = formed.generation;
-    let handles: Vec<TcpStream> = formed
+    let handles: Vec<NodeStream> = formed
         .links
         .iter()
         .flatten()
@@ -417,9 +429,7 @@ fn watch(
             .unwrap_or_else(|| "the node is leaving".to_owned()),
     );
     crew.stop();
-    for link in &handles {
-        let _ = link.shutdown(Shutdown::Both);
-    }
+    handles.iter().for_each(NodeStream::shutdown);
     if let Some(said) = crew.join() {
         tracing::debug!(node = shared.node, "the workers ended: {said}");
         if let Some(why) = why {
@@ -428,7 +438,7 @@ fn watch(
     }
 }
 
-fn start_crew(shared: &Shared, links: Vec<Option<TcpStream>>) -> Result<Crew, ClusterError> {
+fn start_crew(shared: &Shared, links: Vec<Option<NodeStream>>) -> Result<Crew, ClusterError> {
     let (per_node, options) = (
         shared.config.parts_per_node(),
         shared.config.worker_options(),
@@ -436,10 +446,10 @@ fn start_crew(shared: &Shared, links: Vec<Option<TcpStream>>) -> Result<Crew, Cl
     let hooks = Hooks::default();
     let local =
         ProcessBuilder::new_typed_vector(per_node, hooks.refill.clone(), hooks.spill.clone());
-    let link = |(node, stream): (usize, Option<TcpStream>)| {
+    let link = |(node, stream): (usize, Option<NodeStream>)| {
         let stream = stream?;
-        let _ = stream.set_read_timeout(None);
-        let _ = stream.set_write_timeout(None);
+        let _ = stream.tcp().set_read_timeout(None);
+        let _ = stream.tcp().set_write_timeout(None);
         let peer = Peer {
             name: shared.name_of(node).into(),
             bytes: Arc::clone(&shared.link_bytes),

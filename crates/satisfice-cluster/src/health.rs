@@ -2,7 +2,6 @@
 
 use crate::{
     GroupState, Waits,
-    config::resolve,
     group::Shared,
     hello::{Hello, call, hear},
     node::NodeStatus,
@@ -100,8 +99,10 @@ impl Health {
 fn is_whole(shared: &Shared, addresses: &[String]) -> bool {
     addresses.iter().any(|address| {
         let asked = || -> std::io::Result<NodeStatus> {
-            let address = resolve(address).map_err(std::io::Error::other)?;
-            hear(&mut call(address, &Hello::Status)?, ANSWER_MAX)
+            hear(
+                &mut call(&shared.network, address, &Hello::Status)?,
+                ANSWER_MAX,
+            )
         };
         !shared.stopped() && asked().is_ok_and(|status| status.whole)
     })

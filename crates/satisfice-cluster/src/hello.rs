@@ -1,11 +1,13 @@
 //! The first words between two nodes: who calls, and whether both mean the same group, graph, model
 //! and partitioning.
 
-use crate::forward::Forwarded;
+use crate::{
+    forward::Forwarded,
+    stream::{Network, NodeStream},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -91,7 +93,7 @@ pub(crate) enum Word {
 }
 
 /// Sends one word.
-pub(crate) fn say(stream: &mut TcpStream, word: &impl Serialize) -> io::Result<()> {
+pub(crate) fn say(stream: &mut NodeStream, word: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_vec(word)?;
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -100,8 +102,8 @@ pub(crate) fn say(stream: &mut TcpStream, word: &impl Serialize) -> io::Result<(
 }
 
 /// Hears one word within `time`; whatever is no word is an error that names the caller.
-pub(crate) fn hear<T: DeserializeOwned>(stream: &mut TcpStream, time: Duration) -> io::Result<T> {
-    let peer = stream.peer_addr()?;
+pub(crate) fn hear<T: DeserializeOwned>(stream: &mut NodeStream, time: Duration) -> io::Result<T> {
+    let peer = stream.tcp().peer_addr()?;
     let deadline = Instant::now() + time;
     let mut head = [0; 12];
     read_until(stream, &mut head, deadline)?;
@@ -118,19 +120,19 @@ pub(crate) fn hear<T: DeserializeOwned>(stream: &mut TcpStream, time: Duration) 
     }
     let mut text = vec![0; len];
     read_until(stream, &mut text, deadline)?;
-    stream.set_read_timeout(None)?;
+    stream.tcp().set_read_timeout(None)?;
     serde_json::from_slice(&text).map_err(|e| garbage(&e.to_string()))
 }
 
 /// Fills `bytes` before the deadline, however slowly they come.
-fn read_until(stream: &mut TcpStream, bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+fn read_until(stream: &mut NodeStream, bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
     let mut filled = 0;
     while filled < bytes.len() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.tcp().set_read_timeout(Some(left))?;
         match stream.read(&mut bytes[filled..]) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => filled += read,
@@ -144,28 +146,9 @@ fn read_until(stream: &mut TcpStream, bytes: &mut [u8], deadline: Instant) -> io
     Ok(())
 }
 
-/// Longest time to reach a node.
-const CONNECT: Duration = Duration::from_millis(500);
-
 /// Connects to a node and says why.
-pub(crate) fn call(address: SocketAddr, hello: &Hello) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+pub(crate) fn call(network: &Network, address: &str, hello: &Hello) -> io::Result<NodeStream> {
+    let mut stream = network.connect(address)?;
     say(&mut stream, hello)?;
     Ok(stream)
-}
-
-/// Whether the other end has hung up, without waiting.
-pub(crate) fn has_hung_up(stream: &TcpStream) -> bool {
-    let peeked = stream
-        .set_nonblocking(true)
-        .and_then(|()| stream.peek(&mut [0]));
-    let back = stream.set_nonblocking(false);
-    back.is_err()
-        || match peeked {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
-        }
 }

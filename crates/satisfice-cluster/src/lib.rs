@@ -30,6 +30,8 @@ mod part;
 mod partition;
 mod run;
 mod slab;
+mod stream;
+mod tls;
 mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
@@ -47,4 +49,5 @@ pub use part::Part;
 pub use partition::{PartSummary, PartitionOptions, PartitionSummary, part_dir, partition};
 pub use run::{BatchAnswer, Counters, Waits};
 pub use slab::{PartPrecision, Wire};
+pub use tls::TlsFiles;
 pub use worker::quiet_engine_panics;

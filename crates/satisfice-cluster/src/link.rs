@@ -1,10 +1,13 @@
 //! The stream between two nodes: frames with a checksum, so that what is not the group's is noticed
 //! at once and its sender named.
 
-use crate::compress::{Compression, Compressor, decompress};
+use crate::{
+    compress::{Compression, Compressor, decompress},
+    stream::NodeStream,
+};
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -43,7 +46,7 @@ pub(crate) struct Peer {
 /// One half of a link.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: NodeStream,
     peer: Peer,
     frame: Vec<u8>,
     /// How much of the frame has been read.
@@ -55,7 +58,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, peer: Peer) -> io::Result<Self> {
+    pub(crate) fn new(stream: NodeStream, peer: Peer) -> io::Result<Self> {
         Ok(Self {
             stream,
             compressor: Compressor::of(peer.compression)?,
@@ -159,18 +162,22 @@ impl Stream for Link {
     }
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.stream.set_nonblocking(nonblocking)
+        self.stream.tcp().set_nonblocking(nonblocking)
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.stream.shutdown(how)
+        self.stream.tcp().shutdown(how)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::TcpListener, thread};
+    use crate::stream::Network;
+    use std::{
+        net::{TcpListener, TcpStream},
+        thread,
+    };
 
     fn link(stream: TcpStream, name: &str, compression: Compression) -> Link {
         let peer = Peer {
@@ -178,7 +185,7 @@ mod tests {
             bytes: Arc::default(),
             compression,
         };
-        Link::new(stream, peer).unwrap()
+        Link::new(Network(None).accept(stream).unwrap(), peer).unwrap()
     }
 
     fn pair() -> (Link, TcpStream) {

@@ -2,11 +2,11 @@
 
 use crate::{
     BatchAnswer, ClusterConfig, ClusterError, Exchange, GroupState, Part, PartPrecision, Waits,
-    config::resolve,
     forward::hand_on,
     group::{Group, Shared},
     hello::{Hello, call, hear},
     job::{Head, scatter},
+    stream::{Network, STEP},
 };
 use satisfice_graph::{Plan, QueryBatch};
 use satisfice_store::Check;
@@ -74,12 +74,14 @@ impl Shared {
 /// Asks a node how it is.
 ///
 /// # Errors
+/// [`ClusterError::Config`] when there is no such node, or the cluster's certificates cannot be read;
 /// [`ClusterError::Network`] when it does not answer within two seconds.
-pub fn node_status(address: &str) -> Result<NodeStatus, ClusterError> {
-    let status = call(resolve(address)?, &Hello::Status)
-        .and_then(|mut stream| hear(&mut stream, Duration::from_secs(2)));
+pub fn node_status(config: &ClusterConfig, node: usize) -> Result<NodeStatus, ClusterError> {
+    let address = &config.node(node)?.address;
+    let status = call(&Network::of(config)?, address, &Hello::Status)
+        .and_then(|mut stream| hear(&mut stream, STEP));
     status.map_err(|e| ClusterError::Network {
-        address: address.to_owned(),
+        address: address.clone(),
         message: e.to_string(),
     })
 }
@@ -104,13 +106,7 @@ impl ClusterNode {
     /// # Errors
     /// [`ClusterError`]: a part is damaged or not the node's, or its address cannot be listened on.
     pub fn start(config: &ClusterConfig, node: usize, check: Check) -> Result<Self, ClusterError> {
-        let Some(own) = config.nodes.get(node) else {
-            return Err(ClusterError::Config {
-                place: "--node".to_owned(),
-                message: format!("{node}, but the nodes are 0 to {}", config.nodes.len() - 1),
-            });
-        };
-        let parts = own.parts.iter();
+        let parts = config.node(node)?.parts.iter();
         let parts = parts.map(|dir| Ok(Arc::new(Part::open(dir, check)?)));
         let parts = parts.collect::<Result<Vec<_>, ClusterError>>()?;
         Ok(Self {
@@ -261,12 +257,7 @@ impl ClusterNode {
             if left.is_zero() {
                 return None;
             }
-            let address = resolve(other).map_err(|error| error.to_string());
-            let handed = address.and_then(|address| {
-                let handed = hand_on(address, &shared.identity, messages, left);
-                handed.map_err(|error| error.to_string())
-            });
-            match handed {
+            match hand_on(shared, other, messages, left) {
                 Ok(answer) => {
                     self.handed_on.fetch_add(1, Ordering::Relaxed);
                     return Some(answer);

@@ -4,14 +4,13 @@
 //! other, and when everybody has met everybody it lets them start. A connection of an earlier try does
 //! not know the number and is dropped, so a group is never made of two tries.
 
-use super::{Caller, RETRY, STEP, Shared, lock};
+use super::{Caller, RETRY, Shared, lock};
 use crate::{
-    config::resolve,
-    hello::{Hello, Word, call, has_hung_up, hear, say},
+    hello::{Hello, Word, call, hear, say},
+    stream::{NodeStream, STEP},
 };
 use std::{
     io,
-    net::TcpStream,
     sync::{
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
@@ -22,7 +21,7 @@ use std::{
 /// Links to all other nodes, by node; none to itself.
 pub(super) struct Formed {
     pub generation: u64,
-    pub links: Vec<Option<TcpStream>>,
+    pub links: Vec<Option<NodeStream>>,
 }
 
 /// Forms the group, or says why not.
@@ -45,7 +44,7 @@ fn call_together(
     early: &mut Vec<Caller>,
 ) -> Result<Formed, String> {
     let nodes = shared.config.nodes.len();
-    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
+    let mut links: Vec<Option<NodeStream>> = (0..nodes).map(|_| None).collect();
     for caller in early.drain(..) {
         links[caller.node] = Some(caller.stream);
     }
@@ -54,7 +53,7 @@ fn call_together(
             return Err("the node is leaving".to_owned());
         }
         for link in &mut links[1..] {
-            if link.as_ref().is_some_and(has_hung_up) {
+            if link.as_ref().is_some_and(NodeStream::has_hung_up) {
                 *link = None;
             }
         }
@@ -73,8 +72,8 @@ fn call_together(
         }
     }
     let generation = new_generation(shared);
-    let each = |links: &mut [Option<TcpStream>],
-                step: &mut dyn FnMut(&mut TcpStream) -> io::Result<()>| {
+    let each = |links: &mut [Option<NodeStream>],
+                step: &mut dyn FnMut(&mut NodeStream) -> io::Result<()>| {
         for (node, link) in links.iter_mut().enumerate() {
             if let Some(stream) = link {
                 step(stream).map_err(|e| format!("{}: {e}", shared.name_of(node)))?;
@@ -97,7 +96,7 @@ fn new_generation(shared: &Shared) -> u64 {
     micros.wrapping_add(shared.formed.load(Ordering::Relaxed))
 }
 
-fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
+fn expect(stream: &mut NodeStream, wanted: &Word) -> io::Result<()> {
     let heard: Word = hear(stream, STEP)?;
     match heard == *wanted {
         true => Ok(()),
@@ -111,13 +110,15 @@ fn expect(stream: &mut TcpStream, wanted: &Word) -> io::Result<()> {
 fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     let nodes = shared.config.nodes.len();
     let of = |node: usize| move |e: io::Error| format!("{}: {e}", shared.name_of(node));
-    let address =
-        |node: usize| resolve(&shared.config.nodes[node].address).map_err(|e| e.to_string());
+    let call = |node: usize, hello: &Hello| {
+        let called = call(&shared.network, &shared.config.nodes[node].address, hello);
+        called.map_err(of(node))
+    };
     let hello = Hello::Join {
         node: shared.node,
         identity: shared.identity.clone(),
     };
-    let mut first = call(address(0)?, &hello).map_err(of(0))?;
+    let mut first = call(0, &hello)?;
     welcomed(&mut first).map_err(of(0))?;
     shared.forming("waiting for the first node to have all others");
     // Others may be told the number, and come, before it is told here.
@@ -127,32 +128,21 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
             return Err("the node is leaving".to_owned());
         }
         keep_latest(callers, &mut met);
-        first.set_read_timeout(Some(RETRY)).map_err(of(0))?;
-        match first.peek(&mut [0]) {
-            Ok(0) => return Err(format!("{} hung up", shared.name_of(0))),
-            Ok(_) => {}
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
-                continue;
-            }
-            Err(e) => return Err(of(0)(e)),
+        if !first.has_come(RETRY).map_err(of(0))? {
+            continue;
         }
         match hear(&mut first, STEP).map_err(of(0))? {
             Word::Form { generation } => break generation,
             other => return Err(format!("{} said {other:?}", shared.name_of(0))),
         }
     };
-    let mut links: Vec<Option<TcpStream>> = (0..nodes).map(|_| None).collect();
+    let mut links: Vec<Option<NodeStream>> = (0..nodes).map(|_| None).collect();
     for (node, link) in links.iter_mut().enumerate().take(shared.node).skip(1) {
         let hello = Hello::Meet {
             node: shared.node,
             generation,
         };
-        let mut stream = call(address(node)?, &hello).map_err(of(node))?;
+        let mut stream = call(node, &hello)?;
         welcomed(&mut stream).map_err(of(node))?;
         *link = Some(stream);
     }
@@ -185,7 +175,7 @@ fn keep_latest(callers: &Receiver<Caller>, kept: &mut Vec<Caller>) {
     }
 }
 
-fn welcomed(stream: &mut TcpStream) -> io::Result<()> {
+fn welcomed(stream: &mut NodeStream) -> io::Result<()> {
     match hear(stream, STEP)? {
         Word::Welcome => Ok(()),
         Word::Refused { message } => Err(io::Error::other(format!("refused: {message}"))),

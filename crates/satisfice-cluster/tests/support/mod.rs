@@ -13,9 +13,11 @@
 mod graph;
 
 mod address;
+mod group;
 
 pub use address::free_address;
 pub use graph::{bundle, fixtures, request};
+pub use group::{MINUTE, config, eventually, start};
 
 use satisfice_cluster::{Method, Part, PartitionOptions, part_dir, partition};
 use satisfice_graph::{
@@ -97,6 +99,12 @@ impl Ready {
         let open = |dir: &PathBuf| Arc::new(Part::open(dir, Check::Checksums).unwrap());
         dirs.iter().map(open).collect()
     }
+}
+
+/// The fixture of a name.
+pub fn fixture_dir(name: &str) -> PathBuf {
+    let wanted = |dir: &PathBuf| dir.file_name().unwrap().to_string_lossy() == name;
+    fixtures().into_iter().find(wanted).unwrap()
 }
 
 /// A fixture and its batch.

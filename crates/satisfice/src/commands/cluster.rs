@@ -62,7 +62,7 @@ impl Line {
 fn status(path: &Path, output: Output) -> Result<()> {
     let config = ClusterConfig::read(path)?;
     let line = |(node, address): (usize, String)| {
-        let status = node_status(&address);
+        let status = node_status(&config, node);
         let error = status.as_ref().err().map(ToString::to_string);
         Line {
             node,
