@@ -153,26 +153,37 @@ impl<'a> Traffic<'a> {
     /// What crosses for the queries, counted.
     pub(crate) fn of_queries(&self) -> Crossings {
         let mut found = Crossings::default();
-        let mut pairs: Vec<(usize, bool, u32)> = Vec::new();
         let mut holders = vec![usize::MAX; self.workers];
+        let mut between: Vec<(usize, u32)> = Vec::new();
         for query in 0..self.batch.queries() {
             let reader = self.owner_of_query[query];
             let stored = self.batch.stored_into_query(query).iter();
+            let stored = stored.map(|&node| self.owners[node as usize] as usize);
             let queries = self.batch.query_into_query(query).iter();
-            let sources = stored
-                .map(|&node| (self.owners[node as usize] as usize, true, node))
-                .chain(queries.map(|&q| (self.owner_of_query[q as usize], false, q)));
-            for (holder, is_stored, source) in sources.filter(|source| source.0 != reader) {
+            let queries = queries.map(|&query| (self.owner_of_query[query as usize], query));
+            let from_others = queries.filter(|source| source.0 != reader);
+            between.extend(from_others.clone().map(|(_, query)| (reader, query)));
+            let holders_of_sources = stored.chain(from_others.map(|(holder, _)| holder));
+            for holder in holders_of_sources.filter(|&holder| holder != reader) {
                 found.edges += 1.0;
-                pairs.push((reader, is_stored, source));
                 if std::mem::replace(&mut holders[holder], query) != query {
                     found.partials += 1.0;
                 }
             }
         }
-        pairs.sort_unstable();
-        pairs.dedup();
-        found.rows = pairs.len() as f64;
+        between.sort_unstable();
+        between.dedup();
+        found.rows = between.len() as f64;
+        let mut read_by = vec![u32::MAX; self.workers];
+        for (node, queries) in self.batch.readers_of_stored() {
+            let owner = self.owners[node as usize] as usize;
+            let readers = queries.iter().map(|&q| self.owner_of_query[q as usize]);
+            for reader in readers.filter(|&reader| reader != owner) {
+                if std::mem::replace(&mut read_by[reader], node) != node {
+                    found.rows += 1.0;
+                }
+            }
+        }
         found
     }
 
@@ -195,28 +206,26 @@ impl<'a> Traffic<'a> {
         let (workers, others) = (self.workers as f64, self.workers as f64 - 1.0);
         let mut found = Crossings::default();
         let mut of_owner = vec![0.0; self.workers];
-        let mut pairs: Vec<(usize, u32)> = Vec::new();
-        let mut holders = Vec::new();
+        let mut is_read = vec![false; self.workers * self.batch.queries()];
+        let mut holders = vec![u32::MAX; self.workers];
         for &(node, in_degree, weight) in &fresh.nodes {
             let owner = self.owners[node as usize] as usize;
             let queries = self.batch.query_into_stored(node).iter();
             let queries = queries.map(|&query| (self.owner_of_query[query as usize], query));
-            holders.clear();
+            let mut sure = 0.0;
             for (holder, query) in queries.filter(|query| query.0 != owner) {
                 found.edges += 1.0;
-                pairs.push((owner, query));
-                holders.push(holder);
+                is_read[owner * self.batch.queries() + query as usize] = true;
+                if std::mem::replace(&mut holders[holder], node) != node {
+                    sure += 1.0;
+                }
             }
-            holders.sort_unstable();
-            holders.dedup();
-            let (in_degree, sure) = (f64::from(in_degree), holders.len() as f64);
+            let in_degree = f64::from(in_degree);
             found.partials += sure + weight * (others - sure) * reached(share / workers, in_degree);
             found.edges += weight * in_degree * share * times * others / workers;
             of_owner[owner] += weight * in_degree;
         }
-        pairs.sort_unstable();
-        pairs.dedup();
-        found.rows += pairs.len() as f64;
+        found.rows += is_read.iter().filter(|&&read| read).count() as f64;
         for edges in of_owner {
             let read =
                 |&(degree, count): &(f64, f64)| count * reached(edges / edges_of_graph, degree);

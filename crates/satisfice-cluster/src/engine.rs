@@ -1,8 +1,7 @@
 //! A cluster's node as an engine: the existing server serves it like any other.
 
 use crate::{
-    BatchAnswer, Choice, ClusterError, ClusterNode, Exchange, NodeStatus, Wire,
-    choice::{Cost, predict},
+    BatchAnswer, Choice, Chooser, ClusterError, ClusterNode, Cost, Exchange, NodeStatus, Wire,
 };
 use satisfice_core::{
     Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Offer,
@@ -23,6 +22,7 @@ pub struct ClusterEngine {
     node: Arc<ClusterNode>,
     format: RequestFormat,
     outlook: Outlook,
+    chooser: Chooser,
     by_partials: AtomicU64,
     by_rows: AtomicU64,
 }
@@ -52,6 +52,7 @@ impl ClusterEngine {
             format,
             outlook: Outlook::new(profile),
             node,
+            chooser: Chooser::default(),
             by_partials: AtomicU64::new(0),
             by_rows: AtomicU64::new(0),
         })
@@ -66,17 +67,8 @@ impl ClusterEngine {
     ) -> Result<(Exchange, Cost), ClusterError> {
         let config = self.node.config();
         let links = (config.wire, config.link_costs());
-        let cost = |exchange| predict(self.node.part(), (batch, plan), exchange, links);
-        let cost = |exchange| Ok((exchange, cost(exchange)?));
-        match choice {
-            Choice::Rows => cost(Exchange::Rows),
-            Choice::Partials => cost(Exchange::Partials),
-            Choice::Auto => {
-                let (partials, rows) = (cost(Exchange::Partials)?, cost(Exchange::Rows)?);
-                let is_rows = rows.1.seconds < partials.1.seconds;
-                Ok(if is_rows { rows } else { partials })
-            }
-        }
+        self.chooser
+            .choose(self.node.part(), (batch, plan), links, choice)
     }
 
     /// Why the model's profile is not used, if so: an operator should know.
@@ -174,6 +166,8 @@ impl Engine for ClusterEngine {
             Exchange::Rows => &self.by_rows,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.chooser
+            .saw((&batch, plan), (exchange, cost), answer.time);
         let mut parameters = describe(plan, &batch, &answer, cost);
         parameters.insert("decode_us".to_owned(), micros(decode));
         parameters.extend(promise.into_iter().flat_map(|(_, said)| said));

@@ -11,6 +11,7 @@
 
 mod assign;
 mod choice;
+mod chooser;
 mod compress;
 mod config;
 mod crew;
@@ -36,6 +37,7 @@ mod worker;
 
 pub use assign::{Method, PARTS_MAX, assign};
 pub use choice::{Choice, Cost, LinkCosts, predict};
+pub use chooser::Chooser;
 pub use compress::Compression;
 pub use config::{ClusterConfig, NodeConfig};
 pub use crew::{Crew, WorkerOptions};

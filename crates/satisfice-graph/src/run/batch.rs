@@ -378,7 +378,7 @@ impl QueryBatch {
     }
 
     /// Stored nodes with an edge to a query, ascending, and the queries of each, ascending.
-    pub(crate) fn readers_of_stored(&self) -> impl Iterator<Item = (u32, &[u32])> {
+    pub fn readers_of_stored(&self) -> impl Iterator<Item = (u32, &[u32])> {
         let nodes = self.sources.nodes.iter().enumerate();
         nodes.map(|(row, &node)| (node, self.sources.queries.row(row)))
     }

@@ -3,8 +3,8 @@
 use super::{Setup, percentile};
 use anyhow::{Context, Result};
 use satisfice_cluster::{
-    BatchAnswer, ClusterConfig, ClusterError, ClusterNode, Cost, Counters, Crew, Exchange,
-    LinkCosts, Part, Wire, WorkerOptions, part_dir, predict,
+    BatchAnswer, Choice, Chooser, ClusterConfig, ClusterError, ClusterNode, Cost, Counters, Crew,
+    Exchange, LinkCosts, Part, Wire, WorkerOptions, part_dir,
 };
 use satisfice_graph::{Plan, QueryBatch};
 use satisfice_store::Check;
@@ -23,11 +23,11 @@ pub(super) struct Batches {
     workers: usize,
     queries: usize,
     plan: String,
-    exchange: Exchange,
-    /// Whether `exchange = "auto"` takes it.
-    chosen: bool,
+    exchange: Choice,
     /// Batches answered.
     answers: usize,
+    /// Of them, those that exchanged rows.
+    by_rows: usize,
     recomputed: usize,
     rows_read: u64,
     /// Of the layers, between workers, per batch.
@@ -42,6 +42,8 @@ pub(super) struct Batches {
     p50_ms: f64,
     p99_ms: f64,
     longest_ms: f64,
+    /// The median over the smaller one of `partials` and `rows`.
+    to_best: f64,
     single_p50_ms: f64,
     single_p99_ms: f64,
 }
@@ -49,12 +51,13 @@ pub(super) struct Batches {
 /// The rows as a table.
 pub(super) fn table(batches: &[Batches]) -> String {
     let mut text = format!(
-        "{:>2} {:>5} {:<13} {:<8} {:>4} {:>10} {:>6} {:>10} {:>6} {:>8} {:>8} {:>8} {:>10} {:>10}\n",
+        "{:>2} {:>5} {:<13} {:<8} {:>5} {:>4} {:>10} {:>6} {:>10} {:>6} {:>8} {:>8} {:>8} {:>6} {:>10} {:>10}\n",
         "P",
         "B",
         "plan",
         "exchange",
-        "auto",
+        "n",
+        "rows",
         "layers",
         "/pred.",
         "link",
@@ -62,6 +65,7 @@ pub(super) fn table(batches: &[Batches]) -> String {
         "p50 ms",
         "p99 ms",
         "longest",
+        "/best",
         "single p50",
         "single p99"
     );
@@ -69,12 +73,13 @@ pub(super) fn table(batches: &[Batches]) -> String {
         let link = b.link_bytes.map(|bytes| bytes as f64);
         let _ = writeln!(
             text,
-            "{:>2} {:>5} {:<13} {:<8} {:>4} {:>10} {:>6.3} {:>10} {:>6} {:>8.2} {:>8.2} {:>8.2} {:>10.2} {:>10.2}",
+            "{:>2} {:>5} {:<13} {:<8} {:>5} {:>4} {:>10} {:>6.3} {:>10} {:>6} {:>8.2} {:>8.2} {:>8.2} {:>6.2} {:>10.2} {:>10.2}",
             b.workers,
             b.queries,
             b.plan,
-            b.exchange.name(),
-            if b.chosen { "x" } else { "" },
+            name_of(b.exchange),
+            b.answers,
+            b.by_rows,
             b.layer_bytes,
             b.layer_bytes as f64 / b.layer_bytes_predicted,
             link.map_or("-".to_owned(), |bytes| format!("{bytes}")),
@@ -85,11 +90,20 @@ pub(super) fn table(batches: &[Batches]) -> String {
             b.p50_ms,
             b.p99_ms,
             b.longest_ms,
+            b.to_best,
             b.single_p50_ms,
             b.single_p99_ms
         );
     }
     text
+}
+
+fn name_of(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Auto => "auto",
+        Choice::Partials => "partials",
+        Choice::Rows => "rows",
+    }
 }
 
 /// Who answers batches.
@@ -101,7 +115,19 @@ struct Subject<'a> {
     links: (Wire, LinkCosts),
     counters: &'a [PathBuf],
     answer: &'a Answers<'a>,
+    chooser: Chooser,
 }
+
+/// What was seen of one way to exchange.
+#[derive(Default)]
+struct Seen {
+    times: Vec<Duration>,
+    by_rows: usize,
+    link_bytes: u64,
+    last: Option<(BatchAnswer, Cost)>,
+}
+
+const CHOICES: [Choice; 3] = [Choice::Partials, Choice::Rows, Choice::Auto];
 
 impl Setup {
     /// Workers of this process, one a part.
@@ -124,6 +150,7 @@ impl Setup {
             links: (Wire::F32, costs),
             counters: &[],
             answer: &|batch, plan, exchange| crew.answer(batch, plan, exchange),
+            chooser: Chooser::default(),
         })
     }
 
@@ -137,6 +164,7 @@ impl Setup {
             links: (config.wire, config.link_costs()),
             counters,
             answer: &|batch, plan, exchange| node.answer(batch, plan, exchange, None),
+            chooser: Chooser::default(),
         })
     }
 
@@ -145,76 +173,105 @@ impl Setup {
         for queries in [64, 1_024].into_iter().filter(|&n| n <= self.queries.len()) {
             let batch = self.batch(0, queries)?;
             for &plan in &self.plans {
-                let mut single =
-                    self.times(|| Ok(self.engine.answer(&batch, plan).map(drop)?))?;
-                let exchanges = [Exchange::Partials, Exchange::Rows];
-                let cost =
-                    |exchange| predict(subject.part, (&batch, plan), exchange, subject.links);
-                let costs = [cost(exchanges[0])?, cost(exchanges[1])?];
-                let chosen = usize::from(costs[1].seconds < costs[0].seconds);
-                for (at, (&exchange, cost)) in exchanges.iter().zip(costs).enumerate() {
-                    let row = self.row(subject, (&batch, plan, exchange), cost, &mut single)?;
-                    rows.push(Batches {
-                        chosen: at == chosen,
-                        ..row
-                    });
-                }
+                rows.extend(self.of_plan(subject, (&batch, plan))?);
             }
         }
         Ok(rows)
     }
 
-    fn row(
+    /// One machine and every way to exchange, in turns, for a while: five times at least and a hundred at most.
+    fn of_plan(
         &self,
         subject: &Subject<'_>,
-        (batch, plan, exchange): (&QueryBatch, Plan, Exchange),
-        cost: Cost,
-        single: &mut [Duration],
+        (batch, plan): (&QueryBatch, Plan),
+    ) -> Result<Vec<Batches>> {
+        let (least, budget) = match self.quick {
+            true => (3, Duration::from_secs(1)),
+            false => (5, Duration::from_secs(6)),
+        };
+        let (mut single, mut seen) = (Vec::new(), CHOICES.map(|_| Seen::default()));
+        // What is only done once is not measured, nor what `auto` has to see first.
+        for choice in [Choice::Partials, Choice::Rows, Choice::Auto, Choice::Auto] {
+            subject.ask((batch, plan), choice, &mut Seen::default())?;
+        }
+        let begin = Instant::now();
+        while single.len() < least || (begin.elapsed() < budget && single.len() < 100) {
+            let start = Instant::now();
+            self.engine.answer(batch, plan)?;
+            single.push(start.elapsed());
+            for (&choice, seen) in CHOICES.iter().zip(&mut seen) {
+                subject.ask((batch, plan), choice, seen)?;
+            }
+        }
+        let median = |seen: &mut Seen| percentile(&mut seen.times, 0.5);
+        let best = median(&mut seen[0]).min(median(&mut seen[1]));
+        CHOICES
+            .iter()
+            .zip(seen)
+            .map(|(&choice, seen)| {
+                subject.row((batch, plan, choice), seen, (best, &mut single[..]))
+            })
+            .collect()
+    }
+}
+
+impl Subject<'_> {
+    fn ask(
+        &self,
+        (batch, plan): (&QueryBatch, Plan),
+        choice: Choice,
+        seen: &mut Seen,
+    ) -> Result<()> {
+        let before = counted(self.counters)?;
+        let start = Instant::now();
+        let chosen = self
+            .chooser
+            .choose(self.part, (batch, plan), self.links, choice)?;
+        let answer = (self.answer)(batch, plan, chosen.0)?;
+        seen.times.push(start.elapsed());
+        seen.link_bytes += counted(self.counters)? - before;
+        seen.by_rows += usize::from(chosen.0 == Exchange::Rows);
+        if choice == Choice::Auto {
+            self.chooser.saw((batch, plan), chosen, answer.time);
+        }
+        seen.last = Some((answer, chosen.1));
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        (batch, plan, exchange): (&QueryBatch, Plan, Choice),
+        mut seen: Seen,
+        (best, single): (Duration, &mut [Duration]),
     ) -> Result<Batches> {
-        let ask = || (subject.answer)(batch, plan, exchange);
-        let answer = ask()?; // what is only done once is not measured
-        let before = counted(subject.counters)?;
-        let mut times = self.times(|| Ok(ask().map(drop)?))?;
-        let sent = counted(subject.counters)? - before;
+        let (answer, cost) = seen.last.context("nothing was asked")?;
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let times = &mut seen.times;
+        let median = percentile(times, 0.5);
         Ok(Batches {
-            workers: subject.part.manifest().parts,
+            workers: self.part.manifest().parts,
             queries: batch.queries(),
             plan: plan.to_string(),
             exchange,
-            chosen: false,
             answers: times.len(),
+            by_rows: seen.by_rows,
             recomputed: answer.recomputed.len(),
             rows_read: answer.rows,
             layer_bytes: answer.layer_bytes,
             layer_bytes_predicted: cost.bytes,
             message_bytes: answer.bytes,
-            link_bytes: match subject.counters {
+            link_bytes: match self.counters {
                 [] => None,
-                _ => Some(sent / times.len() as u64),
+                _ => Some(seen.link_bytes / times.len() as u64),
             },
             link_bytes_predicted: cost.link_bytes,
-            p50_ms: millis(percentile(&mut times, 0.5)),
-            p99_ms: millis(percentile(&mut times, 0.99)),
-            longest_ms: millis(percentile(&mut times, 1.0)),
+            p50_ms: millis(median),
+            p99_ms: millis(percentile(times, 0.99)),
+            longest_ms: millis(percentile(times, 1.0)),
+            to_best: median.as_secs_f64() / best.as_secs_f64(),
             single_p50_ms: millis(percentile(single, 0.5)),
             single_p99_ms: millis(percentile(single, 0.99)),
         })
-    }
-
-    /// Times of what is done again and again for a while, five times at least and a hundred at most.
-    fn times(&self, once: impl Fn() -> Result<()>) -> Result<Vec<Duration>> {
-        let (least, budget) = match self.quick {
-            true => (3, Duration::from_millis(300)),
-            false => (5, Duration::from_secs(3)),
-        };
-        let (begin, mut times) = (Instant::now(), Vec::new());
-        while times.len() < least || (begin.elapsed() < budget && times.len() < 100) {
-            let start = Instant::now();
-            once()?;
-            times.push(start.elapsed());
-        }
-        Ok(times)
     }
 }
 
