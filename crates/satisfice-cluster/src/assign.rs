@@ -16,9 +16,10 @@ pub enum Method {
     Hash,
     /// A seeded shuffle: parts differ by one node at most.
     Random,
-    /// Linear deterministic greedy, one pass: to the part that holds most of the node's sources, less
-    /// the fuller it is. Fewer edges between parts than the others where the graph has clusters and
-    /// its order follows them; not METIS. Source: Stanton and Kliot (KDD 2012).
+    /// Linear deterministic greedy, again and again: to the part that holds most of the node's sources, less
+    /// the fuller it is; every pass but the first knows where the one before put the nodes to come. Fewer edges
+    /// between parts than the others where the graph has clusters. Source: Stanton and Kliot (KDD 2012);
+    /// Nishimura and Ugander (KDD 2013), who find cuts comparable to those of METIS.
     Ldg,
 }
 
@@ -39,7 +40,7 @@ impl FromStr for Method {
         match text {
             "hash" => Ok(Self::Hash),
             "random" => Ok(Self::Random),
-            "ldg" => Ok(Self::Ldg),
+            "ldg" | "metis-like" => Ok(Self::Ldg),
             _ => Err(format!("`{text}` is not `hash`, `random` or `ldg`")),
         }
     }
@@ -71,32 +72,37 @@ fn shuffled(nodes: usize, parts: usize, seed: u64) -> Vec<u8> {
     owners
 }
 
+/// Passes of the greedy method: more hardly change the cut.
+const PASSES: usize = 10;
+
 fn greedy(topology: Topology<'_>, parts: usize) -> Vec<u8> {
     let nodes = topology.nodes();
     // Room for a twentieth more than an equal share, so that clusters fit.
     let capacity = (nodes as f64 * 1.05 / parts as f64).ceil().max(1.0);
     let mut owners = vec![0_u8; nodes];
-    let mut sizes = vec![0_usize; parts];
     let mut shared = vec![0_usize; parts];
-    for node in 0..nodes {
-        shared.fill(0);
-        for &source in topology.in_neighbors(node as u32) {
-            // Later nodes have no part yet.
-            if (source as usize) < node {
-                shared[owners[source as usize] as usize] += 1;
+    for pass in 0..PASSES {
+        let mut sizes = vec![0_usize; parts];
+        for node in 0..nodes {
+            shared.fill(0);
+            for &source in topology.in_neighbors(node as u32) {
+                // In the first pass, later nodes have no part yet.
+                if pass > 0 || (source as usize) < node {
+                    shared[owners[source as usize] as usize] += 1;
+                }
             }
+            let score = |part: usize| shared[part] as f64 * (1.0 - sizes[part] as f64 / capacity);
+            let better = |&a: &usize, &b: &usize| {
+                score(a)
+                    .total_cmp(&score(b))
+                    .then(sizes[b].cmp(&sizes[a]))
+                    .then(b.cmp(&a))
+            };
+            let open = (0..parts).filter(|&part| (sizes[part] as f64) < capacity);
+            let part = open.max_by(better).unwrap_or(0);
+            owners[node] = part as u8;
+            sizes[part] += 1;
         }
-        let score = |part: usize| shared[part] as f64 * (1.0 - sizes[part] as f64 / capacity);
-        let better = |&a: &usize, &b: &usize| {
-            score(a)
-                .total_cmp(&score(b))
-                .then(sizes[b].cmp(&sizes[a]))
-                .then(b.cmp(&a))
-        };
-        let open = (0..parts).filter(|&part| (sizes[part] as f64) < capacity);
-        let part = open.max_by(better).unwrap_or(0);
-        owners[node] = part as u8;
-        sizes[part] += 1;
     }
     owners
 }
@@ -131,6 +137,7 @@ mod tests {
             }
             assert_eq!(method.to_string().parse(), Ok(method));
         }
+        assert_eq!("metis-like".parse(), Ok(Method::Ldg));
     }
 
     #[test]

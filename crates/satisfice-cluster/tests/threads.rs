@@ -86,3 +86,29 @@ fn check_all(precision: Precision, every: usize) {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn batches_under_way_at_once_do_not_disturb_each_other() {
+    let (ready, batch) = support::fixture(&support::fixture_dir("pyg_gcn_3_layers_directed"));
+    let counters = Arc::new(Counters::default());
+    let parts = ready.parts(3, Method::Hash);
+    let crew = Crew::threads(parts, WorkerOptions::default(), &counters).unwrap();
+    let (wanted, width) = (
+        PLANS.map(|plan| ready.engine.answer(&batch, plan).unwrap()),
+        ready.model.outputs(),
+    );
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let (crew, batch, wanted) = (&crew, &batch, &wanted);
+            scope.spawn(move || {
+                for turn in 0..40 {
+                    let at = (client + turn) % PLANS.len();
+                    let exchange = [Exchange::Partials, Exchange::Rows][turn % 2];
+                    let found = crew.answer(batch, PLANS[at], exchange).unwrap();
+                    let wanted = &wanted[at].outputs;
+                    assert!(support::difference(&found.outputs, wanted, width) < TOLERANCE);
+                }
+            });
+        }
+    });
+}

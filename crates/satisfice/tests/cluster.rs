@@ -24,7 +24,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{Server, run_err, run_ok, satisfice, text};
+use support::{Server, run_err, run_ok, satisfice, spaces::Spaces, text};
 use tempfile::TempDir;
 
 /// Longest wait for anything: the machine may be busy.
@@ -34,36 +34,47 @@ const LONG: Duration = Duration::from_mins(1);
 struct Group {
     dir: TempDir,
     http: Vec<String>,
+    /// Namespaces of the nodes, if each has its own.
+    spaces: Option<Spaces>,
 }
 
 impl Group {
-    /// `settings` are further lines of its file.
+    /// One part a node, on loopback; `settings` are further lines of its file.
     fn new(model: &Path, nodes: usize, settings: &str) -> Self {
+        Self::with((model, settings), (nodes, 1), None)
+    }
+
+    /// `replicas` times as many nodes as parts.
+    fn with(
+        (model, settings): (&Path, &str),
+        (parts, replicas): (usize, usize),
+        spaces: Option<Spaces>,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
-        let parts = dir.path().join("parts");
-        let count = nodes.to_string();
-        run_ok(&[
-            "partition",
-            text(model),
-            "--parts",
-            &count,
-            "--out",
-            text(&parts),
-        ]);
+        let out = dir.path().join("parts");
+        let count = parts.to_string();
+        let model = text(model);
+        run_ok(&["partition", model, "--parts", &count, "--out", text(&out)]);
         // How slow a busy machine is says nothing about a group.
         let mut file =
             format!("group = \"fixture\"\nretry_ms = 30000\nslow_ms = 60000\n{settings}\n");
-        for node in 0..nodes {
-            let address = free_address();
+        let mut http = Vec::new();
+        for node in 0..parts * replicas {
+            let (replica, part) = (node / parts, node % parts);
+            let place = |port: u16| match &spaces {
+                Some(spaces) => spaces.address(node, port),
+                None => free_address(),
+            };
+            let address = place(7000);
             write!(
                 file,
-                "[[node]]\naddress = \"{address}\"\nparts = [\"parts/part-{node:03}\"]\n"
+                "[[node]]\naddress = \"{address}\"\nreplica = {replica}\nparts = [\"parts/part-{part:03}\"]\n"
             )
             .unwrap();
+            http.push(place(8000));
         }
         fs::write(dir.path().join("cluster.toml"), file).unwrap();
-        let http = (0..nodes).map(|_| free_address()).collect();
-        Self { dir, http }
+        Self { dir, http, spaces }
     }
 
     fn file(&self) -> PathBuf {
@@ -71,7 +82,11 @@ impl Group {
     }
 
     fn start(&self, node: usize) -> Process {
-        let mut child = satisfice()
+        let mut command = match &self.spaces {
+            Some(spaces) => spaces.within(node, satisfice().get_program()),
+            None => satisfice(),
+        };
+        let mut child = command
             .args(["serve", "--cluster", text(&self.file())])
             .args(["--node", &node.to_string(), "--listen", &self.http[node]])
             .args(["--grpc-listen", "127.0.0.1:0", "--skip-checksums"])
@@ -90,17 +105,22 @@ impl Group {
         Process(child)
     }
 
-    fn is_ready(&self, node: usize) -> bool {
-        matches!(
-            ask(&self.http[node], "GET", "/v2/health/ready", b""),
-            Some((200, _))
-        )
+    fn health(&self, node: usize) -> Option<(u16, String)> {
+        ask(&self.http[node], "GET", "/v2/health/ready", b"")
     }
 
-    /// Waits until all nodes are ready.
+    fn is_ready(&self, node: usize) -> bool {
+        matches!(self.health(node), Some((200, _)))
+    }
+
+    /// Waits until all nodes are ready, and lack nothing.
     fn wait(&self) {
         let start = Instant::now();
-        while !(0..self.http.len()).all(|node| self.is_ready(node)) {
+        let lacks_nothing = |node: usize| match self.health(node) {
+            Some((200, answer)) => body_of(&answer)["state"] == "ready",
+            _ => false,
+        };
+        while !(0..self.http.len()).all(lacks_nothing) {
             assert!(start.elapsed() < LONG, "the group is whole in time");
             thread::sleep(Duration::from_millis(10));
         }
@@ -204,47 +224,96 @@ fn close(found: &[f64], wanted: &[f64]) -> bool {
             .all(|(a, b)| (a - b).abs() <= 1e-5 * scale)
 }
 
-#[test]
-fn processes_answer_as_one_machine() {
-    for name in [
-        "pyg_gcn_3_layers_directed",
-        "pyg_sage_mean_directed",
-        "dgl_sage_pool_undirected",
-        "dgl_gin_sum_directed",
-        "pyg_gat_directed",
-        "dgl_gatv2_directed",
-        "dgl_gcn2_own_weights_directed",
-    ] {
-        let repository = support::repository(&[name]);
-        let single = Server::start(repository.path());
+/// A model of every layer type and every way to reduce sources.
+const LAYERS: [&str; 16] = [
+    "pyg_gcn_3_layers_directed",
+    "pyg_gcn_2_layers_undirected",
+    "dgl_graph_conv_both_directed",
+    "pyg_sage_mean_directed",
+    "pyg_sage_max_undirected",
+    "pyg_sage_sum_directed",
+    "dgl_sage_gcn_directed",
+    "dgl_sage_pool_undirected",
+    "pyg_gin_batch_norm_directed",
+    "dgl_gin_max_directed",
+    "pyg_gat_directed",
+    "dgl_gat_self_loops_undirected",
+    "pyg_gatv2_undirected",
+    "dgl_gatv2_directed",
+    "dgl_gcn2_own_weights_directed",
+    "pyg_jumping_lstm_directed",
+];
+
+const PLANS: [&str; 7] = [
+    "pe",
+    "refresh",
+    "recompute:25%",
+    "recompute:50%:reach",
+    "recompute:50%:oracle",
+    "recompute:100%",
+    "exact",
+];
+
+/// Asks every node of groups of processes for what one machine answers, by every plan and exchange.
+fn processes_answer_as_one_machine(sizes: &[usize], spaces: impl Fn(usize) -> Option<Spaces>) {
+    let repository = support::repository(&LAYERS);
+    let single = Server::start(repository.path());
+    for name in LAYERS {
         let fixture = support::fixture(name);
-        let wanted: Vec<(&str, Value)> = ["pe", "recompute:25%", "exact"]
-            .map(|plan| (plan, single.infer(name, &request(&fixture, plan)).1))
-            .into();
-        for nodes in [2, 4] {
-            let group = Group::new(&repository.path().join(name), nodes, "round_max_ms = 60000");
+        let wanted = PLANS.map(|plan| (plan, single.infer(name, &request(&fixture, plan)).1));
+        for &nodes in sizes {
+            let model = (&*repository.path().join(name), "round_max_ms = 60000");
+            let group = Group::with(model, (nodes, 1), spaces(nodes));
             let processes: Vec<Process> = (0..nodes).map(|node| group.start(node)).collect();
             group.wait();
             for (plan, wanted) in &wanted {
                 for node in 0..nodes {
-                    let body = request(&fixture, plan).to_string();
-                    let (status, answer) = group.infer(node, body.as_bytes()).unwrap();
-                    let at = format!("{name}, {nodes} nodes, {plan}, asked of node {node}");
+                    let mut request = request(&fixture, plan);
+                    let exchange = ["partials", "rows"][node % 2];
+                    request["parameters"]["exchange"] = json!(exchange);
+                    let answer = group.infer(node, request.to_string().as_bytes());
+                    let (status, answer) = answer.unwrap();
+                    let at = format!("{name}, {nodes} nodes, {plan}, {exchange}, asked of {node}");
                     assert_eq!(status, 200, "{at}: {answer}");
                     let answer = body_of(&answer);
                     assert!(close(&values(&answer), &values(wanted)), "{at}");
                     let parameters = &answer["parameters"];
+                    assert_eq!(parameters["exchange"], exchange, "{at}");
                     assert_eq!(parameters["edges"], wanted["parameters"]["edges"], "{at}");
                     assert!(parameters["exchange_bytes"].as_u64().unwrap() > 0, "{at}");
+                    let moved = parameters["rows_moved"].as_u64().unwrap();
+                    assert_eq!(moved > 0, exchange == "rows", "{at}: {moved} rows moved");
                 }
             }
-            let status = run_ok(&["cluster", "status", text(&group.file()), "--json"]);
-            let status: Value = serde_json::from_str(&status).unwrap();
-            assert_eq!(status[nodes - 1]["status"]["state"], "ready");
-            drop(processes);
-            let gone = run_err(&["cluster", "status", text(&group.file())]);
-            assert!(gone.contains("0 of"), "{gone}");
+            if group.spaces.is_none() {
+                let status = run_ok(&["cluster", "status", text(&group.file()), "--json"]);
+                let status: Value = serde_json::from_str(&status).unwrap();
+                assert_eq!(status[nodes - 1]["status"]["state"], "ready");
+                drop(processes);
+                let gone = run_err(&["cluster", "status", text(&group.file())]);
+                assert!(gone.contains("0 of"), "{gone}");
+            }
         }
+    }
+}
+
+#[test]
+fn two_processes_answer_as_one_machine() {
+    processes_answer_as_one_machine(&[2], |_| None);
+}
+
+#[test]
+fn four_processes_answer_as_one_machine() {
+    processes_answer_as_one_machine(&[4], |_| None);
+}
+
+#[test]
+fn four_processes_with_network_namespaces_of_their_own_answer_as_one_machine() {
+    match Spaces::new(1) {
+        Some(_) => processes_answer_as_one_machine(&[4], |nodes| {
+            Some(Spaces::new(nodes).expect("as many namespaces as one"))
+        }),
+        None => println!("skipped: network namespaces are not permitted here"),
     }
 }
 
@@ -254,7 +323,7 @@ struct Counts {
     answered: AtomicU64,
     /// 503 with `Retry-After`.
     refused: AtomicU64,
-    /// The connection to a killed node broke or could not be made.
+    /// The connection to a killed node broke or could not be made; another node is asked, as by a load balancer.
     unreachable: AtomicU64,
     wrong: AtomicU64,
     other: Mutex<Vec<String>>,
@@ -378,10 +447,12 @@ fn a_hung_peer_costs_a_request_no_more_than_its_deadline_and_is_noticed_all_the_
     assert_eq!(body_of(&answer)["state"], "ready");
 }
 
-#[test]
-fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
-    const NODES: usize = 3;
-    const KILLS: usize = 20;
+/// Sends a signal that ends it to random nodes of a group under load, and starts them again. What became of requests, and how long it
+/// took each time from the restart until the group was whole.
+fn end_under_load(
+    (signal, times_ended): (&str, usize),
+    (parts, replicas): (usize, usize),
+) -> (Counts, Vec<Duration>) {
     let seed = seed();
     println!("SATISFICE_SEED={seed}");
     let name = "pyg_gat_directed";
@@ -396,8 +467,10 @@ fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
             (request.to_string().into_bytes(), wanted)
         })
         .collect();
-    let group = Group::new(&repository.path().join(name), NODES, "");
-    let mut processes: Vec<Process> = (0..NODES).map(|node| group.start(node)).collect();
+    let nodes = parts * replicas;
+    let model = repository.path().join(name);
+    let group = Group::with((&model, ""), (parts, replicas), None);
+    let mut processes: Vec<Process> = (0..nodes).map(|node| group.start(node)).collect();
     group.wait();
     let (stop, counts) = (AtomicBool::new(false), Counts::default());
     let mut random = Random(seed);
@@ -407,11 +480,12 @@ fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
             let (group, cases, stop, counts) = (&group, &cases, &stop, &counts);
             scope.spawn(move || load(group, cases, stop, seed.wrapping_add(client * 7919), counts));
         }
-        for _ in 0..KILLS {
+        for _ in 0..times_ended {
             thread::sleep(Duration::from_millis(100 + random.next(900)));
-            let node = random.next(NODES as u64) as usize;
-            processes[node].0.kill().unwrap();
-            processes[node].0.wait().unwrap();
+            let node = random.next(nodes as u64) as usize;
+            processes[node].signal(signal);
+            let ended = processes[node].0.wait().unwrap();
+            assert_eq!(ended.success(), signal == "-TERM", "node {node}: {ended}");
             thread::sleep(Duration::from_millis(random.next(300)));
             let restarted = Instant::now();
             processes[node] = group.start(node);
@@ -423,17 +497,37 @@ fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
     times.sort();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "{KILLS} kills: {} answered, {} refused, {} unreachable, {} wrong, 0 hung; whole again after its \
+        "{signal} {times_ended} times: {} answered, {} refused, {} unreachable, {} wrong, 0 hung; whole again after its \
          restart within {:?} (median) and {:?} (longest)",
         count(&counts.answered),
         count(&counts.refused),
         count(&counts.unreachable),
         count(&counts.wrong),
-        times[KILLS / 2],
-        times[KILLS - 1],
+        times[times_ended / 2],
+        times[times_ended - 1],
     );
-    let other = counts.other.into_inner().unwrap();
+    let other = counts.other.lock().unwrap();
     assert!(other.is_empty(), "other answers: {}", other[0]);
-    assert_eq!(counts.wrong.into_inner(), 0);
-    assert!(counts.answered.into_inner() > KILLS as u64);
+    drop(other);
+    assert_eq!(count(&counts.wrong), 0);
+    assert!(count(&counts.answered) > times_ended as u64);
+    (counts, times)
+}
+
+#[test]
+fn nodes_killed_under_load_come_back_and_no_answer_is_wrong_or_lost() {
+    let (_, times) = end_under_load(("-KILL", 20), (3, 1));
+    assert!(times[10] < Duration::from_secs(2), "{times:?}");
+}
+
+#[test]
+fn nodes_killed_under_load_fail_no_request_where_there_is_another_replica() {
+    let (counts, _) = end_under_load(("-KILL", 10), (2, 2));
+    assert_eq!(counts.refused.into_inner(), 0);
+}
+
+#[test]
+fn nodes_that_are_drained_leave_when_they_have_answered_and_fail_no_request() {
+    let (counts, _) = end_under_load(("-TERM", 5), (2, 2));
+    assert_eq!(counts.refused.into_inner(), 0);
 }

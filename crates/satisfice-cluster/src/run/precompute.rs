@@ -35,6 +35,8 @@ enum Table {
     Messages(usize),
     /// What a layer (from 1) reduces the sources of each node to.
     Sums(usize),
+    /// What the first layer adds of the nodes' own values.
+    Own,
 }
 
 impl Table {
@@ -43,6 +45,7 @@ impl Table {
             Self::Values(level) => format!("h{level}"),
             Self::Messages(layer) => format!("m{layer}"),
             Self::Sums(layer) => format!("s{layer}"),
+            Self::Own => "o1".to_owned(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Table {
             Self::Values(level) => part.level(level).is_ok(),
             Self::Messages(layer) => part.message_rows(layer - 1).is_ok(),
             Self::Sums(layer) => part.kept_rows(layer - 1)?.is_some(),
+            Self::Own => part.own_terms(0)?.is_some(),
         })
     }
 }
@@ -113,6 +117,9 @@ fn tables(desk: &Desk) -> Vec<Table> {
         }
         if level + 1 < model.layers() {
             tables.push(Table::Sums(level + 1));
+            if level == 0 && split.own_width() > 0 {
+                tables.push(Table::Own);
+            }
         }
     }
     tables
@@ -127,10 +134,11 @@ impl Run<'_> {
             Table::Values(level) => (model.level_width(level), "h"),
             Table::Messages(layer) => (model.message_width(layer), "m"),
             Table::Sums(layer) => (model.split_layer(layer - 1).partial_width(), "s"),
+            Table::Own => (model.split_layer(0).own_width(), "o"),
         };
         let dtype = match (precision, table) {
-            (PartPrecision::F16, Table::Values(_) | Table::Messages(_)) => DType::F16,
-            _ => DType::F32,
+            (PartPrecision::F32, _) | (_, Table::Sums(_)) => DType::F32,
+            (PartPrecision::F16, _) => DType::F16,
         };
         let rows = part.manifest().nodes;
         let path = part.dir().join(format!("{}.safetensors", table.name()));
@@ -164,6 +172,9 @@ impl Run<'_> {
                 let below = part.level(layer - 1)?;
                 let split = model.split_layer(layer - 1);
                 Ok(split.messages(read(below, rows), below.width()))
+            })?,
+            Table::Own => self.locally(&mut writer, |rows| {
+                Ok(model.split_layer(0).own(&read(part.level(0)?, rows)))
             })?,
         }
         let record = writer.to.finish()?;

@@ -22,8 +22,8 @@ pub(crate) struct Partition {
     /// Number of parts.
     #[arg(long)]
     pub parts: usize,
-    /// How nodes are spread: `hash`, `random` (parts equal to a node), or `ldg`: a greedy pass that keeps
-    /// neighbours together where it can.
+    /// How nodes are spread: `hash`, `random` (parts equal to a node), or `ldg` (also `metis-like`): greedy passes
+    /// that keep neighbours together where they can.
     #[arg(long, default_value = "hash")]
     pub method: Method,
     /// Seed of the method.

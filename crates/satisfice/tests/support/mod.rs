@@ -8,6 +8,8 @@
     reason = "each test file uses a part of it; a test may panic"
 )]
 
+pub mod spaces;
+
 use std::{
     fmt::Write as _,
     fs,
