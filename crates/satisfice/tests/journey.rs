@@ -65,8 +65,10 @@ impl Generated {
 
     /// A command that asks `server` for the answers to 16 queries.
     fn query<'a>(&'a self, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let query = ["query", "--url", url, "--model", MODEL, "--queries"];
-        [&query, &[text(&self.queries), "--rows", "0..16"], more].concat()
+        let mut query = vec!["query", "--url", url, "--model", MODEL];
+        query.extend(["--queries", text(&self.queries), "--rows", "0..16"]);
+        query.extend(more);
+        query
     }
 
     fn answer(&self, server: &Server, more: &[&str]) -> Value {
