@@ -131,7 +131,7 @@ mod tests {
             then: &[9.0, 12.0],
             keeps,
         };
-        let of = |keeps: bool, again| {
+        let of = |keeps: bool, again: usize| {
             let inputs = again.max(1)..=2;
             inputs
                 .map(|n| steps(keeps).seconds(n, again))
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(of(true, 1), [9.0, 10.0]);
         assert_eq!(of(true, 2), [12.0]);
         assert_eq!(of(false, 2), [14.0]);
-        let mean = |keeps: bool, share| {
+        let mean = |keeps: bool, share: f64| {
             let inputs = 1..=2;
             inputs
                 .map(|n| steps(keeps).mean_seconds(n, share))
