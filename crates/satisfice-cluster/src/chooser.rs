@@ -53,6 +53,9 @@ const TRIED_BYTES: f64 = 2.0;
 /// nothing makes an answer quicker than it can be.
 const SLOWER: f64 = 0.125;
 
+/// As how many times slower than expected an answer counts at most: one hiccup is no verdict.
+const SLOWER_MAX: f64 = 2.0;
+
 /// Answers after which the other exchange is tried again for the first time, and at most.
 const FORGET: (u32, u32) = (16, 1_024);
 
@@ -60,7 +63,7 @@ impl Seen {
     fn learn(&mut self, ratio: f64) {
         self.passed_over = 0;
         self.ratio = Some(match self.ratio {
-            Some(seen) if ratio > seen => seen + SLOWER * (ratio - seen),
+            Some(seen) if ratio > seen => seen + SLOWER * (ratio.min(SLOWER_MAX * seen) - seen),
             _ => ratio,
         });
     }

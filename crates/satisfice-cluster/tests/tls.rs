@@ -4,7 +4,7 @@
 
 mod support;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use satisfice_cluster::{
     ClusterConfig, ClusterNode, Compression, Exchange, GroupState, Method, TlsFiles, node_status,
 };
@@ -15,8 +15,9 @@ use support::{MINUTE, PLANS, config, eventually, fixture_dir, start};
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
@@ -51,7 +52,8 @@ fn nodes_with_certificates_answer_as_one_machine_and_form_anew() {
     for (parts, per_node, compression) in [(2, 1, Compression::None), (6, 2, Compression::Zstd)] {
         let dirs = ready.cut(parts, Method::Hash);
         let mut config = config("secure", &dirs, per_node);
-        let files = Authority::new().files(&ready.dir.path().join("tls"), &host(&config));
+        let files =
+            Authority::new("authority").files(&ready.dir.path().join("tls"), &host(&config));
         config.tls = Some(files);
         config.compression = compression;
         let mut nodes = start(&config);
@@ -82,7 +84,8 @@ fn another_replica_is_reached_with_certificates_too() {
     let dirs = ready.cut(1, Method::Hash);
     let mut config = config("secure", &[dirs.clone(), dirs].concat(), 1);
     config.nodes[1].replica = 1;
-    config.tls = Some(Authority::new().files(&ready.dir.path().join("tls"), &host(&config)));
+    config.tls =
+        Some(Authority::new("authority").files(&ready.dir.path().join("tls"), &host(&config)));
     let nodes = start(&config);
     let is_ready = |node: &ClusterNode| matches!(node.status().state, GroupState::Ready { .. });
     eventually(|| nodes.iter().all(is_ready));
@@ -95,10 +98,10 @@ fn another_replica_is_reached_with_certificates_too() {
 fn who_shows_no_certificate_or_a_wrong_one_is_refused_by_name() {
     let (ready, _) = support::fixture(&fixture_dir("pyg_gat_directed"));
     let mut first = config("secure", &ready.cut(2, Method::Hash), 1);
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let dir = |name: &str| ready.dir.path().join(name);
     let good = authority.files(&dir("good"), &host(&first));
-    let mut two_faced = Authority::new().files(&dir("two_faced"), &host(&first));
+    let mut two_faced = Authority::new("another authority").files(&dir("two_faced"), &host(&first));
     two_faced.ca.clone_from(&good.ca);
     let elsewhere = authority.files(&dir("elsewhere"), "192.0.2.1");
     for (of_first, of_second, says) in [
@@ -132,9 +135,10 @@ fn who_shows_no_certificate_or_a_wrong_one_is_refused_by_name() {
 fn certificates_that_cannot_be_read_are_named() {
     let (ready, _) = support::fixture(&fixture_dir("pyg_gat_directed"));
     let mut config = config("secure", &ready.cut(1, Method::Hash), 1);
-    let good = Authority::new().files(&ready.dir.path().join("tls"), &host(&config));
+    let good = Authority::new("authority").files(&ready.dir.path().join("tls"), &host(&config));
     let missing = ready.dir.path().join("missing.pem");
-    let mut other = Authority::new().files(&ready.dir.path().join("other"), &host(&config));
+    let mut other =
+        Authority::new("authority").files(&ready.dir.path().join("other"), &host(&config));
     other.certificate.clone_from(&good.certificate);
     let empty = ready.dir.path().join("empty.pem");
     fs::write(&empty, "").unwrap();

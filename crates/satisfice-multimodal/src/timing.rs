@@ -131,12 +131,22 @@ mod tests {
             then: &[9.0, 12.0],
             keeps,
         };
-        let of = |keeps: bool, again| [1, 2].map(|n| steps(keeps).seconds(n, again));
+        let of = |keeps: bool, again: usize| {
+            let inputs = again.max(1)..=2;
+            inputs
+                .map(|n| steps(keeps).seconds(n, again))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of(true, 0), [1.0, 2.0]);
         assert_eq!(of(true, 1), [9.0, 10.0]);
-        assert_eq!(steps(true).seconds(2, 2), 12.0);
-        assert_eq!(steps(false).seconds(2, 2), 14.0);
-        let mean = |keeps: bool, share| [1, 2].map(|n| steps(keeps).mean_seconds(n, share));
+        assert_eq!(of(true, 2), [12.0]);
+        assert_eq!(of(false, 2), [14.0]);
+        let mean = |keeps: bool, share: f64| {
+            let inputs = 1..=2;
+            inputs
+                .map(|n| steps(keeps).mean_seconds(n, share))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(mean(true, 0.0), [1.0, 2.0]);
         assert_eq!(mean(true, 1.0), [9.0, 12.0]);
         assert_eq!(mean(false, 1.0), [10.0, 14.0]);

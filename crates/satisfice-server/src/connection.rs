@@ -28,6 +28,8 @@ use tokio_io_timeout::TimeoutStream;
 
 /// Wait after a failed accept, such as one for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Headers of a request that hyper takes unless it is told.
+const HYPER_HEADERS_MAX: usize = 100;
 /// Requests that one HTTP/2 connection may have open.
 const STREAMS_MAX: u32 = 128;
 /// Longest silence before an HTTP/2 client is asked whether it is there.
@@ -117,9 +119,12 @@ enum Protocol {
 impl<R: Respond> Server<R> {
     pub(crate) fn http1(routes: R, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
+        // Where hyper is told a number it has no room on the stack for them.
+        if limits.headers_max != HYPER_HEADERS_MAX {
+            http.max_headers(limits.headers_max);
+        }
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_read_timeout)
-            .max_headers(limits.headers_max)
             .max_buf_size(limits.header_bytes_max.max(Limits::HEADER_BYTES_MIN));
         let protocol = Protocol::Http1(http);
         Self { protocol, routes }

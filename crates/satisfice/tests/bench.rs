@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-use support::{run_err, run_ok, text};
+use support::{run, run_err, run_ok, text};
 use tempfile::TempDir;
 
 /// A directory of peers whose program prints `answer`, after checking how it is called.
@@ -93,7 +93,7 @@ fn plans_and_a_peer_are_measured_and_drawn() {
 /// `bench graph` with a peer that ends early: what it says, and what it has written.
 fn bench_with_failure(dir: &Path, peers: &str) -> (String, Value, String) {
     let out = dir.join("results");
-    let said = run_err(&[
+    let ended = run(&[
         "bench",
         "graph",
         "--quick",
@@ -106,6 +106,8 @@ fn bench_with_failure(dir: &Path, peers: &str) -> (String, Value, String) {
         "--out",
         text(&out),
     ]);
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr).unwrap();
     let report = fs::read_to_string(out.join("bench.json")).unwrap();
     let table = fs::read_to_string(out.join("bench.md")).unwrap();
     (said, serde_json::from_str(&report).unwrap(), table)

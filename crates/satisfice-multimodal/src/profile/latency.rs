@@ -15,7 +15,7 @@ const READY_MAX: usize = 256;
 const REPEATS: usize = 25;
 const REPEATS_QUICK: usize = 5;
 /// No more repeats of one batch size than fit into this time, but some.
-const BUDGET: Duration = Duration::from_secs(8);
+const BUDGET: Duration = Duration::from_secs(5);
 const BUDGET_QUICK: Duration = Duration::from_secs(1);
 const REPEATS_MIN: usize = 3;
 const BATCH_MAX_QUICK: usize = 8;

@@ -1,6 +1,6 @@
 //! Tensor elements as little-endian bytes.
 
-use bytemuck::NoUninit;
+use bytemuck::cast_slice;
 use bytes::{Buf, Bytes};
 use half::{bf16, f16};
 use satisfice_core::{ByteStrings, DataType, TensorData};
@@ -110,65 +110,51 @@ pub(crate) fn size(data: &TensorData) -> Option<usize> {
 /// Appends `data` to `out`; only for data that has a [`size`].
 pub(crate) fn encode(data: &TensorData, out: &mut Vec<u8>) {
     match data {
-        TensorData::Bool(v) => append(out, v),
-        TensorData::Uint8(v) => append(out, v),
-        TensorData::Uint16(v) => append(out, v),
-        TensorData::Uint32(v) => append(out, v),
-        TensorData::Uint64(v) => append(out, v),
-        TensorData::Int8(v) => append(out, v),
-        TensorData::Int16(v) => append(out, v),
-        TensorData::Int32(v) => append(out, v),
-        TensorData::Int64(v) => append(out, v),
-        TensorData::Fp16(v) => append(out, v),
-        TensorData::Bf16(v) => append(out, v),
-        TensorData::Fp32(v) => append(out, v),
-        TensorData::Fp64(v) => append(out, v),
-        TensorData::Bytes(v) => {
-            for string in v.iter() {
+        TensorData::Bytes(strings) => {
+            for string in strings.iter() {
                 out.extend_from_slice(&(string.len() as u32).to_le_bytes());
                 out.extend_from_slice(string);
             }
         }
+        numbers => out.extend_from_slice(view(numbers)),
     }
-}
-
-fn append<T: NoUninit>(out: &mut Vec<u8>, values: &[T]) {
-    out.extend_from_slice(bytemuck::cast_slice(values));
 }
 
 /// The bytes of `data`, without copying numbers; only for data that has a [`size`].
 pub(crate) fn into_bytes(data: TensorData) -> Bytes {
-    match data {
-        TensorData::Bool(v) => owned(v),
-        TensorData::Uint8(v) => v.into(),
-        TensorData::Uint16(v) => owned(v),
-        TensorData::Uint32(v) => owned(v),
-        TensorData::Uint64(v) => owned(v),
-        TensorData::Int8(v) => owned(v),
-        TensorData::Int16(v) => owned(v),
-        TensorData::Int32(v) => owned(v),
-        TensorData::Int64(v) => owned(v),
-        TensorData::Fp16(v) => owned(v),
-        TensorData::Bf16(v) => owned(v),
-        TensorData::Fp32(v) => owned(v),
-        TensorData::Fp64(v) => owned(v),
-        TensorData::Bytes(_) => {
-            let mut bytes = Vec::with_capacity(size(&data).unwrap_or(0));
-            encode(&data, &mut bytes);
-            bytes.into()
-        }
+    if let TensorData::Bytes(_) = data {
+        let mut bytes = Vec::with_capacity(size(&data).unwrap_or(0));
+        encode(&data, &mut bytes);
+        return bytes.into();
+    }
+    Bytes::from_owner(Numbers(data))
+}
+
+struct Numbers(TensorData);
+
+impl AsRef<[u8]> for Numbers {
+    fn as_ref(&self) -> &[u8] {
+        view(&self.0)
     }
 }
 
-fn owned<T: NoUninit + Send>(values: Vec<T>) -> Bytes {
-    Bytes::from_owner(AsBytes(values))
-}
-
-struct AsBytes<T>(Vec<T>);
-
-impl<T: NoUninit> AsRef<[u8]> for AsBytes<T> {
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+/// Numbers as they lie in memory; nothing of strings.
+fn view(data: &TensorData) -> &[u8] {
+    match data {
+        TensorData::Bool(v) => cast_slice(v),
+        TensorData::Uint8(v) => cast_slice(v),
+        TensorData::Uint16(v) => cast_slice(v),
+        TensorData::Uint32(v) => cast_slice(v),
+        TensorData::Uint64(v) => cast_slice(v),
+        TensorData::Int8(v) => cast_slice(v),
+        TensorData::Int16(v) => cast_slice(v),
+        TensorData::Int32(v) => cast_slice(v),
+        TensorData::Int64(v) => cast_slice(v),
+        TensorData::Fp16(v) => cast_slice(v),
+        TensorData::Bf16(v) => cast_slice(v),
+        TensorData::Fp32(v) => cast_slice(v),
+        TensorData::Fp64(v) => cast_slice(v),
+        TensorData::Bytes(_) => &[],
     }
 }
 

@@ -127,6 +127,9 @@ struct Seen {
     last: Option<(BatchAnswer, Cost)>,
 }
 
+/// Answers by each of them, at least and at most.
+const ANSWERS: (usize, usize) = (3, 100);
+
 const CHOICES: [Choice; 3] = [Choice::Partials, Choice::Rows, Choice::Auto];
 
 impl Setup {
@@ -179,26 +182,30 @@ impl Setup {
         Ok(rows)
     }
 
-    /// One machine and every way to exchange, in turns, for a while: five times at least and a hundred at most.
+    /// One machine for a while, then every way to exchange in turns: a few times at least and a hundred at most.
     fn of_plan(
         &self,
         subject: &Subject<'_>,
         (batch, plan): (&QueryBatch, Plan),
     ) -> Result<Vec<Batches>> {
-        let (least, budget) = match self.quick {
-            true => (3, Duration::from_secs(1)),
-            false => (5, Duration::from_secs(6)),
+        let budget = Duration::from_millis(if self.quick { 500 } else { 3_000 });
+        let goes_on = |(begin, budget): (Instant, Duration), answers: usize| {
+            answers < ANSWERS.0 || (begin.elapsed() < budget && answers < ANSWERS.1)
         };
         let (mut single, mut seen) = (Vec::new(), CHOICES.map(|_| Seen::default()));
+        self.engine.answer(batch, plan)?;
+        let begin = Instant::now();
+        while goes_on((begin, budget / 3), single.len()) {
+            let start = Instant::now();
+            self.engine.answer(batch, plan)?;
+            single.push(start.elapsed());
+        }
         // What is only done once is not measured, nor what `auto` has to see first.
         for choice in [Choice::Partials, Choice::Rows, Choice::Auto, Choice::Auto] {
             subject.ask((batch, plan), choice, &mut Seen::default())?;
         }
         let begin = Instant::now();
-        while single.len() < least || (begin.elapsed() < budget && single.len() < 100) {
-            let start = Instant::now();
-            self.engine.answer(batch, plan)?;
-            single.push(start.elapsed());
+        while goes_on((begin, budget), seen[0].times.len()) {
             for (&choice, seen) in CHOICES.iter().zip(&mut seen) {
                 subject.ask((batch, plan), choice, seen)?;
             }
