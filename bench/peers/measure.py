@@ -95,8 +95,11 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def measure(framework: Framework, options: argparse.Namespace) -> None:
-    """Prints a line for every row that begins and, once it is measured, the row: a batch size after the other, and
-    for each all ways to build a computation graph. What was printed counts, whatever happens afterwards."""
+    """Prints a line when a row begins and the row when it is measured.
+
+    A batch size after the other, each with all ways to build a computation graph. What was printed
+    counts, whatever happens afterwards.
+    """
     # A framework that brings the process down leaves its place on standard error.
     faulthandler.enable()
     torch.set_num_threads(options.threads)
