@@ -6,7 +6,6 @@ mod greedy;
 mod job;
 mod keep;
 mod price;
-mod shortest;
 mod soft;
 #[cfg(test)]
 mod tests;
@@ -17,11 +16,9 @@ use crate::{
     units::{self, Nanos, Value},
 };
 use chain::{Chain, Slot};
-use job::Step;
 pub use job::{Alternatives, Job};
 use keep::Kept;
 use price::Price;
-use shortest::Chosen;
 use soft::SoftClock;
 use std::borrow::Borrow;
 
@@ -140,8 +137,7 @@ impl Planner {
     /// Chooses for every job an alternative and an executor, or refuses it.
     ///
     /// `executors` are the times at which each becomes free; past ones mean now. Jobs' ids are
-    /// distinct. Per executor jobs run earliest deadline first, but short ones before long ones that have
-    /// more than half of their time left to spare. First the largest number of jobs is
+    /// distinct. Per executor jobs run earliest deadline first. First the largest number of jobs is
     /// kept on time, class by class, each at its cheapest alternative; then, class by class, the
     /// alternatives of highest summed accuracy are chosen that keep all of them on time. On several
     /// executors both are heuristics.
@@ -197,7 +193,8 @@ impl Planner {
             // Another division among executors may do better unless nothing better exists.
             decision.exact &= exact && (free.len() == 1 || at_best());
             let mut time = start;
-            for (at, step) in in_order(&entries, order.iter().copied().zip(chosen), start) {
+            for (&at, &step) in order.iter().zip(&chosen) {
+                let step = entries[at].job.alternatives().steps()[step];
                 let begin = time;
                 time += step.time;
                 decision.choices.push(Choice {
@@ -254,24 +251,6 @@ impl Planner {
         }
         (chosen, exact)
     }
-}
-
-/// The jobs of one executor, given by deadline with the position of what was chosen for each, in the
-/// order in which they run.
-fn in_order(
-    entries: &[Entry<'_>],
-    chosen: impl Iterator<Item = (usize, usize)>,
-    start: Nanos,
-) -> Vec<(usize, Step)> {
-    let step = |at: usize, step: usize| entries[at].job.alternatives().steps()[step];
-    let chosen: Vec<_> = chosen.map(|(at, chosen)| (at, step(at, chosen))).collect();
-    let jobs = chosen.iter().map(|&(at, step)| Chosen {
-        time: step.time,
-        deadline: entries[at].deadline,
-        moves: entries[at].job.deadline().is_some(),
-    });
-    let order = shortest::first(&jobs.collect::<Vec<_>>(), start);
-    order.into_iter().map(|place| chosen[place]).collect()
 }
 
 fn free_times(now: f64, executors: &[f64]) -> Result<Vec<Nanos>, Error> {

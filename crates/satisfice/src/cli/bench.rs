@@ -116,8 +116,8 @@ pub(crate) struct BenchMultimodal {
     /// Where the profiled model and the charts go.
     #[arg(long, default_value = "satisfice-bench/multimodal")]
     pub out: PathBuf,
-    /// Points of accuracy that a job may lose, separated by commas; 0,0.5,1,2,5,10,20 when absent, 1,10
-    /// with `--quick`.
+    /// Points of accuracy that a job may lose, separated by commas; 0,0.5,1,2,5,10,20 when absent, 5 with
+    /// `--quick`.
     #[arg(long, value_delimiter = ',', value_parser = points)]
     pub floors: Vec<f64>,
     /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both; 4 when

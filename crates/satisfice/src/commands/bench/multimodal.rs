@@ -188,7 +188,7 @@ fn contenders(
         ));
     }
     let (floors, forms): (&[f64], u8) = match args.quick {
-        true => (&[1.0, 10.0], 1),
+        true => (&[5.0], 1),
         false => (&[0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0], 4),
     };
     let floors = match args.floors.as_slice() {
