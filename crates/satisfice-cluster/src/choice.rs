@@ -20,6 +20,17 @@ pub enum Choice {
     Rows,
 }
 
+impl Choice {
+    /// `"auto"`, `"partials"` or `"rows"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Partials => Exchange::Partials.name(),
+            Self::Rows => Exchange::Rows.name(),
+        }
+    }
+}
+
 /// What the links between nodes do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinkCosts {
@@ -75,8 +86,8 @@ pub(crate) struct Expected<'a> {
     batch: &'a QueryBatch,
     plan: Plan,
     queries: Crossings,
-    /// By layer.
-    layers: Vec<Crossings>,
+    /// By layer: what crosses, and how many stored nodes it computes anew.
+    layers: Vec<(Crossings, f64)>,
     /// Stored nodes that are computed anew.
     fresh: f64,
 }
@@ -93,10 +104,13 @@ impl<'a> Expected<'a> {
         let of_layer = |layer| {
             let fresh_here = if layer + 1 < count { &fresh } else { &nothing };
             let below = if layer == 0 { &nothing } else { &fresh };
-            traffic.of_layer(layer, queries, (fresh_here, below))
+            let crossings = traffic.of_layer(layer, queries, (fresh_here, below))?;
+            Ok((crossings, fresh_here.len()))
         };
         Ok(Self {
-            layers: (0..count).map(of_layer).collect::<Result<_, _>>()?,
+            layers: (0..count)
+                .map(of_layer)
+                .collect::<Result<_, ClusterError>>()?,
             fresh: fresh.len(),
             part,
             batch,
@@ -115,13 +129,8 @@ impl<'a> Expected<'a> {
         let others = workers - 1.0;
         let links = others * workers;
         let (mut bytes, mut rounds) = (0.0, 0);
-        for (layer, crossings) in self.layers.iter().enumerate() {
+        for (layer, (crossings, fresh)) in self.layers.iter().enumerate() {
             let split = model.split_layer(layer);
-            let fresh = if layer + 1 < self.layers.len() {
-                self.fresh
-            } else {
-                0.0
-            };
             let targets = self.batch.queries() as f64 + fresh;
             rounds += 1;
             match exchange {

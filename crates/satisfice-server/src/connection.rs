@@ -5,7 +5,7 @@ use crate::{
     front::{Front, Listener, Peer},
     tls::Alpn,
 };
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{Router, body::Body, extract::Request, response::Response};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -25,6 +25,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
 
 /// Wait after a failed accept, such as one for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -43,6 +44,14 @@ pub(crate) trait Respond: Clone + Send + Sync + 'static {
         request: Request,
         peer: Option<Peer>,
     ) -> impl Future<Output = Response> + Send;
+}
+
+/// What a router answers.
+pub(crate) async fn routed(router: &Router, request: Request) -> Response {
+    match router.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// Accepts connections for `server` until `shutdown` completes, then lets running requests end.

@@ -68,7 +68,6 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use std::{future::Future, io, sync::Arc};
-use tower::ServiceExt;
 
 /// What every handler has.
 struct App {
@@ -143,24 +142,20 @@ impl Respond for Routes {
 impl Inner {
     /// Inferences whose names are written plainly do not go through the router: what it does for each request
     /// would be a good part of their time.
-    async fn route(&self, mut request: Request, asked: Asked) -> Response {
+    async fn route(&self, request: Request, asked: Asked) -> Response {
         if let Err(error) = guard::check_uri(request.uri(), &self.app) {
             return guard::refuse(request, error);
         }
+        let (mut parts, body) = request.into_parts();
         if self.app.role == Role::Main
-            && request.method() == Method::POST
-            && inference(request.uri().path()).is_some()
+            && parts.method == Method::POST
+            && let Some(names) = inference(parts.uri.path())
         {
-            let (parts, body) = request.into_parts();
-            let names = inference(parts.uri.path()).unwrap_or_default();
             let answer = handlers::infer(&self.app, asked, names, &parts.headers, body);
             return answer.await.into_response();
         }
-        request.extensions_mut().insert(asked);
-        match self.router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        parts.extensions.insert(asked);
+        connection::routed(&self.router, Request::from_parts(parts, body)).await
     }
 }
 

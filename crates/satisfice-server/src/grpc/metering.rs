@@ -1,7 +1,7 @@
 //! What arrives over gRPC, counted against what the server holds at once.
 
 use super::error::{status, typed};
-use crate::{edge::Asked, front::Front};
+use crate::{connection, edge::Asked, front::Front};
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
@@ -22,7 +22,6 @@ use tokio::{
     time::{Instant, Sleep},
 };
 use tonic::{Code, Status};
-use tower::ServiceExt;
 
 /// Counts the messages of every call.
 pub(super) struct Meter {
@@ -66,10 +65,7 @@ impl Meter {
             late: Box::pin(tokio::time::sleep(self.timeout)),
         };
         let request = Request::from_parts(parts, Body::new(metered));
-        let response = match methods.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
+        let response = connection::routed(methods, request).await;
         match Status::from_header_map(response.headers()) {
             Some(refusal) if refusal.code() != Code::Ok => typed(refusal).into_http(),
             _ => response,

@@ -324,6 +324,11 @@ impl Lane {
         self.task(predicted, TaskWork::Whole(whole))
     }
 
+    /// Whether another execution may begin.
+    pub(super) fn may_execute(&self) -> bool {
+        self.executing < self.admission.executing_max.max(1)
+    }
+
     fn chosen(
         &self,
         whole: &Whole,

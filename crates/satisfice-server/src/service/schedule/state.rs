@@ -113,14 +113,17 @@ impl State {
             seconds: self.seconds(now),
             free: &free,
         };
-        let Some(lane) = self.lanes.get_mut(&lane) else {
-            return Err(shutting_down());
-        };
+        self.enter(lane)?.admit(id, work, contract, reply, clock)?;
+        Ok((-contract.priority, id))
+    }
+
+    /// A lane that is to get work: one that was idle gains nothing on the others by that.
+    fn enter(&mut self, lane: LaneId) -> Result<&mut Lane, Error> {
+        let lane = self.lanes.get_mut(&lane).ok_or_else(shutting_down)?;
         if lane.is_idle() {
             lane.virtual_time = lane.virtual_time.max(self.virtual_time);
         }
-        lane.admit(id, work, contract, reply, clock)?;
-        Ok((-contract.priority, id))
+        Ok(lane)
     }
 
     /// Seconds until what waits in a lane, and what runs, is over.
@@ -170,8 +173,7 @@ impl State {
         if self.running.len() >= self.executors {
             return Next::Sleep(None);
         }
-        let may =
-            |lane: &&Lane| lane.has_work() && lane.executing < lane.admission.executing_max.max(1);
+        let may = |lane: &&Lane| lane.has_work() && lane.may_execute();
         let lanes = self.lanes.values().filter(may);
         let mut order: Vec<(f64, LaneId)> =
             lanes.map(|lane| (lane.virtual_time, lane.id)).collect();
@@ -220,7 +222,7 @@ impl State {
         let brief = |lane: &Lane| {
             let left = |deadline: Instant| deadline.saturating_duration_since(now).as_secs_f64();
             lane.times.are_brief(bytes)
-                && lane.executing < lane.admission.executing_max.max(1)
+                && lane.may_execute()
                 && contract
                     .deadline
                     .is_none_or(|deadline| lane.usual(bytes) <= left(deadline))
@@ -236,12 +238,8 @@ impl State {
         reply: Reply,
         now: Instant,
     ) -> Result<Box<Task>, Error> {
-        let (seconds, virtual_time) = (self.seconds(now), self.virtual_time);
-        let lane = self.lanes.get_mut(&lane).ok_or_else(shutting_down)?;
-        if lane.is_idle() {
-            lane.virtual_time = lane.virtual_time.max(virtual_time);
-        }
-        let task = lane.whole_task(request, None, reply, now);
+        let task = self.enter(lane)?.whole_task(request, None, reply, now);
+        let seconds = self.seconds(now);
         Ok(self.begin(Box::new(task), seconds))
     }
 

@@ -77,7 +77,7 @@ pub(super) fn table(batches: &[Batches]) -> String {
             b.workers,
             b.queries,
             b.plan,
-            name_of(b.exchange),
+            b.exchange.name(),
             b.answers,
             b.by_rows,
             b.layer_bytes,
@@ -96,14 +96,6 @@ pub(super) fn table(batches: &[Batches]) -> String {
         );
     }
     text
-}
-
-fn name_of(choice: Choice) -> &'static str {
-    match choice {
-        Choice::Auto => "auto",
-        Choice::Partials => "partials",
-        Choice::Rows => "rows",
-    }
 }
 
 /// Who answers batches.
