@@ -66,7 +66,10 @@ impl FrontTable {
             let Some(mix) = self.compose(inputs, floors[at]) else {
                 continue;
             };
-            while mixes.pop_if(|last| last.seconds >= mix.seconds).is_some() {}
+            // Chunks may answer a higher floor in less time; the same mix may answer both, and stays the lower one's.
+            let beaten =
+                |last: &mut Mix| (mix.seconds, last.accuracy) < (last.seconds, mix.accuracy);
+            while mixes.pop_if(beaten).is_some() {}
             if mixes.last().is_none_or(|last| mix.accuracy > last.accuracy) {
                 mixes.push(mix);
             }

@@ -216,26 +216,45 @@ proptest! {
             prop_assert!(composed.seconds <= 1.05 * exact.seconds);
         }
     }
+}
+
+fn assert_alternatives(raw: &[Raw], inputs: usize, count: usize) {
+    let table = table(raw, 64);
+    let best = raw.iter().map(|(accuracy, _)| *accuracy).max().unwrap();
+    let floor = f64::from(best - 100) / 1e3;
+    let mixes = table.alternatives(inputs, floor, count).unwrap();
+    assert!((1..=count).contains(&mixes.len()));
+    assert!(mixes[0].accuracy >= floor);
+    assert_eq!(&mixes[0], &table.cheapest(inputs, floor).unwrap().unwrap());
+    for pair in mixes.windows(2) {
+        assert!(pair[0].seconds < pair[1].seconds && pair[0].accuracy < pair[1].accuracy);
+    }
+    if count > 1 {
+        let top = f64::from(best) / 1e3;
+        assert!((mixes[mixes.len() - 1].accuracy - top).abs() < 1e-9);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn alternatives_rise_from_the_cheapest_to_the_best(
         raw in affine(6, 8), inputs in 1_usize..200, count in 1_usize..12
     ) {
-        let table = table(&raw, 64);
-        let best = raw.iter().map(|(accuracy, _)| *accuracy).max().unwrap();
-        let floor = f64::from(best - 100) / 1e3;
-        let mixes = table.alternatives(inputs, floor, count).unwrap();
-        prop_assert!((1..=count).contains(&mixes.len()));
-        prop_assert!(mixes[0].accuracy >= floor);
-        prop_assert_eq!(&mixes[0], &table.cheapest(inputs, floor).unwrap().unwrap());
-        for pair in mixes.windows(2) {
-            prop_assert!(pair[0].seconds < pair[1].seconds && pair[0].accuracy < pair[1].accuracy);
-        }
-        if count > 1 {
-            let top = f64::from(best) / 1e3;
-            prop_assert!((mixes[mixes.len() - 1].accuracy - top).abs() < 1e-9);
-        }
+        assert_alternatives(&raw, inputs, count);
     }
+}
+
+#[test]
+fn one_mix_for_two_minima_stays_the_lower_ones() {
+    let line = |first: u32, step: u32| (0..8).map(|at| first + step * at).collect();
+    let raw = [
+        (742, line(268, 258)),
+        (500, line(20, 10)),
+        (840, line(496, 416)),
+    ];
+    assert_alternatives(&raw, 65, 3);
 }
 
 #[test]
