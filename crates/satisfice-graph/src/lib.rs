@@ -24,8 +24,8 @@ pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};
 pub use precompute::{PrecomputeOptions, PrecomputeSummary, precompute};
 pub use profile::{
-    Coverage, PlanProfile, PlanRow, Profile, ProfileOptions, ProfileReport, StorageOptions,
-    StorageRow, TimeError, compare_storage, profile, recommended,
+    Coverage, PlanProfile, PlanRow, Profile, ProfileOptions, ProfileReport, StorageComparison,
+    StorageOptions, StorageRow, TimeError, compare_storage, profile,
 };
 pub use run::{
     Answer, Attachment, DegreeEffects, DegreeScale, Degrees, Direction, EdgeRules, QueryBatch,

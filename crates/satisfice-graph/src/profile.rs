@@ -3,10 +3,12 @@
 mod calibration;
 mod cost;
 mod file;
+mod fitted;
 mod measure;
 mod storage;
 
 pub(crate) use calibration::Seen;
 pub use file::{PlanProfile, Profile};
-pub use measure::{Coverage, PlanRow, ProfileOptions, ProfileReport, TimeError, profile};
-pub use storage::{StorageOptions, StorageRow, compare_storage, recommended};
+pub use fitted::{Coverage, PlanRow, TimeError};
+pub use measure::{ProfileOptions, ProfileReport, profile};
+pub use storage::{StorageComparison, StorageOptions, StorageRow, compare_storage};

@@ -3,7 +3,7 @@
 use super::{
     calibration::{Seen, SizeClasses},
     cost::CostModel,
-    measure::Coverage,
+    fitted::Coverage,
 };
 use crate::{GraphError, ModelDir, Plan, run::Forecast};
 use satisfice_core::{Measure, Offer, Quality};

@@ -1,6 +1,9 @@
 //! What keeping embeddings in fewer bits costs and saves.
 
-use super::measure::{classes, shuffled};
+use super::{
+    fitted::quantile,
+    measure::{classes, shuffled},
+};
 use crate::{
     GraphEngine, GraphError, ModelDir, Plan, Precision, PrecomputeOptions, model::GnnModel,
     precompute,
@@ -42,10 +45,31 @@ pub struct StorageRow {
     pub recommended: bool,
 }
 
-/// The precision that a comparison recommends.
-pub fn recommended(rows: &[StorageRow]) -> Option<Precision> {
-    let row = rows.iter().find(|row| row.recommended)?;
-    Some(row.precision)
+/// Precisions side by side. The embeddings in the one that is recommended are still there, until this goes.
+pub struct StorageComparison {
+    /// Every plan with every precision.
+    pub rows: Vec<StorageRow>,
+    best: Trial,
+}
+
+impl StorageComparison {
+    /// Makes the recommended embeddings those of the model version, and says what they are kept as.
+    ///
+    /// # Errors
+    /// [`GraphError::Io`] where the directory cannot be replaced.
+    pub fn keep(self, model_dir: &ModelDir) -> Result<Precision, GraphError> {
+        let from = self.best.model_dir.embeddings_path();
+        let to = model_dir.embeddings_path();
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| GraphError::Io { path, source }
+        };
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(failed(&to))?;
+        }
+        fs::rename(&from, &to).map_err(failed(&from))?;
+        Ok(self.best.precision)
+    }
 }
 
 /// Computes the embeddings in every precision, with sums where those that are there have them, beside those that are there and only for the time of
@@ -59,57 +83,81 @@ pub fn compare_storage(
     queries: &Queries,
     options: StorageOptions,
     progress: &dyn Progress,
-) -> Result<Vec<StorageRow>, GraphError> {
+) -> Result<StorageComparison, GraphError> {
     let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
-    let trial = model_dir.with_embeddings_in("embeddings.trial");
-    let guard = Removed(trial.embeddings_path());
-    let order = shuffled(queries.len(), options.limit);
-    let mut rows: Vec<StorageRow> = Vec::new();
-    let mut full = Vec::new();
-    let mut smallest = (u64::MAX, Precision::F32);
+    let held_out = HeldOut {
+        queries,
+        order: shuffled(queries.len(), options.limit),
+        batch: options.batch,
+    };
     let sums = PrecomputeOptions::kept(model_dir, &model).map_or(true, |kept| kept.sums);
-    for precision in [Precision::F32, Precision::F16, Precision::Int8] {
+    let trial = |precision| {
         let kept = PrecomputeOptions { precision, sums };
-        let bytes = precompute(&trial, &model, store, kept, progress)?.bytes;
-        let engine = GraphEngine::open(&trial, store.clone(), Check::Structure)?;
-        let answers = PlanAnswers::of(&engine, queries, &order, options.batch)?;
-        if precision == Precision::F32 {
-            full.clone_from(&answers);
-        }
-        let mut lost: f64 = 0.0;
-        for ((plan, answers), full) in PLANS.iter().zip(answers).zip(&full) {
-            let same = answers.classes.iter().zip(&full.classes);
-            let fidelity = share(same, |(a, b)| a == b).unwrap_or(0.0);
-            lost = lost.max(1.0 - fidelity);
-            rows.push(StorageRow {
-                precision,
-                bytes,
-                plan: plan.to_string(),
-                fidelity,
-                accuracy: answers.accuracy(queries, &order),
-                ms: super::measure::quantile(answers.ms, 0.5).unwrap_or(0.0),
-                recommended: false,
-            });
-        }
-        if lost <= options.loss_max && bytes < smallest.0 {
-            smallest = (bytes, precision);
+        let trial = Trial::new(model_dir, &model, store, kept, progress)?;
+        let engine = GraphEngine::open(&trial.model_dir, store.clone(), Check::Structure)?;
+        let answers = held_out.answered(&engine)?;
+        Ok::<_, GraphError>((trial, answers))
+    };
+    let (mut best, full) = trial(Precision::F32)?;
+    let mut rows = held_out.rows(&best, &full, &full);
+    for precision in [Precision::F16, Precision::Int8] {
+        let (trial, answers) = trial(precision)?;
+        let of_trial = held_out.rows(&trial, &answers, &full);
+        let within = |row: &StorageRow| 1.0 - row.fidelity <= options.loss_max;
+        let good = of_trial.iter().all(within);
+        rows.extend(of_trial);
+        if good && trial.bytes < best.bytes {
+            best = trial;
         }
     }
-    drop(guard);
     for row in &mut rows {
-        row.recommended = row.precision == smallest.1;
+        row.recommended = row.precision == best.precision;
     }
-    Ok(rows)
+    Ok(StorageComparison { rows, best })
 }
 
-/// A directory that is removed in the end, whatever happened.
-struct Removed<P: AsRef<Path>>(P);
+/// Embeddings in some precision, beside those of the model version. They are removed in the end, whatever happened.
+struct Trial {
+    model_dir: ModelDir,
+    precision: Precision,
+    bytes: u64,
+}
 
-impl<P: AsRef<Path>> Drop for Removed<P> {
-    fn drop(&mut self) {
-        // What is left behind is replaced by the next comparison.
-        let _ = fs::remove_dir_all(&self.0);
+impl Trial {
+    fn new(
+        model_dir: &ModelDir,
+        model: &GnnModel,
+        store: &GraphStore,
+        kept: PrecomputeOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, GraphError> {
+        let directory = match kept.precision {
+            Precision::F32 => "embeddings.trial.f32",
+            Precision::F16 => "embeddings.trial.f16",
+            Precision::Int8 => "embeddings.trial.int8",
+        };
+        let mut trial = Self {
+            model_dir: model_dir.with_embeddings_in(directory),
+            precision: kept.precision,
+            bytes: 0,
+        };
+        trial.bytes = precompute(&trial.model_dir, model, store, kept, progress)?.bytes;
+        Ok(trial)
     }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // What is left behind is replaced by the next comparison; what is kept has moved.
+        let _ = fs::remove_dir_all(self.model_dir.embeddings_path());
+    }
+}
+
+/// What is asked of every precision.
+struct HeldOut<'a> {
+    queries: &'a Queries,
+    order: Vec<u32>,
+    batch: usize,
 }
 
 /// The answers of one engine by one plan.
@@ -120,17 +168,12 @@ struct PlanAnswers {
     ms: Vec<f64>,
 }
 
-impl PlanAnswers {
+impl HeldOut<'_> {
     /// By each of [`PLANS`].
-    fn of(
-        engine: &GraphEngine,
-        queries: &Queries,
-        order: &[u32],
-        size: usize,
-    ) -> Result<Vec<Self>, GraphError> {
-        let mut all = vec![Self::default(); PLANS.len()];
-        for positions in order.chunks(size) {
-            let batch = engine.attach((&queries.select(positions)).into())?;
+    fn answered(&self, engine: &GraphEngine) -> Result<Vec<PlanAnswers>, GraphError> {
+        let mut all = vec![PlanAnswers::default(); PLANS.len()];
+        for positions in self.order.chunks(self.batch) {
+            let batch = engine.attach((&self.queries.select(positions)).into())?;
             for (plan, answers) in PLANS.into_iter().zip(&mut all) {
                 let start = Instant::now();
                 let answer = engine.answer(&batch, plan)?;
@@ -141,10 +184,32 @@ impl PlanAnswers {
         Ok(all)
     }
 
-    fn accuracy(&self, queries: &Queries, order: &[u32]) -> Option<f64> {
-        let labels = queries.labels()?;
-        let labels = order.iter().map(|&query| labels[query as usize]);
-        let labelled = self
+    /// The answers of a precision beside those of f32.
+    fn rows(
+        &self,
+        trial: &Trial,
+        answers: &[PlanAnswers],
+        full: &[PlanAnswers],
+    ) -> Vec<StorageRow> {
+        let row = |((plan, answers), full): ((&Plan, &PlanAnswers), &PlanAnswers)| {
+            let same = answers.classes.iter().zip(&full.classes);
+            StorageRow {
+                precision: trial.precision,
+                bytes: trial.bytes,
+                plan: plan.to_string(),
+                fidelity: share(same, |(a, b)| a == b).unwrap_or(0.0),
+                accuracy: self.accuracy(answers),
+                ms: quantile(answers.ms.clone(), 0.5).unwrap_or(0.0),
+                recommended: false,
+            }
+        };
+        PLANS.iter().zip(answers).zip(full).map(row).collect()
+    }
+
+    fn accuracy(&self, answers: &PlanAnswers) -> Option<f64> {
+        let labels = self.queries.labels()?;
+        let labels = self.order.iter().map(|&query| labels[query as usize]);
+        let labelled = answers
             .classes
             .iter()
             .zip(labels)

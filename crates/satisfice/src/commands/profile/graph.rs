@@ -1,14 +1,14 @@
 use crate::{cli::Profile, commands::Output, progress::Bars, report};
 use anyhow::{Result, bail};
 use satisfice_graph::{
-    Coverage, GnnModel, GraphEngine, ModelDir, PlanRow, Precision, PrecomputeOptions,
-    ProfileOptions, ProfileReport, StorageOptions, StorageRow, compare_storage, precompute,
-    profile, recommended,
+    Coverage, GraphEngine, ModelDir, PlanRow, Precision, ProfileOptions, ProfileReport,
+    StorageOptions, StorageRow, compare_storage, profile,
 };
 use satisfice_store::{Check, GraphStore, Queries};
 use serde::Serialize;
 use std::{
     fmt::Write as _,
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -46,23 +46,19 @@ pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result
         );
     }
     let graph = &args.graph;
-    let storage = match graph.compare_storage.or(graph.choose_storage) {
-        None => Vec::new(),
-        Some(loss_max) => {
-            let options = StorageOptions {
-                batch: STORAGE_BATCH,
-                limit: options(args).limit.min(STORAGE_QUERIES),
-                loss_max,
-            };
-            compare_storage(&model_dir, &store, &queries, options, &Bars::default())?
+    let (mut storage, mut stored_as) = (Vec::new(), None);
+    if let Some(loss_max) = graph.compare_storage.or(graph.choose_storage) {
+        let options = StorageOptions {
+            batch: STORAGE_BATCH,
+            limit: options(args).limit.min(STORAGE_QUERIES),
+            loss_max,
+        };
+        let mut compared =
+            compare_storage(&model_dir, &store, &queries, options, &Bars::default())?;
+        storage = mem::take(&mut compared.rows);
+        if graph.choose_storage.is_some() {
+            stored_as = Some(compared.keep(&model_dir)?);
         }
-    };
-    let stored_as = match graph.choose_storage {
-        None => None,
-        Some(_) => recommended(&storage),
-    };
-    if let Some(precision) = stored_as {
-        store_as(&model_dir, &store, precision)?;
     }
     let engine = GraphEngine::open(&model_dir, store, Check::Checksums)?;
     let report = profile(
@@ -86,17 +82,6 @@ pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result
         stored_as,
     };
     output.print(&document, || text(&document))
-}
-
-/// Keeps the embeddings in another precision, and sums as they are kept now. Those that are kept so already stay.
-fn store_as(model_dir: &ModelDir, store: &GraphStore, precision: Precision) -> Result<()> {
-    let model = GnnModel::load(model_dir.config(), &model_dir.weights_path())?;
-    let options = PrecomputeOptions {
-        precision,
-        ..PrecomputeOptions::kept(model_dir, &model).unwrap_or_default()
-    };
-    precompute(model_dir, &model, store, options, &Bars::default())?;
-    Ok(())
 }
 
 fn options(args: &Profile) -> ProfileOptions {
