@@ -2,13 +2,13 @@
 
     python train.py DATA [--kinds gcn sage gat] [--layers 2] [--steps 150] [--out DATA/models]
 
-DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`. Models go to OUT/gcn2 and so on, and serve OUT/../graph, which may
-be another graph than DATA: one of the same preset and seed in another `--scale` has the same classes, so that a tenth of a graph
-trains a model for the whole in a tenth of the time.
+DATA is what `satisfice generate` makes: `graph/`, `split.safetensors`; without a split, a tenth of the nodes validates and the others
+train. Graphs are undirected. Models go to OUT/gcn2 and so on, and serve OUT/../graph, which may be another graph than DATA: one of the
+same preset and seed in another `--scale` has the same classes, so that a tenth of a graph trains a model for the whole in a tenth of
+the time.
 
-GCN and GraphSAGE learn from whole neighbourhoods: the first layer's aggregation has no weights in it, so it is computed once, and the
-last layer is computed for some of the training nodes in every step. GAT, whose every layer has weights in its aggregation, learns from
-neighbours that are drawn anew in every step.
+All learn from whole neighbourhoods, and the last layer is computed for some of the training nodes in every step. The first aggregation
+of GCN and GraphSAGE has no weights in it, so it is computed once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -26,6 +27,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional
+from torch_geometric.nn import GATConv
 from torch_geometric.nn.models import GAT, GCN, GraphSAGE
 
 from satisfice import export_pyg
@@ -38,8 +40,8 @@ LEARNING_RATE = 0.01
 WEIGHT_DECAY = 1e-5
 COLUMNS = 128
 """Features that are aggregated at a time, to bound memory."""
-DRAWN = 24
-"""In-neighbours that a node of a GAT learns from in a step."""
+ATTENTION_LEARNING_RATE = 0.0003
+"""Of the attention vectors, which meet rows of ten times the size that other weights meet (`_spread`)."""
 
 
 def main() -> None:
@@ -78,10 +80,14 @@ class Data:
     def __init__(self, path: Path) -> None:
         self.graph = StoredGraph(path / "graph")
         labels = load_file(path / "graph" / "labels.safetensors")["y"]
-        split = load_file(path / "split.safetensors")["split"]
         self.x = torch.from_numpy(self.graph.x)
         self.labels = torch.from_numpy(labels.astype(np.int64))
         self.classes = int(labels.max()) + 1
+        file = path / "split.safetensors"
+        if file.exists():
+            split = load_file(file)["split"]
+        else:
+            split = np.random.default_rng(11).permutation(len(labels)) < len(labels) // 10
         self.train_nodes, self.validation_nodes = np.flatnonzero(split == 0), np.flatnonzero(split == 1)
 
 
@@ -96,6 +102,10 @@ class Trainer(ABC):
         self.data = data
         self.rng = np.random.default_rng(0)
 
+    def parameters(self) -> list[dict[str, Any]]:
+        """Groups of weights with their highest learning rates."""
+        return [{"params": list(self.model.parameters()), "lr": LEARNING_RATE}]
+
     @abstractmethod
     def prepare(self, nodes: np.ndarray) -> Callable[[], torch.Tensor]:
         """A function that computes the logits [nodes, classes]."""
@@ -103,10 +113,10 @@ class Trainer(ABC):
     def train(self, steps: int, targets: int) -> float:
         """Keeps the weights of the best validation; returns its accuracy."""
         data = self.data
-        optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
+        groups = self.parameters()
+        optimizer = torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY)
+        rates = [group["lr"] for group in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps)
         validate = self.prepare(data.validation_nodes)
         best, state = -1.0, self.model.state_dict()
         for step in range(1, steps + 1):
@@ -233,45 +243,116 @@ class WholeNeighbourhoods(Trainer):
         return gathered * self.target_scale[nodes]
 
 
-class DrawnNeighbours(Trainer):
-    """GAT: PyG's own model on a graph of a few in-neighbours a node."""
+class Edges:
+    """In-edges of some nodes, sorted by target, and the same sorted by source."""
+
+    def __init__(self, rows: scipy.sparse.csr_matrix) -> None:
+        self.shape = rows.shape
+        self.indptr, self.indices = torch.from_numpy(rows.indptr), torch.from_numpy(rows.indices)
+        self.sources = self.indices.long()
+        self.targets = torch.from_numpy(np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)))
+        numbers = np.arange(rows.nnz, dtype=np.int32)
+        back = scipy.sparse.csr_matrix((numbers, rows.indices, rows.indptr), rows.shape).T.tocsr()
+        self.back = tuple(map(torch.from_numpy, (back.indptr, back.indices)))
+        self.order = torch.from_numpy(back.data.astype(np.int64))
+
+    def matrix(self, weights: torch.Tensor) -> torch.Tensor:
+        """[targets, sources]"""
+        return torch.sparse_csr_tensor(self.indptr, self.indices, weights, size=self.shape)
+
+    def transposed(self, weights: torch.Tensor) -> torch.Tensor:
+        """[sources, targets]"""
+        return torch.sparse_csr_tensor(*self.back, weights[self.order], size=self.shape[::-1])
+
+
+class WeightedSum(torch.autograd.Function):
+    """What every target gathers of its sources' rows [sources, width], each edge with its own weight."""
+
+    @staticmethod
+    def forward(context, rows, weights, edges):
+        context.edges = edges
+        context.save_for_backward(rows, weights)
+        return edges.matrix(weights) @ rows
+
+    @staticmethod
+    def backward(context, gradient):
+        rows, weights = context.saved_tensors
+        edges, gradient = context.edges, gradient.contiguous()
+        places = edges.matrix(torch.zeros_like(weights))
+        of_weights = torch.sparse.sampled_addmm(places, gradient, rows.T, beta=0.0).values()
+        return edges.transposed(weights) @ gradient, of_weights, None
+
+
+class WholeAttention(Trainer):
+    """GAT: the weights of PyG's own model, a product with a sparse matrix for each head."""
 
     def __init__(self, layers: int, data: Data) -> None:
         super().__init__(f"gat{layers}", data)
+        graph = data.graph
+        ones = np.ones(len(graph.indices), np.float32)
+        shape = (graph.nodes, graph.nodes)
+        stored = scipy.sparse.csr_matrix((ones, graph.indices, graph.indptr), shape=shape)
+        self.adjacency = (stored + scipy.sparse.eye(graph.nodes, dtype=np.float32)).tocsr()
+        self.whole = Edges(self.adjacency)
         width, hidden = data.x.shape[1], HIDDEN["gat"]
         self.model = GAT(width, hidden, layers, data.classes, dropout=DROPOUT, heads=HEADS)
-        for conv in self.model.convs:
-            # The neighbours that are drawn are noise enough in the attention.
-            conv.dropout = 0.0
         self._spread()
+
+    def parameters(self) -> list[dict[str, Any]]:
+        named = list(self.model.named_parameters())
+        return [
+            {"params": [p for name, p in named if "att_" not in name], "lr": LEARNING_RATE},
+            {"params": [p for name, p in named if "att_" in name], "lr": ATTENTION_LEARNING_RATE},
+        ]
 
     @torch.no_grad()
     def _spread(self) -> None:
-        """Scales the first weights so that every layer begins with values of variance 1, attention as it was."""
-        h, edges = self.data.x, self._drawn()
+        """Scales the first weights so that every layer begins with values of variance 1, and its attention as a mean.
+
+        Attention at random counts a few of hundreds of neighbours, who say too little.
+        """
+        h = self.data.x
         for conv in self.model.convs:
-            scale = conv(h, edges).std()
-            conv.lin.weight /= scale
-            conv.att_src *= scale
-            conv.att_dst *= scale
-            h = functional.relu(conv(h, edges))
+            nn.init.zeros_(conv.att_src)
+            nn.init.zeros_(conv.att_dst)
+            conv.lin.weight /= _attention(conv, h, slice(None), self.whole).std()
+            h = functional.relu(_attention(conv, h, slice(None), self.whole))
 
     def prepare(self, nodes: np.ndarray) -> Callable[[], torch.Tensor]:
-        edges = self._drawn()
-        return lambda: self.model(self.data.x, edges)[nodes]
+        edges = Edges(self.adjacency[nodes])
+        return lambda: self._logits(nodes, edges)
 
-    def _drawn(self) -> torch.Tensor:
-        """[2, edges]: with replacement, for all nodes that have in-neighbours."""
-        graph = self.data.graph
-        targets = np.repeat(np.flatnonzero(graph.degrees), DRAWN)
-        places = (self.rng.random(len(targets)) * graph.degrees[targets]).astype(np.int64)
-        sources = graph.indices[graph.indptr[targets] + places].astype(np.int64)
-        return torch.from_numpy(np.stack([sources, targets]))
+    def _logits(self, nodes: np.ndarray, edges: Edges) -> torch.Tensor:
+        *below, top = self.model.convs
+        h = self.data.x
+        for conv in below:
+            h = functional.relu(_attention(conv, h, slice(None), self.whole))
+            h = functional.dropout(h, DROPOUT, self.model.training)
+        return _attention(top, h, nodes, edges)
+
+
+def _attention(
+    conv: GATConv, h: torch.Tensor, nodes: np.ndarray | slice, edges: Edges
+) -> torch.Tensor:
+    """PyG's GATConv for some nodes, without a message for every edge."""
+    sent = conv.lin(h).view(-1, conv.heads, conv.out_channels)
+    at_source, at_target = (sent * conv.att_src).sum(-1), (sent[nodes] * conv.att_dst).sum(-1)
+    heads = []
+    for head in range(conv.heads):
+        logits = at_source[:, head].index_select(0, edges.sources)
+        logits = logits + at_target[:, head].index_select(0, edges.targets)
+        logits = functional.leaky_relu(logits, conv.negative_slope)
+        weights = (logits - logits.detach().max()).exp()
+        rows = torch.cat([sent[:, head], torch.ones(len(sent), 1)], 1)
+        summed = WeightedSum.apply(rows, weights, edges)
+        heads.append(summed[:, :-1] / summed[:, -1:])
+    out = torch.cat(heads, 1) if conv.concat else torch.stack(heads).mean(0)
+    return out + conv.bias
 
 
 def make_trainer(kind: str, layers: int, data: Data) -> Trainer:
     if kind == "gat":
-        return DrawnNeighbours(layers, data)
+        return WholeAttention(layers, data)
     return WholeNeighbourhoods(kind, layers, data)
 
 
