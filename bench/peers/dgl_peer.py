@@ -29,15 +29,13 @@ def make_conv(layer: dict[str, Any], weights: dict[str, torch.Tensor]) -> nn.Mod
             state[name] = weights["lin_l.bias"]
     elif layer["type"] == "gat":
         heads = layer["heads"]
-        concat = layer.get("concat", True)
-        width = layer["out"] // heads if concat else layer["out"]
-        conv = GATConv(layer["in"], width, heads, bias=False, allow_zero_in_degree=True)
+        conv = GATConv(layer["in"], layer["out"], heads, bias=False, allow_zero_in_degree=True)
         state = {
             "fc.weight": weights["lin.weight"],
             "attn_l": weights["att_src"],
             "attn_r": weights["att_dst"],
         }
-        conv.concat, conv.own_bias = concat, weights["bias"] if bias else 0.0
+        conv.concat, conv.own_bias = layer.get("concat", True), weights["bias"] if bias else 0.0
     else:
         raise SystemExit(f"this peer has GCN, GAT and mean GraphSAGE layers, not {layer}")
     conv.load_state_dict(state)

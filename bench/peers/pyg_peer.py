@@ -20,8 +20,7 @@ def make_conv(layer: dict[str, Any], weights: dict[str, torch.Tensor]) -> nn.Mod
         conv = SAGEConv(layer["in"], layer["out"], bias=bias)
     elif layer["type"] == "gat":
         concat = layer.get("concat", True)
-        width = layer["out"] // layer["heads"] if concat else layer["out"]
-        conv = GATConv(layer["in"], width, layer["heads"], concat=concat, bias=bias)
+        conv = GATConv(layer["in"], layer["out"], layer["heads"], concat=concat, bias=bias)
     else:
         raise SystemExit(f"this peer has GCN, GAT and mean GraphSAGE layers, not {layer}")
     conv.load_state_dict(weights)
