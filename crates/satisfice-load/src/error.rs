@@ -14,6 +14,9 @@ pub enum LoadError {
         /// What happened.
         source: io::Error,
     },
+    /// The connection ended before the answer did. A retry may help.
+    #[error("the connection ended before the answer did: {0}")]
+    Broken(#[source] io::Error),
     /// The server's answer is no HTTP/1.1 with a length. A retry is of no use.
     #[error("the answer is no HTTP/1.1 with a Content-Length: `{head}`")]
     NotHttp {

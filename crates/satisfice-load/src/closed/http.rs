@@ -160,10 +160,14 @@ pub async fn read_reply(
 ) -> Result<Reply, LoadError> {
     let mut filled = 0;
     loop {
-        let count = stream.read(&mut buffer[filled..]).await.unwrap_or(0);
-        if count == 0 {
-            return Err(not_http(&buffer[..filled]));
+        if filled == buffer.len() {
+            return Err(not_http(buffer));
         }
+        let read = stream.read(&mut buffer[filled..]).await;
+        let count = match read.map_err(LoadError::Broken)? {
+            0 => return Err(LoadError::Broken(io::ErrorKind::UnexpectedEof.into())),
+            count => count,
+        };
         let from = filled.saturating_sub(3);
         filled += count;
         if let Some(end) = find(&buffer[from..filled], b"\r\n\r\n") {
@@ -175,7 +179,7 @@ pub async fn read_reply(
                 (reply.body_bytes + head).saturating_sub(filled),
             )
             .await
-            .map_err(|_| not_http(&[]))?;
+            .map_err(LoadError::Broken)?;
             return Ok(reply);
         }
     }

@@ -49,8 +49,8 @@ pub struct SoakReport {
     pub answered: BTreeMap<u16, u64>,
     /// Requests that their clients left before the answer.
     pub left: u64,
-    /// Requests of which nothing was heard until the connection broke.
-    pub broken: u64,
+    /// Requests that were not answered whole until the connection ended, by what ended it.
+    pub broken: BTreeMap<String, u64>,
     /// Requests of which nothing was heard within a minute.
     pub stuck: u64,
     /// Connections that sent no request but garbage, or half of one.
@@ -63,11 +63,11 @@ pub struct SoakReport {
 struct Counts {
     sent: AtomicU64,
     left: AtomicU64,
-    broken: AtomicU64,
     stuck: AtomicU64,
     garbage: AtomicU64,
     slow: AtomicU64,
     answered: Mutex<BTreeMap<u16, u64>>,
+    broken: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Counts {
@@ -75,22 +75,26 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn answered(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn add_by<K: Ord>(counters: &Mutex<BTreeMap<K, u64>>, key: K) {
+        *lock(counters).entry(key).or_default() += 1;
     }
 
     fn report(&self) -> SoakReport {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SoakReport {
             sent: get(&self.sent),
-            answered: self.answered().clone(),
+            answered: lock(&self.answered).clone(),
             left: get(&self.left),
-            broken: get(&self.broken),
+            broken: lock(&self.broken).clone(),
             stuck: get(&self.stuck),
             garbage: get(&self.garbage),
             slow: get(&self.slow),
         }
     }
+}
+
+fn lock<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
+    counters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends good and bad load until the time is over, and waits for every answer that is owed.
@@ -162,9 +166,9 @@ async fn exchange(stream: &mut TcpStream, request: &HttpRequest, counts: &Counts
     };
     match tokio::time::timeout(ANSWER_TIMEOUT, both).await {
         Err(_) => Counts::add(&counts.stuck),
-        Ok(Err(_)) => Counts::add(&counts.broken),
+        Ok(Err(error)) => Counts::add_by(&counts.broken, error.to_string()),
         Ok(Ok(reply)) => {
-            *counts.answered().entry(reply.status).or_default() += 1;
+            Counts::add_by(&counts.answered, reply.status);
             if reply.status != 200 {
                 // Who is refused waits before he tries again.
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -67,7 +67,7 @@ pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let server = counted(&server)?;
     let answered = requests.answered.get(&200).copied().unwrap_or(0);
-    let unread = requests.left + requests.broken;
+    let unread = requests.left + requests.broken.values().sum::<u64>();
     let document = Document {
         minutes: args.minutes,
         accounted_for: requests.stuck == 0
@@ -180,7 +180,7 @@ fn text(document: &Document) -> String {
     let last = document.memory.last().map_or(0, |point| point.1);
     let first = document.memory.first().map_or(0, |point| point.1);
     let mut text = format!(
-        "{sent} requests: answers by status {answered:?}, left by their clients {left} ({slow} read slowly), broken {broken}, stuck {stuck}; {garbage} connections of garbage\n"
+        "{sent} requests: answers by status {answered:?}, left by their clients {left} ({slow} read slowly), broken {broken:?}, stuck {stuck}; {garbage} connections of garbage\n"
     );
     let Counted {
         answered,
