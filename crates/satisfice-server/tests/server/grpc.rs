@@ -350,15 +350,24 @@ async fn the_timeout_of_a_call_is_its_deadline() {
     tokio::task::spawn_blocking(move || gate.wait_started(1))
         .await
         .unwrap();
-    // The client's library gives up too; the header alone shows who else does.
+    let model = server.service.find("gate", None).unwrap();
+    let waiting = |count| {
+        let model = model.clone();
+        tokio::task::spawn_blocking(move || eventually(|| model.waiting() == count))
+    };
     let mut late = Request::new(gated());
     late.metadata_mut()
-        .insert("grpc-timeout", "50m".parse().unwrap());
-    let refusal = client.clone().model_infer(late).await.unwrap_err();
+        .insert("grpc-timeout", "500m".parse().unwrap());
+    let mut second = client.clone();
+    let late = tokio::spawn(async move { second.model_infer(late).await });
+    waiting(1).await.unwrap();
+    // The client's library gives up too, perhaps a moment earlier.
+    let refusal = late.await.unwrap().unwrap_err();
     assert!(
         matches!(refusal.code(), Code::DeadlineExceeded | Code::Cancelled),
         "{refusal}"
     );
+    waiting(0).await.unwrap();
     server.gate.open();
     first.await.unwrap().unwrap();
     assert_eq!(server.gate.started(), 1);
