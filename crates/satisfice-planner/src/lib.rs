@@ -47,7 +47,7 @@ mod units;
 
 pub use audit::AccuracyAudit;
 pub use batch::{Batch, Batcher, Member, Next, Part};
-pub use drift::{LatencyDrift, Timing};
+pub use drift::{LatencyDrift, Pace, Timing};
 pub use error::Error;
 pub(crate) use front::scrambled;
 pub use front::{Front, FrontCache, FrontTable, INPUTS_LIMIT, Mix, Point, Run};

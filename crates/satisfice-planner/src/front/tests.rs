@@ -284,25 +284,24 @@ fn drifted_latencies_scale_a_mix() {
 }
 
 #[test]
-fn tables_are_built_once_for_each_set() {
+fn tables_are_built_once_for_each_set_and_no_larger_than_jobs() {
     let raw = [(700, vec![10, 15]), (800, vec![30]), (900, vec![50])];
-    let mut cache = super::FrontCache::new(profiles(&raw), 8);
-    let first = cache.table(&[0, 2]).unwrap();
-    assert!(std::sync::Arc::ptr_eq(
-        &first,
-        &cache.table(&[0, 2]).unwrap()
-    ));
+    let mut cache = super::FrontCache::new(profiles(&raw), 40);
+    let mut table = |available: &[usize], inputs| cache.table(available, inputs);
+    let first = table(&[0, 2], 8).unwrap();
+    for inputs in [1, 8] {
+        assert!(std::sync::Arc::ptr_eq(
+            &first,
+            &table(&[0, 2], inputs).unwrap()
+        ));
+    }
     let mix = first.cheapest(8, 0.9).unwrap().unwrap();
     assert_eq!(mix.inputs_by(2), 8);
-    assert!(
-        cache
-            .table(&[0, 1])
-            .unwrap()
-            .cheapest(8, 0.9)
-            .unwrap()
-            .is_none()
-    );
-    assert!(cache.table(&[]).is_err() && cache.table(&[3]).is_err());
+    let other = table(&[0, 1], 8).unwrap();
+    assert!(other.cheapest(8, 0.9).unwrap().is_none());
+    let sizes = [1, 9, 16, 33, 5, 1_000].map(|inputs| table(&[0, 2], inputs).unwrap().inputs_max());
+    assert_eq!(sizes, [8, 16, 16, 40, 40, 40]);
+    assert!(table(&[], 8).is_err() && table(&[3], 8).is_err());
 }
 
 #[test]

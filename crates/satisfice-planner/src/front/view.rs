@@ -111,6 +111,9 @@ impl<'a> Front<'a> {
         let Some(first) = self.cheapest_from(floor) else {
             return Vec::new();
         };
+        if count == 1 {
+            return vec![first];
+        }
         let corners = corners(&self.states()[first..]);
         let at = |corner: usize| first + corners[corner];
         if corners.len() <= count {

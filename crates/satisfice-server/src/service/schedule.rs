@@ -94,7 +94,7 @@ impl Scheduler {
             let fronts = Fronts::new(strategies, &Records::default(), delay, self.executors);
             let built = fronts.and_then(|fronts| {
                 let every: Vec<usize> = (0..strategies.len()).collect();
-                fronts.table(None, &every)?;
+                fronts.table(None, &every, 1)?;
                 Ok(Arc::new(fronts))
             });
             let warn = |error: &_| {

@@ -86,19 +86,20 @@ impl Fronts {
         self.usual
     }
 
-    /// The mixes of the strategies at the positions `available`, by `measure`. Takes its time when it
-    /// is asked for the first time.
+    /// The mixes of the strategies at the positions `available`, by `measure`, for jobs of `inputs`
+    /// inputs. Takes its time when it is asked for the first time.
     pub(super) fn table(
         &self,
         measure: Option<Measure>,
         available: &[usize],
+        inputs: usize,
     ) -> Result<Arc<FrontTable>, Error> {
         let cache = match measure.or(self.usual) {
             Some(Measure::Accuracy) | None => &self.caches[0],
             Some(Measure::Fidelity) => &self.caches[1],
         };
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.table(available)
+        cache.table(available, inputs)
     }
 
     /// The largest lower bound among the strategies at `available`, and whose it is.

@@ -66,7 +66,8 @@ impl Inputs {
         }
         let minimum = contract.minimum;
         let measure = minimum.map(|minimum| minimum.measure).or(fronts.usual());
-        let table = fronts.table(measure, &available).map_err(unplannable)?;
+        let table = fronts.table(measure, &available, job.inputs);
+        let table = table.map_err(unplannable)?;
         let mut inputs = Self {
             measure,
             least: minimum.map_or(0.0, |minimum| minimum.share),

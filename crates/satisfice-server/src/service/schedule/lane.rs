@@ -33,8 +33,8 @@ pub(super) struct Lane {
     pub records: Records,
     /// Of an engine that batches.
     pub fronts: Option<Arc<Fronts>>,
-    /// Seconds that batches took since the fronts were made.
-    pub(super) fronts_age: f64,
+    /// Seconds that batches have to take until fronts are looked at whether they are stale.
+    pub(super) fronts_due: f64,
     /// Jobs of which something is still to be started.
     pub(super) queue: BTreeMap<Key, Job>,
     /// Jobs of which everything was started and something is not yet answered.
@@ -82,7 +82,7 @@ impl Lane {
             executing: 0,
             records: Records::default(),
             fronts: None,
-            fronts_age: 0.0,
+            fronts_due: 0.0,
             queue: BTreeMap::new(),
             started: BTreeMap::new(),
             demanding: 0,

@@ -11,10 +11,13 @@ use super::{
 };
 use satisfice_core::{Error, Measure, PartOutputs, Strategy};
 use satisfice_planner::{FrontTable, Timing};
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 /// Seconds of execution after which fronts are looked at whether they are stale.
 const FRONTS_AGE_MAX: f64 = 0.5;
+
+/// Share of the execution that building fronts may take.
+const FRONTS_SHARE_MAX: f64 = 0.02;
 
 /// What is to be done about an outcome, off the lock.
 #[derive(Default)]
@@ -39,12 +42,17 @@ pub(super) struct Ready {
 /// New fronts to be built, with the tables that queued jobs need.
 pub(super) struct Refront {
     records: Records,
-    tables: Vec<(Option<Measure>, Vec<usize>)>,
+    tables: Vec<TableKey>,
 }
+
+/// What a table is of: a measure, strategies and the most inputs of a job.
+type TableKey = (Option<Measure>, Vec<usize>, usize);
 
 /// New fronts.
 pub(super) struct Refronted {
     pub fronts: Arc<Fronts>,
+    /// Seconds that it took to build them.
+    seconds: f64,
     tables: Vec<(Option<Measure>, Vec<usize>, Arc<FrontTable>)>,
 }
 
@@ -123,16 +131,15 @@ impl Lane {
             self.renew_options();
             return After::default();
         }
-        self.fronts_age = 0.0;
-        let mut tables: Vec<(Option<Measure>, Vec<usize>)> = Vec::new();
+        self.fronts_due = FRONTS_AGE_MAX;
+        let mut tables: Vec<TableKey> = Vec::new();
         for job in self.queue.values() {
             if let Pending::Inputs(inputs) = &job.task {
-                let (measure, available) = inputs.table_key();
-                if !tables
-                    .iter()
-                    .any(|known| known.0 == measure && known.1 == available)
-                {
-                    tables.push((measure, available.to_vec()));
+                let ((measure, available), count) = (inputs.table_key(), inputs.job().inputs);
+                let mut known = tables.iter_mut();
+                match known.find(|known| known.0 == measure && known.1 == available) {
+                    Some(known) => known.2 = known.2.max(count),
+                    None => tables.push((measure, available.to_vec(), count)),
                 }
             }
         }
@@ -173,7 +180,12 @@ impl Lane {
 
     /// Plans by new fronts from now on.
     pub(super) fn refronted(&mut self, new: Refronted) {
-        let Refronted { fronts, tables } = new;
+        let Refronted {
+            fronts,
+            seconds,
+            tables,
+        } = new;
+        self.fronts_due = self.fronts_due.max(seconds / FRONTS_SHARE_MAX);
         for key in self.queue.keys().copied().collect::<Vec<Key>>() {
             let Some(mut job) = self.leave(key) else {
                 continue;
@@ -226,9 +238,9 @@ impl Lane {
             return After::default();
         };
         let noticed = self.records.timed(plan, timing);
-        self.fronts_age += timing.observed;
+        self.fronts_due -= timing.observed;
         let fronts = self.fronts.as_ref();
-        let may_be_stale = self.fronts_age > FRONTS_AGE_MAX;
+        let may_be_stale = self.fronts_due < 0.0;
         if noticed || may_be_stale && fronts.is_some_and(|f| f.are_stale(&self.records)) {
             self.renew()
         } else {
@@ -328,17 +340,19 @@ impl Refront {
         delay: std::time::Duration,
         executors: usize,
     ) -> Option<Refronted> {
+        let start = Instant::now();
         let strategies = model.engine.batching()?.strategies();
         let fronts = Fronts::new(strategies, &self.records, delay, executors)
             .inspect_err(|error| tracing::warn!(model = &*model.name, %error, "no new fronts"))
             .ok()?;
-        let tables = self.tables.into_iter().filter_map(|(measure, available)| {
-            let table = fronts.table(measure, &available).ok()?;
+        let table = |(measure, available, inputs): TableKey| {
+            let table = fronts.table(measure, &available, inputs).ok()?;
             Some((measure, available, table))
-        });
-        let tables = tables.collect();
+        };
+        let tables = self.tables.into_iter().filter_map(table).collect();
         Some(Refronted {
             fronts: Arc::new(fronts),
+            seconds: start.elapsed().as_secs_f64(),
             tables,
         })
     }

@@ -1,7 +1,7 @@
 //! What has been seen of one plan: how long it takes, and whether it is as good as promised.
 
 use satisfice_core::{Measure, Quality, Strategy};
-use satisfice_planner::{AccuracyAudit, LatencyDrift, Timing};
+use satisfice_planner::{AccuracyAudit, LatencyDrift, Pace, Timing};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Plans of one model that are followed; clients may name any number of them.
@@ -20,8 +20,7 @@ const RECENT_MAX: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records {
     plans: BTreeMap<String, Record>,
-    /// Of all plans together.
-    drift: LatencyDrift,
+    pace: Pace,
 }
 
 impl Records {
@@ -39,22 +38,28 @@ impl Records {
 
     /// Takes in one execution of a plan; whether all are to be planned anew at once.
     pub(super) fn timed(&mut self, plan: &str, timing: Timing) -> bool {
-        // What has no sensible time says nothing.
-        if self.drift.observe(timing).is_err() {
+        let mut pace = self.pace;
+        let Some(record) = self.of(plan) else {
             return false;
-        }
+        };
+        // What has no sensible time says nothing.
+        let Ok(noticed) = record.drift.observe(timing, &mut pace) else {
+            return false;
+        };
+        self.pace = pace;
         for (other, record) in &mut self.plans {
             if other != plan {
-                record.drift.forget(&self.drift, timing.observed);
+                record.drift.forget(timing.observed);
             }
         }
-        self.of(plan)
-            .is_some_and(|record| record.drift.observe(timing).unwrap_or(false))
+        noticed
     }
 
     /// What predicted times of the plan are to be multiplied by.
     pub(super) fn scale(&self, plan: &str) -> f64 {
-        self.get(plan).map_or(1.0, |record| record.drift.scale())
+        let unseen = LatencyDrift::default();
+        let drift = self.get(plan).map_or(&unseen, |record| &record.drift);
+        drift.scale(self.pace)
     }
 
     /// As `scale`, for each of `strategies`.
@@ -267,7 +272,7 @@ mod tests {
         let noticed = (0..40).filter(|_| records.timed("once slow", timing(0.5)));
         assert!(noticed.count() > 1);
         assert!(records.scale("once slow") > 4.0);
-        for _ in 0..2000 {
+        for _ in 0..10_000 {
             records.timed("other", timing(0.1));
         }
         assert!(records.scale("once slow") < 1.1);
