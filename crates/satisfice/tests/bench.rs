@@ -211,6 +211,24 @@ fn a_graph_is_generated_as_asked() {
 }
 
 #[test]
+fn every_request_of_a_soak_is_accounted_for() {
+    let soak = ["--json", "bench", "soak", "--minutes"];
+    let report: Value = serde_json::from_str(&run_ok(&[&soak[..], &["0.1"]].concat())).unwrap();
+    assert_eq!(report["accounted_for"], true, "{report}");
+    let requests = &report["requests"];
+    assert_eq!(requests["stuck"], 0);
+    for status in ["200", "400", "404"] {
+        assert!(requests["answered"][status].as_u64() > Some(0), "{report}");
+    }
+    assert!(requests["left"].as_u64() > Some(0) && requests["garbage"].as_u64() > Some(0));
+    for wrong in ["0", "NaN", "1e300"] {
+        let refused = run(&[&soak[..], &[wrong]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("between 0.05 and 10,000"));
+    }
+}
+
+#[test]
 fn kernels_are_measured_against_the_limits_of_the_same_run() {
     let report: Value =
         serde_json::from_str(&run_ok(&["--json", "bench", "kernels", "--quick"])).unwrap();

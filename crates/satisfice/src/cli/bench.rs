@@ -47,7 +47,7 @@ pub(crate) struct BenchServer {
     #[arg(long)]
     pub against: Option<PathBuf>,
     /// Seconds for every figure; 2 when absent, or half a second with `--quick`.
-    #[arg(long)]
+    #[arg(long, value_parser = run_seconds)]
     pub seconds: Option<f64>,
     /// The same at fewer connections, in less time.
     #[arg(long)]
@@ -71,9 +71,19 @@ pub(crate) struct BenchOverload {
 /// and come in bursts. Every request is accounted for, and the growth of memory measured.
 #[derive(Debug, Args)]
 pub(crate) struct BenchSoak {
-    /// How long.
-    #[arg(long, default_value_t = 20.0)]
-    pub minutes: f64,
+    /// How long; 20 when absent, half a minute with `--quick`.
+    #[arg(long, value_parser = minutes)]
+    pub minutes: Option<f64>,
+    /// The same for a shorter time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if (0.05..=10_000.0).contains(&minutes) => Ok(minutes),
+        _ => Err("between 0.05 and 10,000 minutes".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -42,7 +42,8 @@ struct Counted {
 }
 
 pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
-    let duration = Duration::from_secs_f64(60.0 * args.minutes);
+    let minutes = args.minutes.unwrap_or(if args.quick { 0.5 } else { 20.0 });
+    let duration = Duration::from_secs_f64(60.0 * minutes);
     let server = Server::of_this_program(&["bench", "serve-identity"])?;
     let soak_of = Soak {
         address: server.http,
@@ -50,10 +51,7 @@ pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
         connections: CONNECTIONS,
         duration,
     };
-    output.say(&format!(
-        "{} minutes of load on {}",
-        args.minutes, server.http
-    ))?;
+    output.say(&format!("{minutes} minutes of load on {}", server.http))?;
     let (stop, stopped) = mpsc::channel::<()>();
     let (requests, memory) = std::thread::scope(|scope| {
         let server = &server;
@@ -69,7 +67,7 @@ pub(super) fn run(args: &BenchSoak, output: Output) -> Result<()> {
     let answered = requests.answered.get(&200).copied().unwrap_or(0);
     let unread = requests.left + requests.broken.values().sum::<u64>();
     let document = Document {
-        minutes: args.minutes,
+        minutes,
         accounted_for: requests.stuck == 0
             && server.waiting == 0
             && (answered..=answered + unread).contains(&server.answered)
