@@ -22,7 +22,7 @@ pub use view::{Front, Point};
 const TABLE_INPUTS_MAX: usize = 4096;
 
 /// Most strategies in a table.
-const STRATEGIES_MAX: usize = 64;
+const STRATEGIES_MAX: usize = 256;
 
 /// Most points kept for one number of inputs; beyond it a front is thinned and says its gap.
 const POINTS_MAX: usize = 4096;
@@ -52,6 +52,8 @@ struct Item {
 pub struct FrontTable {
     strategies: Vec<StrategyProfile>,
     items: Vec<Item>,
+    /// Of all batches: the corners of the least time by value, were they divisible.
+    relaxed: Vec<(f64, f64)>,
     /// By number of inputs, from 0.
     fronts: Vec<Vec<State>>,
     /// By number of inputs: how much summed value thinning may have cost.
@@ -63,7 +65,7 @@ impl FrontTable {
     /// strategies by their positions in `strategies`.
     ///
     /// # Errors
-    /// Where nothing is available, a position is unknown, or there are more than 64 strategies or
+    /// Where nothing is available, a position is unknown, or there are more than 256 strategies or
     /// 4096 inputs.
     pub fn new(
         strategies: &[StrategyProfile],
@@ -86,6 +88,7 @@ impl FrontTable {
         at_most("inputs of a table", inputs_max, TABLE_INPUTS_MAX)?;
         let mut table = Self {
             strategies: strategies.to_vec(),
+            relaxed: compose::relaxed(&items),
             items,
             fronts: vec![vec![State::START]],
             gaps: vec![0],

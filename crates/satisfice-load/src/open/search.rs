@@ -5,9 +5,10 @@ use crate::{LoadError, open::Summary};
 pub struct Search {
     /// Where to begin, in jobs a second.
     pub start: f64,
-    /// Factor from one rate to the next while the limit is not known from both sides, above 1.
+    /// Factor from one rate to the next while the limit is not known from both sides, above 1. Downwards it
+    /// grows: the start may be far off.
     pub step: f64,
-    /// Halvings of the gap afterwards.
+    /// Halvings of a gap of one step: what is left of the gap in the end.
     pub halvings: u32,
     /// Rates tried in the first part, at most.
     pub steps_max: u32,
@@ -49,7 +50,7 @@ pub async fn highest_rate<E: From<LoadError>>(
 ) -> Result<Option<(f64, Summary)>, E> {
     let mut best: Option<(f64, Summary)> = None;
     let mut too_high = None;
-    let mut rate = search.start;
+    let (mut rate, mut down) = (search.start, search.step);
     for _ in 0..search.steps_max {
         let summary = try_rate(rate).await?;
         if search.holds(&summary) {
@@ -63,14 +64,16 @@ pub async fn highest_rate<E: From<LoadError>>(
             if best.is_some() {
                 break;
             }
-            rate /= search.step;
+            rate /= down;
+            down *= search.step;
         }
     }
     let Some((mut low, mut high)) = best.as_ref().map(|(rate, _)| *rate).zip(too_high) else {
         return Ok(best);
     };
-    for _ in 0..search.halvings {
-        // The geometric mean: what counts is the ratio of rates.
+    // The geometric mean halves: what counts is the ratio of rates.
+    let known = search.step.powf(0.5_f64.powf(search.halvings.into())) * (1.0 + 1e-9);
+    while high / low > known {
         let middle = (low * high).sqrt();
         let summary = try_rate(middle).await?;
         if search.holds(&summary) {
@@ -101,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn finds_the_limit_from_either_side() {
-        for limit in [0.3, 7.0, 10.0, 400.0] {
+        for limit in [1e-4, 0.3, 7.0, 10.0, 400.0] {
             let found = search(limit).await.unwrap();
             // Three halvings of a factor of 2 leave a ratio of 2^(1/8).
             assert!(
@@ -130,6 +133,6 @@ mod tests {
 
     #[tokio::test]
     async fn gives_up_where_nothing_is_low_enough() {
-        assert_eq!(search(1e-9).await, None);
+        assert_eq!(search(0.0).await, None);
     }
 }

@@ -5,7 +5,7 @@
 //! between half and a whole table's inputs and is chosen exactly, for what the others left.
 
 use super::{
-    Front, FrontTable, Mix, Run,
+    Front, FrontTable, Item, Mix, Run,
     view::{corners, evenly},
 };
 use crate::units::{Nanos, Value};
@@ -78,33 +78,43 @@ impl FrontTable {
     }
 
     /// The least time of any mix of `inputs` inputs that reaches `floor`, were batches divisible.
-    fn relaxed_seconds(&self, inputs: usize, floor: Value) -> f64 {
-        let mut per_input: Vec<(f64, f64)> = self
-            .items
-            .iter()
-            .map(|item| {
-                let inputs = item.inputs as f64;
-                (item.time as f64 / inputs, item.value as f64 / inputs)
-            })
-            .collect();
-        per_input.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    pub(super) fn relaxed_seconds(&self, inputs: usize, floor: Value) -> f64 {
         let need = floor as f64 / inputs as f64;
-        // The cheapest convex combination of two batches that reaches the mean.
-        let mut least = f64::INFINITY;
-        for (at, &(dear, high)) in per_input.iter().enumerate() {
-            if high < need {
-                continue;
+        let above = self.relaxed.partition_point(|&(value, _)| value < need);
+        let each = match (above.checked_sub(1), self.relaxed.get(above)) {
+            (_, None) => f64::INFINITY,
+            (None, Some(&(_, time))) => time,
+            (Some(below), Some(&(high, dear))) => {
+                let (low, cheap) = self.relaxed[below];
+                cheap + (need - low) / (high - low) * (dear - cheap)
             }
-            least = least.min(dear);
-            for &(cheap, low) in &per_input[..at] {
-                if low < need {
-                    let share = (need - low) / (high - low);
-                    least = least.min(cheap + share * (dear - cheap));
-                }
-            }
-        }
-        least * inputs as f64 / 1e9
+        };
+        each * inputs as f64 / 1e9
     }
+}
+
+/// The least time of an input by its mean value, were batches divisible: (value, nanoseconds) at the corners,
+/// both rising, the time ever faster.
+pub(super) fn relaxed(items: &[Item]) -> Vec<(f64, f64)> {
+    let each = |item: &Item| {
+        let inputs = item.inputs as f64;
+        (item.value as f64 / inputs, item.time as f64 / inputs)
+    };
+    let mut points: Vec<(f64, f64)> = items.iter().map(each).collect();
+    points.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.total_cmp(&a.0)));
+    let mut corners: Vec<(f64, f64)> = Vec::new();
+    for (value, time) in points {
+        if corners.last().is_some_and(|&(most, _)| value <= most) {
+            continue;
+        }
+        while let [.., (v0, t0), (v1, t1)] = corners[..]
+            && (t1 - t0) * (value - v0) >= (time - t0) * (v1 - v0)
+        {
+            corners.pop();
+        }
+        corners.push((value, time));
+    }
+    corners
 }
 
 /// `count` equal chunks and a last one.

@@ -203,6 +203,30 @@ proptest! {
     }
 
     #[test]
+    fn bounds_are_the_cheapest_pair_of_batches(raw in affine(5, 8), tenth in 0_u32..=10) {
+        let table = table(&raw, 8);
+        let items = super::items(&profiles(&raw), &(0..raw.len()).collect::<Vec<_>>()).unwrap();
+        let each = |item: &super::Item| {
+            let inputs = item.inputs as f64;
+            (item.value as f64 / inputs, item.time as f64 / inputs)
+        };
+        let points: Vec<(f64, f64)> = items.iter().map(each).collect();
+        let values = points.iter().map(|point| point.0);
+        let (low, high) = (values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max));
+        let floor = (low + (high - low) * f64::from(tenth) / 10.0).floor() as u64;
+        let need = floor as f64;
+        let mut least = f64::INFINITY;
+        for &(v, t) in points.iter().filter(|point| point.0 >= need) {
+            least = least.min(t);
+            for &(v0, t0) in points.iter().filter(|point| point.0 < need) {
+                least = least.min(t0 + (need - v0) / (v - v0) * (t - t0));
+            }
+        }
+        let found = 1e9 * table.relaxed_seconds(1, floor);
+        prop_assert!((found - least).abs() <= 1e-9 * least, "{} for {}", found, least);
+    }
+
+    #[test]
     fn composed_mixes_are_close_to_exact_ones(raw in affine(5, 8), inputs in 65_usize..200) {
         let (small, large) = (table(&raw, 64), table(&raw, inputs));
         for mix in small.alternatives(inputs, 0.0, 9).unwrap() {
@@ -313,6 +337,18 @@ fn what_cannot_be_reached_has_no_mix() {
     assert_eq!(table.cheapest(100, 0.8).unwrap().unwrap().inputs_by(1), 100);
     assert!(table.front(8).unwrap().cheapest(f64::NAN).is_none());
     assert!(table.front(9).is_none() && table.front(0).is_none());
+}
+
+#[test]
+fn six_modalities_and_their_cascades_fit_into_a_table() {
+    let raw: Vec<Raw> = (0..257)
+        .map(|at| (700 + at, vec![100 + at, 150 + at]))
+        .collect();
+    let available: Vec<usize> = (0..257).collect();
+    let build = |strategies| FrontTable::new(&profiles(&raw), &available[..strategies], 16);
+    let mix = build(256).unwrap().cheapest(16, 0.955).unwrap().unwrap();
+    assert_eq!(mix.inputs_by(255), 16);
+    assert!(build(257).is_err());
 }
 
 #[test]

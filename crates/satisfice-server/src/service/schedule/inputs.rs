@@ -138,6 +138,11 @@ impl Inputs {
         (self.measure, &self.available)
     }
 
+    /// Inputs that its table has fronts of, at most.
+    pub(super) fn table_inputs(&self) -> usize {
+        self.table.inputs_max()
+    }
+
     /// Chooses among other mixes from now on: more is known of the strategies.
     pub(super) fn use_table(&mut self, table: Arc<FrontTable>) {
         self.table = table;

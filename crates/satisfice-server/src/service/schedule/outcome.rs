@@ -45,7 +45,7 @@ pub(super) struct Refront {
     tables: Vec<TableKey>,
 }
 
-/// What a table is of: a measure, strategies and the most inputs of a job.
+/// What a table is of: a measure, strategies and the most inputs.
 type TableKey = (Option<Measure>, Vec<usize>, usize);
 
 /// New fronts.
@@ -135,7 +135,8 @@ impl Lane {
         let mut tables: Vec<TableKey> = Vec::new();
         for job in self.queue.values() {
             if let Pending::Inputs(inputs) = &job.task {
-                let ((measure, available), count) = (inputs.table_key(), inputs.job().inputs);
+                // No smaller than now: a job that comes meanwhile may be as large as one before.
+                let ((measure, available), count) = (inputs.table_key(), inputs.table_inputs());
                 let mut known = tables.iter_mut();
                 match known.find(|known| known.0 == measure && known.1 == available) {
                     Some(known) => known.2 = known.2.max(count),

@@ -5,7 +5,7 @@ use satisfice_planner::{AccuracyAudit, LatencyDrift, Pace, Timing};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Plans of one model that are followed; clients may name any number of them.
-const RECORDS_MAX: usize = 64;
+const RECORDS_MAX: usize = 256;
 
 /// By how much an agreement has to be lower than promised to be noticed soon.
 const SHORTFALL: f64 = 0.05;
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn plans_that_are_followed_are_bounded() {
         let mut records = Records::default();
-        for plan in 0..100 {
+        for plan in 0..RECORDS_MAX + 9 {
             let record = records.of(&plan.to_string());
             assert_eq!(record.is_some(), plan < RECORDS_MAX);
         }
