@@ -22,7 +22,7 @@ pub use view::{Front, Point};
 const TABLE_INPUTS_MAX: usize = 4096;
 
 /// Most strategies in a table.
-const STRATEGIES_MAX: usize = 256;
+pub const STRATEGIES_MAX: usize = 256;
 
 /// Most points kept for one number of inputs; beyond it a front is thinned and says its gap.
 const POINTS_MAX: usize = 4096;
@@ -65,7 +65,7 @@ impl FrontTable {
     /// strategies by their positions in `strategies`.
     ///
     /// # Errors
-    /// Where nothing is available, a position is unknown, or there are more than 256 strategies or
+    /// Where nothing is available, a position is unknown, or there are more than [`STRATEGIES_MAX`] strategies or
     /// 4096 inputs.
     pub fn new(
         strategies: &[StrategyProfile],

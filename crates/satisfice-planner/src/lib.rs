@@ -50,7 +50,7 @@ pub use batch::{Batch, Batcher, Member, Next, Part};
 pub use drift::{LatencyDrift, Pace, Timing};
 pub use error::Error;
 pub(crate) use front::scrambled;
-pub use front::{Front, FrontCache, FrontTable, INPUTS_LIMIT, Mix, Point, Run};
+pub use front::{Front, FrontCache, FrontTable, INPUTS_LIMIT, Mix, Point, Run, STRATEGIES_MAX};
 pub use guarantee::{AccuracyBalance, shortfall};
 pub use profile::{BATCH_MAX, StrategyProfile};
 pub use queue::{Alternatives, Choice, Decision, Job, Limits, Planner};

@@ -50,17 +50,22 @@ pub(crate) fn merge(a: &[State], b: impl IntoIterator<Item = State>, merged: &mu
 /// Positions of the corners of the upper concave hull: from one to the next, the value gained per
 /// time falls.
 pub(crate) fn hull(points: &[(Nanos, Value)]) -> Vec<usize> {
+    hull_by(points, |&(t0, v0), &(t1, v1), &(time, value)| {
+        // Products of differences: wider than 64 bits where values are sums over many inputs.
+        let rise = u128::from(v1 - v0) * u128::from(time - t0);
+        let chord = u128::from(value - v0) * u128::from(t1 - t0);
+        rise > chord
+    })
+}
+
+/// As [`hull`], of points of any kind: `stands_out` says whether the second of three lies above the line from
+/// the first to the third.
+pub(crate) fn hull_by<P>(points: &[P], stands_out: impl Fn(&P, &P, &P) -> bool) -> Vec<usize> {
     let mut corners: Vec<usize> = Vec::new();
-    for (at, &(time, value)) in points.iter().enumerate() {
-        while let [.., first, middle] = corners[..] {
-            let (t0, v0) = points[first];
-            let (t1, v1) = points[middle];
-            // Products of differences: wider than 64 bits where values are sums over many inputs.
-            let rise = u128::from(v1 - v0) * u128::from(time - t0);
-            let chord = u128::from(value - v0) * u128::from(t1 - t0);
-            if rise > chord {
-                break;
-            }
+    for (at, last) in points.iter().enumerate() {
+        while let [.., first, middle] = corners[..]
+            && !stands_out(&points[first], &points[middle], last)
+        {
             corners.pop();
         }
         corners.push(at);

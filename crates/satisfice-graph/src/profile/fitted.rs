@@ -9,6 +9,7 @@ use super::{
 use crate::Plan;
 use satisfice_core::Measure;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One plan at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -101,9 +102,7 @@ impl Tally {
 impl Fitted {
     pub(super) fn new(plans: &[Plan], measured: &[&Measured]) -> Self {
         let batches = || measured.iter();
-        let mut sizes: Vec<usize> = batches().map(|batch| batch.size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
+        let sizes: BTreeSet<usize> = batches().map(|batch| batch.size).collect();
         let of_size = |plan: usize, size: usize| {
             let of_size = batches().filter(|batch| batch.size == size);
             let observations = of_size.flat_map(|batch| batch.plans[plan].observations.clone());
@@ -163,15 +162,13 @@ impl Fitted {
 
     /// Adds how the promises hold on batches that were not fitted.
     pub(super) fn check(&self, measured: &[&Measured], coverage: &mut Vec<Coverage>) {
+        let sizes: BTreeSet<usize> = measured.iter().map(|batch| batch.size).collect();
         for measure in [Measure::Accuracy, Measure::Fidelity] {
             for plan in 0..self.plans.len() {
                 if self.plans[plan].plan == Plan::Exact && measure == Measure::Fidelity {
                     continue;
                 }
-                let mut sizes: Vec<usize> = measured.iter().map(|batch| batch.size).collect();
-                sizes.sort_unstable();
-                sizes.dedup();
-                for size in sizes {
+                for &size in &sizes {
                     let batches = measured.iter().filter(|batch| batch.size == size);
                     let mut tallies: Vec<(f32, Tally)> = batches
                         .map(|b| (b.stale(plan), self.tally(plan, b, measure)))

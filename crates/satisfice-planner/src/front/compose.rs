@@ -8,7 +8,10 @@ use super::{
     Front, FrontTable, Item, Mix, Run,
     view::{corners, evenly},
 };
-use crate::units::{Nanos, Value};
+use crate::{
+    pareto::hull_by,
+    units::{Nanos, Value},
+};
 
 impl FrontTable {
     /// A cheap mix of `inputs` inputs with a summed value of at least `floor`; none where no strategy
@@ -102,19 +105,16 @@ pub(super) fn relaxed(items: &[Item]) -> Vec<(f64, f64)> {
     };
     let mut points: Vec<(f64, f64)> = items.iter().map(each).collect();
     points.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.total_cmp(&a.0)));
-    let mut corners: Vec<(f64, f64)> = Vec::new();
-    for (value, time) in points {
-        if corners.last().is_some_and(|&(most, _)| value <= most) {
-            continue;
-        }
-        while let [.., (v0, t0), (v1, t1)] = corners[..]
-            && (t1 - t0) * (value - v0) >= (time - t0) * (v1 - v0)
-        {
-            corners.pop();
-        }
-        corners.push((value, time));
-    }
-    corners
+    let mut most = f64::NEG_INFINITY;
+    points.retain(|&(value, _)| {
+        let better = value > most;
+        most = most.max(value);
+        better
+    });
+    let corners = hull_by(&points, |&(v0, t0), &(v1, t1), &(value, time)| {
+        (v1 - v0) * (time - t0) > (value - v0) * (t1 - t0)
+    });
+    corners.into_iter().map(|at| points[at]).collect()
 }
 
 /// `count` equal chunks and a last one.

@@ -3,7 +3,7 @@
 use super::batch_size;
 use clap::{Args, Subcommand};
 use satisfice_graph::Plan;
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 /// Measure what the project claims, on this machine.
 ///
@@ -47,7 +47,7 @@ pub(crate) struct BenchServer {
     #[arg(long)]
     pub against: Option<PathBuf>,
     /// Seconds for every figure; 2 when absent, or half a second with `--quick`.
-    #[arg(long, value_parser = run_seconds)]
+    #[arg(long, value_parser = within(0.1..=60.0, "a run takes between 0.1 and 60 seconds"))]
     pub seconds: Option<f64>,
     /// The same at fewer connections, in less time.
     #[arg(long)]
@@ -72,18 +72,11 @@ pub(crate) struct BenchOverload {
 #[derive(Debug, Args)]
 pub(crate) struct BenchSoak {
     /// How long; 20 when absent, half a minute with `--quick`.
-    #[arg(long, value_parser = minutes)]
+    #[arg(long, value_parser = within(0.05..=10_000.0, "between 0.05 and 10,000 minutes"))]
     pub minutes: Option<f64>,
     /// The same for a shorter time.
     #[arg(long)]
     pub quick: bool,
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if (0.05..=10_000.0).contains(&minutes) => Ok(minutes),
-        _ => Err("between 0.05 and 10,000 minutes".to_owned()),
-    }
 }
 
 #[derive(Debug, Args)]
@@ -128,7 +121,7 @@ pub(crate) struct BenchMultimodal {
     pub out: PathBuf,
     /// Points of accuracy that a job may lose, separated by commas; 0,0.5,1,2,5,10,20 when absent, 5 with
     /// `--quick`.
-    #[arg(long, value_delimiter = ',', value_parser = points)]
+    #[arg(long, value_delimiter = ',', value_parser = within(0.0..=100.0, "points are between 0 and 100"))]
     pub floors: Vec<f64>,
     /// Forms of the model, of: everything, without cascades, without 8-bit variants, without both; 4 when
     /// absent, 1 with `--quick`.
@@ -142,7 +135,7 @@ pub(crate) struct BenchMultimodal {
     pub deadline_ms: u64,
     /// Length of one run; 4 when absent, 0.8 with `--quick`. Longer where that would be less than 300 jobs
     /// (40 with `--quick`).
-    #[arg(long, value_parser = run_seconds)]
+    #[arg(long, value_parser = within(0.1..=60.0, "a run takes between 0.1 and 60 seconds"))]
     pub seconds: Option<f64>,
     /// Draws the traffic.
     #[arg(long, default_value_t = 1)]
@@ -190,17 +183,14 @@ impl std::str::FromStr for Peer {
     }
 }
 
-fn points(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
-        _ => Err("points are between 0 and 100".to_owned()),
-    }
-}
-
-fn run_seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a run takes between 0.1 and 60 seconds".to_owned()),
+/// Reads numbers of `range`; others are refused with what is allowed.
+fn within(
+    range: RangeInclusive<f64>,
+    allowed: &'static str,
+) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(allowed.to_owned()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What has been seen of one plan: how long it takes, and whether it is as good as promised.
 
 use satisfice_core::{Measure, Quality, Strategy};
-use satisfice_planner::{AccuracyAudit, LatencyDrift, Pace, Timing};
+use satisfice_planner::{AccuracyAudit, LatencyDrift, Pace, STRATEGIES_MAX, Timing};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Plans of one model that are followed; clients may name any number of them.
-const RECORDS_MAX: usize = 256;
+/// Plans of one model that are followed: as many as can be planned with. Clients may name any number of them.
+const RECORDS_MAX: usize = STRATEGIES_MAX;
 
 /// By how much an agreement has to be lower than promised to be noticed soon.
 const SHORTFALL: f64 = 0.05;
