@@ -15,7 +15,7 @@ impl<'a> Topology<'a> {
 
     /// Number of directed edges.
     pub fn edges(&self) -> usize {
-        self.indices.len()
+        self.indptr.last().map_or(0, |&edges| edges as usize)
     }
 
     /// Sources of the edges to `node`, ascending; one that stands twice has two edges.

@@ -107,7 +107,7 @@ impl Profile {
             Some(Promise {
                 plan: plan.plan,
                 quality,
-                seconds: self.cost.seconds(plan.plan, &forecast.work),
+                seconds: plan.seconds(&self.cost, &forecast.work, in_degrees.len()),
             })
         };
         let promises: Vec<Promise> = self

@@ -48,26 +48,6 @@ pub(crate) struct Seen<'a> {
 #[serde(transparent)]
 pub(crate) struct Classes(Vec<Class>);
 
-/// The classes of a plan in batches of one size. A query of a large batch has as little stale as another
-/// kind of query in a small one, so that sizes are kept apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SizeClasses {
-    /// Queries in a batch.
-    pub batch: usize,
-    pub classes: Classes,
-}
-
-impl SizeClasses {
-    /// The classes of the measured size that is nearest to `queries`, by ratio.
-    pub(crate) fn nearest(sizes: &[Self], queries: usize) -> Option<&Self> {
-        let distance = |of: &Self| (of.batch as f64 / queries.max(1) as f64).ln().abs();
-        sizes
-            .iter()
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-    }
-}
-
 /// Quantiles of each kind.
 const QUANTILES: usize = 6;
 

@@ -51,6 +51,17 @@ impl CostModel {
             }
         }
     }
+
+    /// How many times the predicted seconds these batches of a plan took, by geometric mean; 1 where there is
+    /// none.
+    pub(crate) fn ratio(&self, plan: Plan, timings: impl Iterator<Item = Timing>) -> f64 {
+        let ratios = timings.map(|timing| timing.seconds / self.seconds(plan, &timing.work));
+        let logs: Vec<f64> = ratios
+            .filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+            .map(f64::ln)
+            .collect();
+        (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp()
+    }
 }
 
 impl Coefficients {
@@ -179,6 +190,31 @@ mod tests {
             let error = found.seconds(&timing.work) / timing.seconds - 1.0;
             assert!(error.abs() < 0.02, "{error} {found:?}");
         }
+    }
+
+    #[test]
+    fn a_ratio_is_the_geometric_mean_of_what_batches_took() {
+        let coefficients = Coefficients {
+            fixed: 1.0,
+            edge: 0.0,
+            target: 0.0,
+            row: 0.0,
+            byte: 0.0,
+            flop: 0.0,
+            id: 0.0,
+        };
+        let cost = CostModel {
+            selective: coefficients,
+            exact: coefficients,
+        };
+        let timing = |seconds| Timing {
+            work: work(1),
+            seconds,
+        };
+        let ratio =
+            |seconds: &[f64]| cost.ratio(Plan::Refresh, seconds.iter().copied().map(timing));
+        assert!((ratio(&[0.5, 8.0]) - 2.0).abs() < 1e-12);
+        assert_eq!(ratio(&[]).to_bits(), 1.0_f64.to_bits());
     }
 
     #[test]

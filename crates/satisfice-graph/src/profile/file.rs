@@ -1,11 +1,14 @@
 //! `profile.json` of a model version.
 
 use super::{
-    calibration::{Seen, SizeClasses},
+    calibration::{Classes, Seen},
     cost::CostModel,
     fitted::Coverage,
 };
-use crate::{GraphError, ModelDir, Plan, run::Forecast};
+use crate::{
+    GraphError, ModelDir, Plan,
+    run::{Forecast, Work},
+};
 use satisfice_core::{Measure, Offer, Quality};
 use satisfice_store::GraphStore;
 use serde::{Deserialize, Serialize};
@@ -13,7 +16,7 @@ use std::{fs, io, path::Path};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of the file that this version writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Bytes of the largest profile that is read.
 const BYTES_MAX: u64 = 16 << 20;
@@ -45,8 +48,20 @@ pub struct PlanProfile {
     /// The plan's name.
     #[serde(with = "plan_name")]
     pub plan: Plan,
-    /// For each batch size that was measured.
-    pub(crate) sizes: Vec<SizeClasses>,
+    /// For each batch size that was measured, ascending.
+    pub(crate) sizes: Vec<SizeProfile>,
+}
+
+/// A plan in batches of one size. A query of a large batch has as little stale as another kind of query in a
+/// small one, and a small batch is not shared between cores as a large one is: sizes are kept apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SizeProfile {
+    /// Queries in a batch.
+    pub batch: usize,
+    /// How many times what the cost model says the batches took, by geometric mean; 1 where none was timed.
+    pub time_ratio: f64,
+    pub classes: Classes,
 }
 
 /// Fingerprints of everything that answers follow from.
@@ -160,11 +175,9 @@ impl Profile {
         }
         let profile: Self = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         let cost = [profile.cost.selective, profile.cost.exact];
-        let sizes = || profile.plans.iter().flat_map(|plan| &plan.sizes);
         let sound = cost.iter().all(super::cost::Coefficients::is_sound)
             && !profile.batches.is_empty()
-            && profile.plans.iter().all(|plan| !plan.sizes.is_empty())
-            && sizes().all(|size| size.batch > 0 && size.classes.is_sound());
+            && profile.plans.iter().all(PlanProfile::is_sound);
         match sound {
             true => Ok(profile),
             false => Err("it contradicts itself".to_owned()),
@@ -205,7 +218,7 @@ impl Profile {
     pub(crate) fn offers(&self, in_degrees: &[u32], forecasts: &[Forecast]) -> Vec<Offer> {
         let offer = |(plan, forecast): (&PlanProfile, &Forecast)| Offer {
             plan: plan.plan.to_string(),
-            seconds: self.cost.seconds(plan.plan, &forecast.work),
+            seconds: plan.seconds(&self.cost, &forecast.work, in_degrees.len()),
             quality: [Measure::Accuracy, Measure::Fidelity]
                 .into_iter()
                 .filter_map(|measure| {
@@ -230,13 +243,114 @@ impl PlanProfile {
                 expected: 1.0,
                 lower: 1.0,
             }),
-            _ => SizeClasses::nearest(&self.sizes, seen.in_degrees.len())?
+            _ => self
+                .nearest(seen.in_degrees.len())?
                 .classes
                 .quality(measure, seen),
         }
+    }
+
+    /// The measured size that is nearest to `queries`, by ratio.
+    fn nearest(&self, queries: usize) -> Option<&SizeProfile> {
+        let distance = |of: &SizeProfile| (of.batch as f64 / queries.max(1) as f64).ln().abs();
+        self.sizes
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    }
+
+    /// Predicted seconds for a batch of `queries` that is `work`.
+    pub(crate) fn seconds(&self, cost: &CostModel, work: &Work, queries: usize) -> f64 {
+        cost.seconds(self.plan, work) * self.time_ratio(queries)
+    }
+
+    /// The ratio of the measured sizes; between two of them, by the logarithms of both.
+    fn time_ratio(&self, queries: usize) -> f64 {
+        let next = self.sizes.partition_point(|size| size.batch < queries);
+        match (next.checked_sub(1), self.sizes.get(next)) {
+            (Some(last), Some(next)) => {
+                let last = &self.sizes[last];
+                let way = |to: usize| (to as f64 / last.batch as f64).ln();
+                let at = way(queries) / way(next.batch);
+                last.time_ratio.powf(1.0 - at) * next.time_ratio.powf(at)
+            }
+            (None, Some(only)) => only.time_ratio,
+            (last, None) => last.map_or(1.0, |last| self.sizes[last].time_ratio),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        let sound = |size: &SizeProfile| {
+            size.batch > 0
+                && size.time_ratio.is_finite()
+                && size.time_ratio > 0.0
+                && size.classes.is_sound()
+        };
+        !self.sizes.is_empty()
+            && self.sizes.iter().all(sound)
+            && self.sizes.windows(2).all(|w| w[0].batch < w[1].batch)
     }
 }
 
 fn checksum_line(rest: &str) -> String {
     format!("{{\"checksum\": \"{:016x}\",", xxh3_64(rest.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::calibration::Observation;
+
+    fn plan(ratios: &[(usize, f64)]) -> PlanProfile {
+        let observation = Observation {
+            in_degree: 1,
+            stale: 0.0,
+            agrees: true,
+            right: None,
+        };
+        let size = |&(batch, time_ratio): &(usize, f64)| SizeProfile {
+            batch,
+            time_ratio,
+            classes: Classes::fit(vec![observation]),
+        };
+        PlanProfile {
+            plan: Plan::Refresh,
+            sizes: ratios.iter().map(size).collect(),
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_a_measured_size_and_between_two_of_them_between_theirs() {
+        let plan = plan(&[(16, 0.5), (64, 2.0), (1024, 1.0)]);
+        assert!(plan.is_sound());
+        let wanted = [
+            (1, 0.5),
+            (16, 0.5),
+            (32, 1.0),
+            (64, 2.0),
+            (256, 2.0_f64.sqrt()),
+            (1024, 1.0),
+            (9999, 1.0),
+        ];
+        for (queries, ratio) in wanted {
+            assert!(
+                (plan.time_ratio(queries) - ratio).abs() < 1e-12,
+                "{queries}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_out_of_order_and_ratios_that_are_none_are_not_sound() {
+        for ratios in [
+            &[][..],
+            &[(0, 1.0)],
+            &[(64, 1.0), (16, 1.0)],
+            &[(16, 0.0)],
+            &[(16, -1.0)],
+            &[(16, f64::NAN)],
+            &[(16, f64::INFINITY)],
+        ] {
+            assert!(!plan(ratios).is_sound(), "{ratios:?}");
+        }
+    }
 }

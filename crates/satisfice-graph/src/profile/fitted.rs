@@ -1,9 +1,9 @@
 //! What measured batches teach, and how it holds on others.
 
 use super::{
-    calibration::{Classes, Observation, Seen, SizeClasses},
+    calibration::{Classes, Observation, Seen},
     cost::{Coefficients, CostModel, Timing},
-    file::PlanProfile,
+    file::{PlanProfile, SizeProfile},
     measure::{Measured, MeasuredPlan},
 };
 use crate::Plan;
@@ -53,7 +53,8 @@ pub struct Coverage {
     pub batches_met: usize,
 }
 
-/// Relative errors of predicted times.
+/// Relative errors of times predicted from a part of the batches, on the others; over several ways to cut them in
+/// two.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TimeError {
     /// Timed batches that took a millisecond or more.
@@ -103,11 +104,23 @@ impl Fitted {
     pub(super) fn new(plans: &[Plan], measured: &[&Measured]) -> Self {
         let batches = || measured.iter();
         let sizes: BTreeSet<usize> = batches().map(|batch| batch.size).collect();
+        let timings = |exact: bool| -> Vec<Timing> {
+            let chosen = (0..plans.len()).filter(|&p| (plans[p] == Plan::Exact) == exact);
+            let of_plan =
+                |plan: usize| batches().filter_map(move |batch| batch.plans[plan].timing());
+            chosen.flat_map(of_plan).collect()
+        };
+        let cost = CostModel {
+            selective: Coefficients::fit(&timings(false)),
+            exact: Coefficients::fit(&timings(true)),
+        };
         let of_size = |plan: usize, size: usize| {
-            let of_size = batches().filter(|batch| batch.size == size);
-            let observations = of_size.flat_map(|batch| batch.plans[plan].observations.clone());
-            SizeClasses {
+            let of_size = || batches().filter(|batch| batch.size == size);
+            let observations = of_size().flat_map(|batch| batch.plans[plan].observations.clone());
+            let timings = of_size().filter_map(|batch| batch.plans[plan].timing());
+            SizeProfile {
                 batch: size,
+                time_ratio: cost.ratio(plans[plan], timings),
                 classes: Classes::fit(observations.collect()),
             }
         };
@@ -115,18 +128,9 @@ impl Fitted {
             plan: plans[plan],
             sizes: sizes.iter().map(|&size| of_size(plan, size)).collect(),
         };
-        let timings = |exact: bool| -> Vec<Timing> {
-            let chosen = (0..plans.len()).filter(|&p| (plans[p] == Plan::Exact) == exact);
-            let of_plan =
-                |plan: usize| batches().filter_map(move |batch| batch.plans[plan].timing());
-            chosen.flat_map(of_plan).collect()
-        };
         Self {
             plans: (0..plans.len()).map(of_plan).collect(),
-            cost: CostModel {
-                selective: Coefficients::fit(&timings(false)),
-                exact: Coefficients::fit(&timings(true)),
-            },
+            cost,
         }
     }
 
@@ -206,7 +210,7 @@ impl Fitted {
             .filter_map(|b| b.plans[plan].timing())
             .collect();
         let ms = |seconds: Vec<f64>| quantile(seconds, 0.5).map(|s| s * 1e3);
-        let predicted = |timing: &Timing| self.cost.seconds(self.plans[plan].plan, &timing.work);
+        let predicted = |t: &Timing| self.plans[plan].seconds(&self.cost, &t.work, size);
         PlanRow {
             plan: self.plans[plan].plan.to_string(),
             batch: size,
@@ -221,17 +225,25 @@ impl Fitted {
         }
     }
 
-    pub(super) fn time_error(&self, measured: &[&Measured]) -> TimeError {
+    /// Relative errors of the times predicted for batches that were not fitted, of those that took a millisecond
+    /// or more.
+    pub(super) fn time_errors(&self, measured: &[&Measured]) -> Vec<f64> {
         let mut errors = Vec::new();
         for batch in measured {
             for (profile, plan) in self.plans.iter().zip(&batch.plans) {
                 if let Some(timing) = plan.timing().filter(|timing| timing.seconds >= 1e-3) {
-                    let predicted = self.cost.seconds(profile.plan, &timing.work);
+                    let predicted = profile.seconds(&self.cost, &timing.work, batch.size);
                     errors.push((predicted / timing.seconds - 1.0).abs());
                 }
             }
         }
-        TimeError {
+        errors
+    }
+}
+
+impl TimeError {
+    pub(super) fn of(errors: Vec<f64>) -> Self {
+        Self {
             batches: errors.len(),
             p50: quantile(errors.clone(), 0.5).unwrap_or(0.0),
             p90: quantile(errors, 0.9).unwrap_or(0.0),

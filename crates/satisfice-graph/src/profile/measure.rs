@@ -83,9 +83,10 @@ pub fn profile(
     let splits: Vec<_> = (0..SPLITS).map(|seed| split(&blocks, seed)).collect();
     let trials = splits.iter().map(|(first, _)| Fitted::new(&plans, first));
     let trials: Vec<Fitted> = trials.collect();
-    let mut coverage = Vec::new();
+    let (mut coverage, mut time_errors) = (Vec::new(), Vec::new());
     for (trial, (_, second)) in trials.iter().zip(&splits) {
         trial.check(second, &mut coverage);
+        time_errors.extend(trial.time_errors(second));
     }
     let all: Vec<&Measured> = blocks.iter().flatten().collect();
     let fitted = Fitted::new(&plans, &all);
@@ -97,7 +98,7 @@ pub fn profile(
     };
     Ok(ProfileReport {
         rows: fitted.rows(&all, &sizes),
-        time_error: trials[0].time_error(&splits[0].1),
+        time_error: TimeError::of(time_errors),
         coverage: coverage.clone(),
         profile: Profile {
             format: FORMAT,
@@ -188,7 +189,7 @@ impl Measurement<'_> {
     /// Answers every query of `order` once at each batch size, by every plan.
     fn run(&self, order: &[u32], sizes: &[usize], timed: usize) -> Result<Vec<Block>, GraphError> {
         let largest = sizes.iter().copied().max().unwrap_or(1);
-        let total = (order.len() + timed * REPEATS) * sizes.len();
+        let total = (order.len() + timed * REPEATS * self.plans.len()) * sizes.len();
         self.progress.start("measuring plans", Some(total as u64));
         let mut blocks = Vec::new();
         for positions in order.chunks(largest.min(order.len() / BLOCKS_MIN)) {
@@ -249,18 +250,18 @@ impl Measurement<'_> {
         })
     }
 
-    /// Takes the time of batches, in rounds: between two runs of one batch others run, so that the
-    /// caches hold as much of it as a server's would.
+    /// Takes the time of batches, plan by plan and in rounds: between two runs of one batch others run by the
+    /// same plan, so that the caches hold as much of it as a server's would.
     fn time(&self, mut batches: Vec<&mut Measured>) -> Result<(), GraphError> {
-        for _ in 0..REPEATS {
-            for batch in &mut batches {
-                let slice = self.queries.select(&batch.positions);
-                for (&plan, measured) in self.plans.iter().zip(&mut batch.plans) {
-                    let attachment = (&slice).into();
+        for (index, &plan) in self.plans.iter().enumerate() {
+            for _ in 0..REPEATS {
+                for batch in &mut batches {
+                    let slice = self.queries.select(&batch.positions);
                     let start = Instant::now();
-                    let attached = self.engine.attach(attachment)?;
+                    let attached = self.engine.attach((&slice).into())?;
                     self.engine.answer(&attached, plan)?;
                     let seconds = start.elapsed().as_secs_f64().max(1e-9);
+                    let measured = &mut batch.plans[index];
                     let least = measured.seconds.map_or(seconds, |least| least.min(seconds));
                     measured.seconds = Some(least);
                 }

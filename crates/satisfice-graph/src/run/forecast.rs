@@ -2,13 +2,16 @@
 
 use super::{
     batch::QueryBatch,
-    forward::{BatchScales, Serving},
+    forward::{BatchScales, Serving, rescaled},
     layer::{Target, clear_slots, set_slots},
     policy::{self, ReadWeight, share_of_new_edges},
     scratch::Scratch,
     select::budget_count,
 };
-use crate::{Plan, Policy, model::Reduction};
+use crate::{
+    Plan, Policy,
+    model::{Layer, Reduction},
+};
 use std::cmp::Ordering;
 
 /// What is known of one plan for one batch.
@@ -32,8 +35,8 @@ pub(crate) struct Work {
     pub edges: f64,
     /// Nodes computed, over all layers.
     pub targets: f64,
-    /// Rows read, over all layers; where what is kept is brought up to date, those that are known
-    /// without looking for edges among the chosen nodes.
+    /// Rows read, over all layers. How many in-edges of the chosen nodes bring something that changed, which
+    /// only their ids say, is reckoned as if edges knew nothing of it.
     pub rows: f64,
     /// Bytes of those rows.
     pub bytes: f64,
@@ -71,6 +74,8 @@ struct Candidate {
     new: u32,
     /// Stored in-edges.
     stored: u32,
+    /// Stored out-edges.
+    read: u32,
 }
 
 /// Sums over the candidates that a plan computes anew.
@@ -79,6 +84,7 @@ struct Chosen {
     nodes: f64,
     new: f64,
     stored: f64,
+    read: f64,
 }
 
 impl Chosen {
@@ -86,6 +92,7 @@ impl Chosen {
         self.nodes += 1.0;
         self.new += f64::from(candidate.new);
         self.stored += f64::from(candidate.stored);
+        self.read += f64::from(candidate.read);
     }
 
     fn plus(self, other: Self) -> Self {
@@ -93,6 +100,7 @@ impl Chosen {
             nodes: self.nodes + other.nodes,
             new: self.new + other.new,
             stored: self.stored + other.stored,
+            read: self.read + other.read,
         }
     }
 }
@@ -113,6 +121,7 @@ impl Serving<'_> {
     ) -> Vec<Forecast> {
         let scales = BatchScales::new(self.model.scales(), batch);
         let candidates = self.candidates(batch);
+        let rescaled = self.rescaled(batch);
         let mut forecasts = vec![None; plans.len()];
         for policy in Policy::ALL {
             // The others choose nothing by a policy: they go with the default one.
@@ -147,7 +156,7 @@ impl Serving<'_> {
                     Plan::Refresh | Plan::Exact => vec![0.0; batch.queries()],
                     _ => stale[step].clone(),
                 };
-                let work = self.work(batch, plans[plan], chosen[step]);
+                let work = self.work(batch, (plans[plan], chosen[step]), &rescaled);
                 forecasts[plan] = Some(Forecast { stale, work });
             }
         }
@@ -160,6 +169,7 @@ impl Serving<'_> {
             share: share_of_new_edges(self.graph, batch, node),
             new: batch.query_into_stored(node).len() as u32,
             stored: self.graph.topology.in_degree(node),
+            read: self.graph.out_degree[node as usize],
         };
         batch.reader_nodes().map(candidate).collect()
     }
@@ -205,8 +215,27 @@ impl Serving<'_> {
         stale
     }
 
+    /// For each layer: the share of the graph's edges whose source counts with a factor that the batch
+    /// changes.
+    fn rescaled(&self, batch: &QueryBatch) -> Vec<f64> {
+        let share = |layer: &Layer| {
+            let source = layer.conv.scales().0?;
+            let nodes = rescaled(batch, source).into_iter();
+            let read: f64 = nodes
+                .map(|node| f64::from(self.graph.out_degree[node as usize]))
+                .sum();
+            Some(self.share_of_edges(read))
+        };
+        let layers = self.model.layers.iter();
+        layers.map(|layer| share(layer).unwrap_or(0.0)).collect()
+    }
+
+    fn share_of_edges(&self, edges: f64) -> f64 {
+        edges / (self.graph.topology.edges() as f64).max(1.0)
+    }
+
     /// The counts for a batch of which `chosen` is computed anew by a plan.
-    fn work(&self, batch: &QueryBatch, plan: Plan, chosen: Chosen) -> Work {
+    fn work(&self, batch: &QueryBatch, (plan, chosen): (Plan, Chosen), rescaled: &[f64]) -> Work {
         let layers = self.model.layers();
         let queries = batch.queries() as f64;
         let into_queries: usize = (0..batch.queries()).map(|q| batch.query_in_degree(q)).sum();
@@ -217,33 +246,72 @@ impl Serving<'_> {
             edges: (batch.edges() + batch.readers().len()) as f64,
             ..Work::default()
         };
-        for layer in 0..layers {
+        for (layer, &rescaled) in rescaled.iter().enumerate() {
             let inner = layer + 1 < layers;
             let chosen = if inner { chosen } else { Chosen::default() };
             let (level, width) = (self.levels[layer], self.model.level_width(layer + 1));
             let row_bytes = self.messages[layer].unwrap_or(level).row_bytes() as f64;
-            let kept = self.reduced.get(layer).copied().flatten();
-            let (kept_rows, kept_bytes, rows) = match kept {
-                Some(kept) => (chosen.nodes, kept.row_bytes() as f64, chosen.new),
-                None => (0.0, 0.0, chosen.stored + chosen.new),
-            };
             let for_queries = match self.model.layers[layer].conv.reduction() {
                 Reduction::Sum { .. } => batch.readers().len() + between,
                 Reduction::Max | Reduction::Softmax { .. } => into_queries,
             };
-            let rows = for_queries as f64 + rows;
+            let of_chosen = self.reads(layer, plan, chosen, rescaled);
+            let rows = for_queries as f64 + of_chosen.rows;
             let targets = queries + chosen.nodes;
             work.targets += targets;
-            work.rows += rows + kept_rows;
-            work.bytes += rows * row_bytes + kept_rows * kept_bytes;
+            work.rows += rows + of_chosen.kept;
+            work.bytes += rows * row_bytes + of_chosen.kept * of_chosen.kept_bytes;
             work.flops += 2.0 * targets * (level.width() * width) as f64;
-            work.ids += match (plan, kept) {
-                (Plan::Refresh, Some(_)) => 0.0,
-                _ => chosen.stored,
-            };
+            work.ids += of_chosen.ids;
         }
         work
     }
+
+    /// What computing `chosen` anew at a layer reads, where `rescaled` of the graph's edges have a source
+    /// whose factor changes.
+    fn reads(&self, layer: usize, plan: Plan, chosen: Chosen, rescaled: f64) -> Reads {
+        let Some(kept) = self.reduced.get(layer).copied().flatten() else {
+            return Reads {
+                rows: chosen.stored + chosen.new,
+                ids: chosen.stored,
+                ..Reads::default()
+            };
+        };
+        let values = match layer {
+            0 => 0.0,
+            _ => self.share_of_edges(chosen.read),
+        };
+        let changed = match plan {
+            Plan::Refresh => 0.0,
+            _ => rescaled.max(values),
+        };
+        // A sum gives up the row that counted before and takes the one that counts now, unless it is quicker to
+        // take all anew; from other reductions nothing can be taken.
+        let again = match self.model.layers[layer].conv.reduction() {
+            _ if changed == 0.0 => 0.0,
+            Reduction::Sum { .. } => (2.0 * changed).min(1.0),
+            Reduction::Max | Reduction::Softmax { .. } => 1.0,
+        };
+        Reads {
+            rows: chosen.new + again * chosen.stored,
+            kept: chosen.nodes,
+            kept_bytes: kept.row_bytes() as f64,
+            ids: if changed > 0.0 { chosen.stored } else { 0.0 },
+        }
+    }
+}
+
+/// What a layer reads to compute stored nodes anew.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    /// Rows of sources.
+    rows: f64,
+    /// Rows of what sources were reduced to.
+    kept: f64,
+    /// Bytes of one of those.
+    kept_bytes: f64,
+    /// Ids of in-edges.
+    ids: f64,
 }
 
 /// Candidates by the first of some budgets that reaches them.

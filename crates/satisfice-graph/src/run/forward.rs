@@ -442,12 +442,17 @@ fn run_layer_and_send(
     (values, sent)
 }
 
-/// Marks the stored nodes whose factor as a source the batch changes.
-fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> Vec<u32> {
-    let nodes: Vec<u32> = match source.follows_out_degree() {
+/// The stored nodes whose factor as a source the batch changes.
+pub(super) fn rescaled(batch: &QueryBatch, source: DegreeScale) -> Vec<u32> {
+    match source.follows_out_degree() {
         true => batch.reader_nodes().collect(),
         false => batch.touched().to_vec(),
-    };
+    }
+}
+
+/// Marks them.
+fn mark_rescaled(batch: &QueryBatch, source: DegreeScale, slots: &mut [u32]) -> Vec<u32> {
+    let nodes = rescaled(batch, source);
     for &node in &nodes {
         slots[node as usize] = RESCALED;
     }
