@@ -72,30 +72,24 @@ pub fn gather_weighted(
 /// Chunks of channels whose sums stay in registers while the rows go by.
 const CHUNKS: usize = 4;
 
-/// Adds rows, each times `factor` of its id: all rows to the first channels, then to the next, so that
-/// no sum is written before it is whole.
+/// Adds the channels of rows from `first` on, each row times the factor of its place and id, to `sum`: all rows to the first
+/// channels, then to the next, so that no sum is written before it is whole.
 #[inline(always)]
-fn add_rows<T: Element>(
-    data: &[T],
-    instructions: impl Instructions,
-    ids: &[u32],
-    factor: impl Fn(u32) -> f32,
+fn add_rows<T: Element, I: Instructions>(
+    rows: &Source<'_, T, I>,
+    first: usize,
+    factor: impl Fn(usize, u32) -> f32,
     sum: &mut [f32],
 ) {
-    let rows = Source {
-        data,
-        instructions,
-        ids,
-        width: sum.len(),
-        ahead: T::rows_ahead(sum.len()),
-    };
-    for &id in ids.iter().take(rows.ahead) {
-        prefetch(T::at_rest(data, id, rows.width));
+    if first == 0 {
+        for &id in rows.ids.iter().take(rows.ahead) {
+            prefetch(T::at_rest(rows.data, id, rows.width));
+        }
     }
-    let width = sum.len();
+    let end = first + sum.len();
     let (chunks, rest) = sum.as_chunks_mut::<CHUNK>();
     let (wide, narrow) = chunks.as_chunks_mut::<CHUNKS>();
-    let mut channel = 0;
+    let mut channel = first;
     for sums in wide {
         rows.add(channel, &factor, sums);
         channel += CHUNKS * CHUNK;
@@ -107,17 +101,19 @@ fn add_rows<T: Element>(
     if rest.is_empty() {
         return;
     }
-    if width >= CHUNK {
-        // The last channels, among others that are there already.
+    if rows.width >= CHUNK {
+        // The last channels, among others that are there already or another head's.
+        let from = end.saturating_sub(CHUNK);
         let mut sums = [[0.0; CHUNK]];
-        rows.add(width - CHUNK, &factor, &mut sums);
-        let last = &sums[0][CHUNK - rest.len()..];
+        rows.add(from, &factor, &mut sums);
+        let last = &sums[0][channel - from..];
         rest.iter_mut().zip(last).for_each(|(sum, v)| *sum += v);
         return;
     }
-    for &id in ids {
-        let (scale, row) = T::row(data, id, width);
-        add_row(instructions, (scale * factor(id), row), rest);
+    for (at, &id) in rows.ids.iter().enumerate() {
+        let (scale, row) = T::row(rows.data, id, rows.width);
+        let row = &row[channel..end];
+        add_row(rows.instructions, (scale * factor(at, id), row), rest);
     }
 }
 
@@ -131,13 +127,24 @@ struct Source<'a, T, I> {
     ahead: usize,
 }
 
-impl<T: Element, I: Instructions> Source<'_, T, I> {
+impl<'a, T: Element, I: Instructions> Source<'a, T, I> {
+    #[inline(always)]
+    fn new(data: &'a [T], instructions: I, ids: &'a [u32], width: usize) -> Self {
+        Self {
+            data,
+            instructions,
+            ids,
+            width,
+            ahead: T::rows_ahead(width),
+        }
+    }
+
     /// Adds the channels from `channel` of every row.
     #[inline(always)]
     fn add<const N: usize>(
         &self,
         channel: usize,
-        factor: &impl Fn(u32) -> f32,
+        factor: &impl Fn(usize, u32) -> f32,
         sums: &mut [[f32; CHUNK]; N],
     ) {
         let instructions = self.instructions;
@@ -152,7 +159,7 @@ impl<T: Element, I: Instructions> Source<'_, T, I> {
                 prefetch(T::at_rest(self.data, next, self.width));
             }
             let (scale, row) = T::row(self.data, id, self.width);
-            let scale = instructions.splat(scale * factor(id));
+            let scale = instructions.splat(scale * factor(at, id));
             let Some(values) = row[channel..].as_chunks::<CHUNK>().0.first_chunk::<N>() else {
                 unreachable!("invariant: the channels are among the row's");
             };
@@ -176,7 +183,8 @@ fn add_row<T: Element, I: Instructions>(instructions: I, row: (f32, &[T]), sum: 
 
 #[inline(always)]
 fn sum<T: Element>(data: &[T], instructions: impl Instructions, ids: &[u32], sum: &mut [f32]) {
-    add_rows(data, instructions, ids, |_| 1.0, sum);
+    let rows = Source::new(data, instructions, ids, sum.len());
+    add_rows(&rows, 0, |_, _| 1.0, sum);
 }
 
 #[inline(always)]
@@ -187,7 +195,8 @@ fn scaled<T: Element>(
     scales: &[f32],
     sum: &mut [f32],
 ) {
-    add_rows(data, instructions, ids, |id| scales[id as usize], sum);
+    let rows = Source::new(data, instructions, ids, sum.len());
+    add_rows(&rows, 0, |_, id| scales[id as usize], sum);
 }
 
 #[inline(always)]
@@ -207,14 +216,11 @@ fn weighted<T: Element>(
     (weights, heads): (&[f32], usize),
     sum: &mut [f32],
 ) {
-    let width = sum.len();
-    let channels = width / heads;
-    for (&id, weights) in ids.iter().zip(weights.chunks_exact(heads)) {
-        let (scale, row) = T::row(data, id, width);
-        let by_head = row.chunks_exact(channels);
-        for ((sum, row), &weight) in sum.chunks_exact_mut(channels).zip(by_head).zip(weights) {
-            add_row(instructions, (weight * scale, row), sum);
-        }
+    let rows = Source::new(data, instructions, ids, sum.len());
+    let channels = rows.width / heads;
+    for (head, sum) in sum.chunks_exact_mut(channels).enumerate() {
+        let weight = |at: usize, _| weights[at * heads + head];
+        add_rows(&rows, head * channels, weight, sum);
     }
 }
 
@@ -305,10 +311,23 @@ mod tests {
         let largest = naive(&data, width, |acc, _, v| acc.max(v), f32::NEG_INFINITY);
         close(&max, &largest);
 
-        let weights: Vec<f32> = (0..IDS.len()).map(|i| 1.0 - 0.1 * i as f32).collect();
-        let mut sum = vec![0.0; width];
-        gather_weighted(rows, &IDS, &weights, 1, &mut sum);
-        let weighted = |acc: f32, i: usize, v: f32| acc + weights[i] * v;
-        close(&sum, &naive(&data, width, weighted, 0.0));
+        for heads in [1, 2, 3, 4, 5, 8]
+            .into_iter()
+            .filter(|heads| width.is_multiple_of(*heads))
+        {
+            let weights: Vec<f32> = (0..IDS.len() * heads)
+                .map(|i| 1.0 - 0.1 * i as f32)
+                .collect();
+            let mut sum = vec![0.5; width];
+            gather_weighted(rows, &IDS, &weights, heads, &mut sum);
+            let mut wanted = vec![0.5; width];
+            for (channel, wanted) in wanted.iter_mut().enumerate() {
+                let head = channel / (width / heads);
+                for (at, &id) in IDS.iter().enumerate() {
+                    *wanted += weights[at * heads + head] * data[id as usize * width + channel];
+                }
+            }
+            close(&sum, &wanted);
+        }
     }
 }

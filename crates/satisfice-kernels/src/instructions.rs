@@ -28,6 +28,8 @@ pub(crate) trait Instructions: Copy {
     /// `a · b + c`, rounded once or twice.
     fn multiply_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
     fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    /// The sum of all values: of the first half and the second, then of the halves of that, and so on.
+    fn sum(self, wide: Self::Wide) -> f32;
     /// The halves, exactly, whatever finite values they are.
     fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide;
     fn widen_bytes(self, bytes: &[i8; CHUNK]) -> Self::Wide;
@@ -82,6 +84,17 @@ impl Instructions for Portable {
     #[inline(always)]
     fn max(self, a: Self::Wide, b: Self::Wide) -> Self::Wide {
         each(a, b, f32::max)
+    }
+
+    #[inline(always)]
+    fn sum(self, mut wide: Self::Wide) -> f32 {
+        let mut half = CHUNK / 2;
+        while half > 0 {
+            let (first, second) = wide.split_at_mut(half);
+            first.iter_mut().zip(second).for_each(|(a, b)| *a += *b);
+            half /= 2;
+        }
+        wide[0]
     }
 
     #[inline(always)]
@@ -213,6 +226,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn sum(self, [low, high]: Self::Wide) -> f32 {
+            // SAFETY: see above.
+            unsafe {
+                let eight = arch::_mm256_add_ps(low, high);
+                let high = arch::_mm256_extractf128_ps::<1>(eight);
+                let four = arch::_mm_add_ps(arch::_mm256_castps256_ps128(eight), high);
+                let two = arch::_mm_add_ps(four, arch::_mm_movehl_ps(four, four));
+                arch::_mm_cvtss_f32(arch::_mm_add_ss(two, arch::_mm_movehdup_ps(two)))
+            }
+        }
+
+        #[inline(always)]
         fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
             let at = halves.as_ptr();
             // SAFETY: see above.
@@ -284,6 +309,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn sum(self, wide: Self::Wide) -> f32 {
+            // SAFETY: see above.
+            unsafe { arch::_mm512_reduce_add_ps(wide) }
+        }
+
+        #[inline(always)]
         fn widen_halves(self, halves: &[f16; CHUNK]) -> Self::Wide {
             // SAFETY: see above.
             unsafe { arch::_mm512_cvtph_ps(arch::_mm256_loadu_si256(halves.as_ptr().cast())) }
@@ -331,6 +362,8 @@ mod tests {
         keep(instructions.multiply(a, b));
         keep(instructions.multiply_add(a, b, c));
         keep(instructions.max(a, c));
+        let uneven = std::array::from_fn(|at| 1.0 / (at as f32 + 3.0));
+        found.push(instructions.sum(instructions.load(&uneven)));
         found
     }
 

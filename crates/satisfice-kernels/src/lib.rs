@@ -5,6 +5,7 @@
 
 mod buffer;
 mod dispatch;
+mod dots;
 mod element;
 mod gather;
 mod instructions;
@@ -17,6 +18,7 @@ mod rows;
 mod scatter;
 
 pub use buffer::Buffer;
+pub use dots::{HeadVectors, gather_dots, gather_leaky_dots};
 pub use gather::{gather_max, gather_sum, gather_weighted};
 pub use int8::quantize_row;
 pub use mapped::MappedFile;

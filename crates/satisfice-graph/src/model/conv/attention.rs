@@ -8,7 +8,7 @@ use crate::{
         weights::Weights,
     },
 };
-use satisfice_kernels::{Rows, gather_weighted};
+use satisfice_kernels::{HeadVectors, Rows, gather_dots, gather_leaky_dots, gather_weighted};
 
 /// `Σ_s softmax_s(e_st) W x_s`, one softmax a head.
 ///
@@ -34,14 +34,12 @@ pub(crate) struct Attention {
 enum Logits {
     /// `leaky(a_s · W x_s + a_t · W x_t)`.
     Separate {
-        /// `[heads * channels]`.
-        source: Vec<f32>,
-        target: Vec<f32>,
+        source: HeadVectors,
+        target: HeadVectors,
     },
     /// `a · leaky(W_s x_s + W_t x_t)`.
     Joint {
-        /// `[heads * channels]`.
-        attention: Vec<f32>,
+        attention: HeadVectors,
         /// `W_t`; `W_s` where there is none.
         target: Option<Linear>,
     },
@@ -77,9 +75,15 @@ fn take_separate(
 ) -> Result<Scored, GraphError> {
     let (width, shape) = (heads * channels, [heads, channels]);
     let lin = Linear::take(weights, &format!("{tensors}.{lin}"), inputs, width, false)?;
+    let take = |name: &str| -> Result<HeadVectors, GraphError> {
+        Ok(HeadVectors::new(
+            weights.take(tensors, name, &shape)?,
+            heads,
+        ))
+    };
     let logits = Logits::Separate {
-        source: weights.take(tensors, source, &shape)?,
-        target: weights.take(tensors, target, &shape)?,
+        source: take(source)?,
+        target: take(target)?,
     };
     Ok((lin, logits))
 }
@@ -103,6 +107,7 @@ fn take_joint(
         false => Some(take(target)?),
     };
     let attention = weights.take(tensors, attention, &[config.heads, channels])?;
+    let attention = HeadVectors::new(attention, config.heads);
     Ok((source, Logits::Joint { attention, target }))
 }
 
@@ -180,16 +185,6 @@ impl Attention {
             finish,
         }
     }
-
-    /// Sum of `a · row` for each head.
-    fn head_dots(&self, a: &[f32], row: &[f32], out: &mut [f32]) {
-        let heads = row
-            .chunks_exact(self.channels)
-            .zip(a.chunks_exact(self.channels));
-        for (out, (row, a)) in out.iter_mut().zip(heads) {
-            *out = row.iter().zip(a).map(|(x, a)| x * a).sum();
-        }
-    }
 }
 
 impl Convolution for Attention {
@@ -229,14 +224,10 @@ impl Convolution for Attention {
     fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
         match &self.logits {
             Logits::Separate { target, .. } => {
-                let width = self.heads * self.channels;
-                let mut terms = vec![0.0; messages.len() / width * self.heads];
-                for (term, row) in terms
-                    .chunks_exact_mut(self.heads)
-                    .zip(messages.chunks_exact(width))
-                {
-                    self.head_dots(target, row, term);
-                }
+                let rows = Rows::f32(messages, target.width());
+                let ids: Vec<u32> = (0..(messages.len() / target.width()) as u32).collect();
+                let mut terms = vec![0.0; ids.len() * self.heads];
+                gather_dots(rows, &ids, target, &mut terms);
                 terms
             }
             Logits::Joint {
@@ -254,30 +245,13 @@ impl Convolution for Attention {
         }
     }
 
-    /// The exponentials so far are brought down to a new largest logit. Source: Milakov and
-    /// Gimelshein, "Online normalizer calculation for softmax" (2018).
     fn attend(&self, rows: Rows<'_>, ids: &[u32], term: &[f32], partial: &mut [f32]) {
-        if ids.is_empty() {
-            return;
+        // What one pass over some rows brings into cache, the other finds there.
+        let mut logits = vec![0.0; ids.len().min(ROWS) * self.heads];
+        for ids in ids.chunks(ROWS) {
+            let logits = &mut logits[..ids.len() * self.heads];
+            self.attend_together(rows, ids, (term, logits), partial);
         }
-        let mut logits = self.term_logits(rows, ids, term);
-        let (tops, rest) = partial.split_at_mut(self.heads);
-        let (totals, sums) = rest.split_at_mut(self.heads);
-        for head in 0..self.heads {
-            let each = || (head..logits.len()).step_by(self.heads);
-            let top = each().map(|i| logits[i]).fold(tops[head], f32::max);
-            let kept = (tops[head] - top).exp();
-            totals[head] *= kept;
-            sums[head * self.channels..][..self.channels]
-                .iter_mut()
-                .for_each(|v| *v *= kept);
-            tops[head] = top;
-            for i in (head..logits.len()).step_by(self.heads) {
-                logits[i] = (logits[i] - top).exp();
-                totals[head] += logits[i];
-            }
-        }
-        gather_weighted(rows, ids, &logits, self.heads, sums);
     }
 
     fn complete(&self, mut reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32> {
@@ -313,30 +287,56 @@ impl Convolution for Attention {
 }
 
 impl Attention {
-    /// Logits of the edges from some messages to one target, `[edges, heads]`, by the target's term.
-    fn term_logits(&self, rows: Rows<'_>, ids: &[u32], term: &[f32]) -> Vec<f32> {
-        let mut row = vec![0.0; self.heads * self.channels];
-        let mut logits = vec![0.0; ids.len() * self.heads];
-        for (&id, dots) in ids.iter().zip(logits.chunks_exact_mut(self.heads)) {
-            rows.read(id as usize, &mut row);
-            match &self.logits {
-                Logits::Separate { source, .. } => {
-                    self.head_dots(source, &row, dots);
-                    dots.iter_mut()
-                        .zip(term)
-                        .for_each(|(s, t)| *s = leaky_relu(*s + t, self.negative_slope));
-                }
-                Logits::Joint { attention, .. } => {
-                    row.iter_mut()
-                        .zip(term)
-                        .for_each(|(v, x)| *v = leaky_relu(*v + x, self.negative_slope));
-                    self.head_dots(attention, &row, dots);
-                }
+    /// The exponentials so far are brought down to a new largest logit. Source: Milakov and
+    /// Gimelshein, "Online normalizer calculation for softmax" (2018). `logits`, `[ids.len(), heads]`, is space to work in.
+    fn attend_together(
+        &self,
+        rows: Rows<'_>,
+        ids: &[u32],
+        (term, logits): (&[f32], &mut [f32]),
+        partial: &mut [f32],
+    ) {
+        self.logits(rows, ids, term, logits);
+        let (tops, rest) = partial.split_at_mut(self.heads);
+        let (totals, sums) = rest.split_at_mut(self.heads);
+        for head in 0..self.heads {
+            let each = || (head..logits.len()).step_by(self.heads);
+            let top = each().map(|i| logits[i]).fold(tops[head], f32::max);
+            let kept = (tops[head] - top).exp();
+            totals[head] *= kept;
+            sums[head * self.channels..][..self.channels]
+                .iter_mut()
+                .for_each(|v| *v *= kept);
+            tops[head] = top;
+            for i in (head..logits.len()).step_by(self.heads) {
+                logits[i] = (logits[i] - top).exp();
+                totals[head] += logits[i];
             }
         }
-        logits
+        gather_weighted(rows, ids, logits, self.heads, sums);
+    }
+
+    /// Logits of the edges from some messages to one target, `[edges, heads]`, by the target's term.
+    fn logits(&self, rows: Rows<'_>, ids: &[u32], term: &[f32], logits: &mut [f32]) {
+        match &self.logits {
+            Logits::Separate { source, .. } => {
+                gather_dots(rows, ids, source, logits);
+                for logits in logits.chunks_exact_mut(self.heads) {
+                    for (logit, t) in logits.iter_mut().zip(term) {
+                        *logit = leaky_relu(*logit + t, self.negative_slope);
+                    }
+                }
+            }
+            Logits::Joint { attention, .. } => {
+                let term = (term, self.negative_slope);
+                gather_leaky_dots(rows, ids, term, attention, logits);
+            }
+        }
     }
 }
+
+/// Rows that are read twice, one time for their logits and one for their sum, before the next.
+const ROWS: usize = 512;
 
 impl Finish {
     fn pyg(
