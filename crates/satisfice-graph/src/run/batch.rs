@@ -487,6 +487,20 @@ impl QueryBatch {
         &self.readers
     }
 
+    /// The queries that one of [`QueryBatch::readers`] has edges to, by its place, ascending.
+    pub(crate) fn queries_of_reader(&self, place: usize) -> &[u32] {
+        self.sources.queries.row(place)
+    }
+
+    /// New in-edges of one of [`QueryBatch::readers`], by its place.
+    pub(crate) fn new_in_edges(&self, place: usize) -> usize {
+        match &self.targets {
+            // Every edge goes both ways.
+            None => self.queries_of_reader(place).len(),
+            Some(_) => self.query_into_stored(self.readers[place].0).len(),
+        }
+    }
+
     /// The nodes of [`QueryBatch::readers`], ascending.
     pub(crate) fn reader_nodes(&self) -> impl Iterator<Item = u32> {
         self.readers.iter().map(|&(node, _)| node)

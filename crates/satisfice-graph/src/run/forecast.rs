@@ -2,8 +2,9 @@
 
 use super::{
     batch::QueryBatch,
+    cores::{self, NODES_MAX},
     forward::{BatchScales, Serving, rescaled},
-    layer::{Target, clear_slots, set_slots},
+    layer::Target,
     policy::{self, ReadWeight, share_of_new_edges},
     scratch::Scratch,
     select::budget_count,
@@ -12,7 +13,7 @@ use crate::{
     Plan, Policy,
     model::{Layer, Reduction},
 };
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
 /// What is known of one plan for one batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,10 +107,9 @@ impl Chosen {
 }
 
 impl Serving<'_> {
-    /// What each of `plans` would leave stale and cost. `scratch` is prepared for the batch, and is
-    /// left as it was found.
+    /// What each of `plans` would leave stale and cost. `scratch` is prepared for the batch.
     ///
-    /// Cost: one pass over the batch's edges and stored neighbours for each policy; no row is read.
+    /// Cost: for each policy, one pass over the batch's edges and stored neighbours; no row is read.
     ///
     /// # Panics
     /// When a plan's policy is [`Policy::Oracle`], which cannot be known before it runs.
@@ -117,61 +117,68 @@ impl Serving<'_> {
         &self,
         batch: &QueryBatch,
         plans: &[Plan],
-        scratch: &mut Scratch,
+        scratch: &Scratch,
     ) -> Vec<Forecast> {
         let scales = BatchScales::new(self.model.scales(), batch);
+        let weight = self.read_weight(&scales, &scratch.scales);
         let candidates = self.candidates(batch);
         let rescaled = self.rescaled(batch);
-        let mut forecasts = vec![None; plans.len()];
-        for policy in Policy::ALL {
+        let count = |plan: &Plan| match *plan {
+            Plan::Precomputed => 0,
+            Plan::Recompute { budget, .. } => budget_count(budget, candidates.len()),
+            Plan::Refresh | Plan::Exact => candidates.len(),
+        };
+        let of_policy = |policy: Policy| {
             // The others choose nothing by a policy: they go with the default one.
-            let of_policy = |plan: &Plan| match *plan {
+            let mine = |plan: &Plan| match *plan {
                 Plan::Recompute { policy: own, .. } => own == policy,
                 Plan::Precomputed | Plan::Refresh | Plan::Exact => policy == Policy::default(),
             };
-            let mine: Vec<usize> = (0..plans.len()).filter(|&p| of_policy(&plans[p])).collect();
+            let mine: Vec<usize> = (0..plans.len()).filter(|&p| mine(&plans[p])).collect();
             if mine.is_empty() {
-                continue;
+                return Vec::new();
             }
-            let weight = self.read_weight(&scales, &scratch.scales);
             let scores = policy::scores(
                 policy,
-                self.graph,
-                batch,
-                || policy::reach(batch, &weight, &mut scratch.slots),
+                (self.graph, batch),
+                |place| candidates[place].share,
+                || policy::reach(batch, &weight),
                 || unreachable!("invariant: no plan that is forecast goes by its own outcome"),
             );
-            let count = |plan: &Plan| match *plan {
-                Plan::Precomputed => 0,
-                Plan::Recompute { budget, .. } => budget_count(budget, candidates.len()),
-                Plan::Refresh | Plan::Exact => candidates.len(),
-            };
             let counts: Vec<usize> = mine.iter().map(|&p| count(&plans[p])).collect();
             let steps = Steps::new(&counts, &scores);
-            let stale = self.stale(batch, &weight, &candidates, &steps, &mut scratch.slots);
+            let stale = self.stale(batch, &weight, &candidates, &steps);
             let chosen = steps.chosen(&candidates);
-            for (&plan, &count) in mine.iter().zip(&counts) {
+            let forecast = |(plan, count): (usize, usize)| {
                 let step = steps.of(count);
                 let stale = match plans[plan] {
                     Plan::Refresh | Plan::Exact => vec![0.0; batch.queries()],
                     _ => stale[step].clone(),
                 };
                 let work = self.work(batch, (plans[plan], chosen[step]), &rescaled);
-                forecasts[plan] = Some(Forecast { stale, work });
-            }
-        }
-        forecasts.into_iter().flatten().collect()
+                (plan, Forecast { stale, work })
+            };
+            mine.into_iter().zip(counts).map(forecast).collect()
+        };
+        let by_policy = cores::map(Policy::ALL.len(), candidates.len(), |at| {
+            of_policy(Policy::ALL[at])
+        });
+        let mut forecasts = by_policy.concat();
+        forecasts.sort_unstable_by_key(|&(plan, _)| plan);
+        forecasts
+            .into_iter()
+            .map(|(_, forecast)| forecast)
+            .collect()
     }
 
     fn candidates(&self, batch: &QueryBatch) -> Vec<Candidate> {
-        let candidate = |node| Candidate {
+        policy::each_reader(batch, |place, node| Candidate {
             node,
-            share: share_of_new_edges(self.graph, batch, node),
-            new: batch.query_into_stored(node).len() as u32,
+            share: share_of_new_edges(self.graph, batch, place),
+            new: batch.new_in_edges(place) as u32,
             stored: self.graph.topology.in_degree(node),
             read: self.graph.out_degree[node as usize],
-        };
-        batch.reader_nodes().map(candidate).collect()
+        })
     }
 
     /// For each step, the stale share of every query.
@@ -181,38 +188,62 @@ impl Serving<'_> {
         weight: &ReadWeight<'_>,
         candidates: &[Candidate],
         steps: &Steps,
-        slots: &mut [u32],
     ) -> Vec<Vec<f32>> {
-        let nodes: Vec<u32> = candidates.iter().map(|candidate| candidate.node).collect();
-        set_slots(slots, 0, &nodes);
-        let last = &self.model.layers[self.model.layers() - 1].conv;
-        let self_loop = last.propagation().and_then(|p| p.self_loop);
-        let mut stale = vec![Vec::with_capacity(batch.queries()); steps.counts.len()];
-        let mut of_step = vec![0.0; steps.counts.len() + 1];
-        for query in 0..batch.queries() {
-            of_step.fill(0.0);
-            let of = |source| weight.of(batch, query, source);
-            let mut total =
-                self_loop.map_or(0.0, |w| f64::from(w) * of(Target::Query(query as u32)));
-            for &node in batch.stored_into_query(query) {
-                let slot = slots[node as usize] as usize;
-                let read = of(Target::Stored(node));
-                total += read;
-                of_step[steps.first[slot] as usize] += read * candidates[slot].share;
-            }
-            for &source in batch.query_into_query(query) {
-                total += of(Target::Query(source));
-            }
+        let blocks = match candidates.len() > NODES_MAX {
+            true => rayon::current_num_threads(),
+            false => 1,
+        };
+        let (queries, block) = (batch.queries(), batch.queries().div_ceil(blocks).max(1));
+        let readings = cores::map(queries.div_ceil(block), candidates.len(), |at| {
+            let queries = at * block..queries.min((at + 1) * block);
+            self.readings(batch, queries, weight, (candidates, steps))
+        });
+        let mut stale = vec![Vec::with_capacity(queries); steps.counts.len()];
+        for Reading { total, by_step } in readings.into_iter().flatten() {
             // What a step does not compute is what only later steps do, or none.
-            let mut missing = of_step[steps.counts.len()];
+            let mut missing = by_step[steps.counts.len()];
             for step in (0..steps.counts.len()).rev() {
                 let share = if total > 0.0 { missing / total } else { 0.0 };
                 stale[step].push(share as f32);
-                missing += of_step[step];
+                missing += by_step[step];
             }
         }
-        clear_slots(slots, &nodes);
         stale
+    }
+
+    /// What the last layer reads for some queries: the batch's stored neighbours are gone through in order, so that only
+    /// the queries' own sums are looked up.
+    fn readings(
+        &self,
+        batch: &QueryBatch,
+        queries: Range<usize>,
+        weight: &ReadWeight<'_>,
+        (candidates, steps): (&[Candidate], &Steps),
+    ) -> Vec<Reading> {
+        let last = &self.model.layers[self.model.layers() - 1].conv;
+        let self_loop = last.propagation().and_then(|p| p.self_loop);
+        let of_queries = |query: usize| {
+            let of = |source: u32| weight.of(batch, query, Target::Query(source));
+            let sources = batch.query_into_query(query).iter();
+            Reading {
+                total: self_loop.map_or(0.0, |w| f64::from(w) * of(query as u32))
+                    + sources.map(|&source| of(source)).sum::<f64>(),
+                by_step: vec![0.0; steps.counts.len() + 1],
+            }
+        };
+        let mut readings: Vec<Reading> = queries.clone().map(of_queries).collect();
+        for (place, candidate) in candidates.iter().enumerate() {
+            let readers = batch.queries_of_reader(place);
+            let [from, to] = [queries.start, queries.end]
+                .map(|bound| readers.partition_point(|&query| (query as usize) < bound));
+            for query in readers[from..to].iter().map(|&query| query as usize) {
+                let read = weight.of(batch, query, Target::Stored(candidate.node));
+                let reading = &mut readings[query - queries.start];
+                reading.total += read;
+                reading.by_step[steps.first[place] as usize] += read * candidate.share;
+            }
+        }
+        readings
     }
 
     /// For each layer: the share of the graph's edges whose source counts with a factor that the batch
@@ -299,6 +330,16 @@ impl Serving<'_> {
             ids: if changed > 0.0 { chosen.stored } else { 0.0 },
         }
     }
+}
+
+/// What the last layer reads for one query.
+#[derive(Debug, Clone)]
+struct Reading {
+    /// The weights of all its sources.
+    total: f64,
+    /// Of its stored sources, by the first step that computes them, weights times shares of new edges; last of those that
+    /// no step computes.
+    by_step: Vec<f64>,
 }
 
 /// What a layer reads to compute stored nodes anew.

@@ -283,9 +283,12 @@ impl Run<'_> {
             _ => Vec::new(),
         };
         let weight = self.serving.read_weight(self.scales, &scratch.scales);
-        let reach = || policy::reach(self.batch, &weight, &mut scratch.slots);
-        let graph = self.serving.graph;
-        Some(policy::scores(policy, graph, self.batch, reach, || changes))
+        let reach = || policy::reach(self.batch, &weight);
+        let (graph, batch) = (self.serving.graph, self.batch);
+        let share = |place| policy::share_of_new_edges(graph, batch, place);
+        Some(policy::scores(policy, (graph, batch), share, reach, || {
+            changes
+        }))
     }
 
     /// By how much the last stored value of each of the batch's neighbours changes when all of them

@@ -2,7 +2,8 @@
 
 use super::{
     batch::QueryBatch,
-    layer::{NodeScales, Target, clear_slots, set_slots},
+    cores,
+    layer::{NodeScales, Target},
     scale::GraphView,
 };
 use crate::Policy;
@@ -33,37 +34,42 @@ impl ReadWeight<'_> {
     }
 }
 
-/// For each of [`QueryBatch::readers`]: the weights with which the queries read it, summed. `slots`
-/// are left as they were found.
-pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>, slots: &mut [u32]) -> Vec<f64> {
-    let nodes: Vec<u32> = batch.reader_nodes().collect();
-    set_slots(slots, 0, &nodes);
-    let mut reach = vec![0.0; nodes.len()];
-    for query in 0..batch.queries() {
-        for &node in batch.stored_into_query(query) {
-            reach[slots[node as usize] as usize] += weight.of(batch, query, Target::Stored(node));
-        }
-    }
-    clear_slots(slots, &nodes);
-    reach
+/// What `of` makes of each of [`QueryBatch::readers`]: of its place and the node.
+pub(crate) fn each_reader<T: Send>(
+    batch: &QueryBatch,
+    of: impl Fn(usize, u32) -> T + Sync,
+) -> Vec<T> {
+    let readers = batch.readers();
+    cores::map(readers.len(), readers.len(), |place| {
+        of(place, readers[place].0)
+    })
 }
 
-/// Scores of [`QueryBatch::readers`] by a policy. `reach` and `changes` are asked for only where the
-/// policy looks at them.
+/// For each of [`QueryBatch::readers`]: the weights with which the queries read it, summed.
+pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>) -> Vec<f64> {
+    each_reader(batch, |place, node| {
+        let queries = batch.queries_of_reader(place).iter();
+        queries
+            .map(|&query| weight.of(batch, query as usize, Target::Stored(node)))
+            .sum()
+    })
+}
+
+/// Scores of [`QueryBatch::readers`] by a policy. `share`, which is [`share_of_new_edges`] of a place, `reach` and
+/// `changes` are asked for only where the policy looks at them.
 pub(crate) fn scores(
     policy: Policy,
-    graph: GraphView<'_>,
-    batch: &QueryBatch,
+    (graph, batch): (GraphView<'_>, &QueryBatch),
+    share: impl Fn(usize) -> f64 + Sync,
     reach: impl FnOnce() -> Vec<f64>,
     changes: impl FnOnce() -> Vec<f64>,
 ) -> Vec<f64> {
-    let each =
-        |score: &dyn Fn(u32) -> f64| -> Vec<f64> { batch.reader_nodes().map(score).collect() };
+    let each = |score: &(dyn Fn(u32) -> f64 + Sync)| each_reader(batch, |_, node| score(node));
+    let shares = || each_reader(batch, |place, _| share(place));
     let times = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a * b).collect();
-    let ratio = |node: u32| share_of_new_edges(graph, batch, node);
     match policy {
-        Policy::Ratio => each(&ratio),
-        Policy::Reach => times(each(&ratio), reach()),
+        Policy::Ratio => shares(),
+        Policy::Reach => times(shares(), reach()),
         Policy::Importance => reach(),
         Policy::Degree => each(&|node| f64::from(graph.topology.in_degree(node))),
         Policy::Random => each(&|node| xxh3_64(&node.to_le_bytes()) as f64),
@@ -71,13 +77,13 @@ pub(crate) fn scores(
     }
 }
 
-/// n / (n + d): n = edges from the batch, d = stored in-degree without self-loops.
+/// n / (n + d) of one of [`QueryBatch::readers`], by its place: n = edges from the batch, d = stored in-degree without
+/// self-loops.
 ///
 /// Source: OMEGA (arXiv 2501.08547); with mean aggregation it is the exact weight of the new
 /// neighbours in the node's new mean.
-pub(crate) fn share_of_new_edges(graph: GraphView<'_>, batch: &QueryBatch, node: u32) -> f64 {
-    let new = batch.query_into_stored(node).len() as f64;
-    let degrees = graph.degrees(node);
-    let old = f64::from(degrees.incoming - degrees.loops);
+pub(crate) fn share_of_new_edges(graph: GraphView<'_>, batch: &QueryBatch, place: usize) -> f64 {
+    let (new, node) = (batch.new_in_edges(place) as f64, batch.readers()[place].0);
+    let old = f64::from(graph.topology.in_degree(node) - graph.self_loops(node));
     if new > 0.0 { new / (new + old) } else { 0.0 }
 }

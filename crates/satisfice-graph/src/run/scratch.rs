@@ -2,6 +2,7 @@
 
 use super::{
     batch::QueryBatch,
+    cores::NODES_MAX,
     scale::{DegreeScale, GraphView},
 };
 use std::sync::{Mutex, PoisonError};
@@ -126,9 +127,6 @@ impl ScratchPool {
         }
     }
 }
-
-/// Nodes whose factors one core sets, at most.
-const NODES_MAX: usize = 1 << 13;
 
 /// Sets the factors of nodes, ascending, each with a number of edges, on all cores; `values` are those of the nodes from
 /// `first`.
