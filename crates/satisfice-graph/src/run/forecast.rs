@@ -36,8 +36,8 @@ pub(crate) struct Work {
     pub edges: f64,
     /// Nodes computed, over all layers.
     pub targets: f64,
-    /// Rows read, over all layers. How many in-edges of the chosen nodes bring something that changed, which
-    /// only their ids say, is reckoned as if edges knew nothing of it.
+    /// Rows read, over all layers. How many in-edges of the chosen nodes have a source that changed, which
+    /// only their ids say, is reckoned as if sources were drawn by their out-degrees.
     pub rows: f64,
     /// Bytes of those rows.
     pub bytes: f64,
