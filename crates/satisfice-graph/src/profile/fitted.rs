@@ -57,8 +57,8 @@ pub struct Coverage {
 /// two.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TimeError {
-    /// Timed batches that took a millisecond or more.
-    pub batches: usize,
+    /// Times of a millisecond or more that were compared.
+    pub times: usize,
     /// Median of |predicted / observed - 1| among them.
     pub p50: f64,
     /// The 90 % quantile.
@@ -244,7 +244,7 @@ impl Fitted {
 impl TimeError {
     pub(super) fn of(errors: Vec<f64>) -> Self {
         Self {
-            batches: errors.len(),
+            times: errors.len(),
             p50: quantile(errors.clone(), 0.5).unwrap_or(0.0),
             p90: quantile(errors, 0.9).unwrap_or(0.0),
         }

@@ -80,13 +80,12 @@ pub fn profile(
         progress,
     };
     let blocks = measurement.run(&order, &sizes, options.timed)?;
-    let splits: Vec<_> = (0..SPLITS).map(|seed| split(&blocks, seed)).collect();
-    let trials = splits.iter().map(|(first, _)| Fitted::new(&plans, first));
-    let trials: Vec<Fitted> = trials.collect();
     let (mut coverage, mut time_errors) = (Vec::new(), Vec::new());
-    for (trial, (_, second)) in trials.iter().zip(&splits) {
-        trial.check(second, &mut coverage);
-        time_errors.extend(trial.time_errors(second));
+    for seed in 0..SPLITS {
+        let (first, second) = split(&blocks, seed);
+        let trial = Fitted::new(&plans, &first);
+        trial.check(&second, &mut coverage);
+        time_errors.extend(trial.time_errors(&second));
     }
     let all: Vec<&Measured> = blocks.iter().flatten().collect();
     let fitted = Fitted::new(&plans, &all);

@@ -110,11 +110,11 @@ fn text(document: &Document) -> String {
         text.push_str(&coverage_line(coverage));
     }
     let errors = document.report.time_error;
-    if errors.batches > 0 {
+    if errors.times > 0 {
         let _ = writeln!(
             text,
-            "time: {} batches of 1 ms or more, predicted within {:.1}% (median), {:.1}% (90 %)",
-            errors.batches,
+            "time: {} times of 1 ms or more, each predicted from other batches, within {:.1}% (median), {:.1}% (90 %)",
+            errors.times,
             100.0 * errors.p50,
             100.0 * errors.p90
         );
