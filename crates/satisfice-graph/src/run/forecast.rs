@@ -2,7 +2,7 @@
 
 use super::{
     batch::QueryBatch,
-    cores::{self, NODES_MAX},
+    cores,
     forward::{BatchScales, Serving, rescaled},
     layer::Target,
     policy::{self, ReadWeight, share_of_new_edges},
@@ -189,13 +189,8 @@ impl Serving<'_> {
         candidates: &[Candidate],
         steps: &Steps,
     ) -> Vec<Vec<f32>> {
-        let blocks = match candidates.len() > NODES_MAX {
-            true => rayon::current_num_threads(),
-            false => 1,
-        };
-        let (queries, block) = (batch.queries(), batch.queries().div_ceil(blocks).max(1));
-        let readings = cores::map(queries.div_ceil(block), candidates.len(), |at| {
-            let queries = at * block..queries.min((at + 1) * block);
+        let queries = batch.queries();
+        let readings = cores::map_parts(queries, candidates.len(), |queries| {
             self.readings(batch, queries, weight, (candidates, steps))
         });
         let mut stale = vec![Vec::with_capacity(queries); steps.counts.len()];
@@ -246,8 +241,8 @@ impl Serving<'_> {
         readings
     }
 
-    /// For each layer: the share of the graph's edges whose source counts with a factor that the batch
-    /// changes.
+    /// For each layer but the last, which computes queries only: the share of the graph's edges whose source
+    /// counts with a factor that the batch changes.
     fn rescaled(&self, batch: &QueryBatch) -> Vec<f64> {
         let share = |layer: &Layer| {
             let source = layer.conv.scales().0?;
@@ -257,8 +252,9 @@ impl Serving<'_> {
                 .sum();
             Some(self.share_of_edges(read))
         };
-        let layers = self.model.layers.iter();
-        layers.map(|layer| share(layer).unwrap_or(0.0)).collect()
+        let inner = &self.model.layers[..self.model.layers() - 1];
+        let shares = inner.iter().map(|layer| share(layer).unwrap_or(0.0));
+        shares.collect()
     }
 
     fn share_of_edges(&self, edges: f64) -> f64 {
@@ -277,18 +273,19 @@ impl Serving<'_> {
             edges: (batch.edges() + batch.readers().len()) as f64,
             ..Work::default()
         };
-        for (layer, &rescaled) in rescaled.iter().enumerate() {
-            let inner = layer + 1 < layers;
-            let chosen = if inner { chosen } else { Chosen::default() };
+        for layer in 0..layers {
+            let (nodes, of_chosen) = match rescaled.get(layer) {
+                Some(&rescaled) => (chosen.nodes, self.reads(layer, plan, chosen, rescaled)),
+                None => (0.0, Reads::default()),
+            };
             let (level, width) = (self.levels[layer], self.model.level_width(layer + 1));
             let row_bytes = self.messages[layer].unwrap_or(level).row_bytes() as f64;
             let for_queries = match self.model.layers[layer].conv.reduction() {
                 Reduction::Sum { .. } => batch.readers().len() + between,
                 Reduction::Max | Reduction::Softmax { .. } => into_queries,
             };
-            let of_chosen = self.reads(layer, plan, chosen, rescaled);
             let rows = for_queries as f64 + of_chosen.rows;
-            let targets = queries + chosen.nodes;
+            let targets = queries + nodes;
             work.targets += targets;
             work.rows += rows + of_chosen.kept;
             work.bytes += rows * row_bytes + of_chosen.kept * of_chosen.kept_bytes;
