@@ -11,7 +11,7 @@ import pytest
 from conftest import Debian
 from server import ROOT
 
-DOCUMENTS = ["README.md", "docs/operations.md"]
+DOCUMENTS = ["README.md", "docs/http-and-grpc.md", "docs/operations.md"]
 
 
 def curl_lines() -> list[str]:
