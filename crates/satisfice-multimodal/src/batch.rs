@@ -76,6 +76,10 @@ impl<'a> Batch<'a> {
                 TensorData::Int32(v) => Some(v),
                 _ => None,
             })?),
+            DataType::Int8 => TensorData::Int8(self.rows(name, |data| match data {
+                TensorData::Int8(v) => Some(v),
+                _ => None,
+            })?),
             DataType::Uint8 => TensorData::Uint8(self.rows(name, |data| match data {
                 TensorData::Uint8(v) => Some(v),
                 _ => None,

@@ -4,7 +4,10 @@ mod check;
 pub(crate) use check::{CLASS_OUTPUTS, stays_inside};
 mod preprocess;
 
-pub use preprocess::{ImageConfig, PreprocessConfig, Resize, TextConfig, TooLong};
+pub use preprocess::{
+    Colours, Filter, ImageConfig, Layout, Luma, PreprocessConfig, Resize, Side, TextConfig,
+    TooLong, Transparent,
+};
 
 use crate::MultimodalError;
 use satisfice_core::DataType;
@@ -140,11 +143,13 @@ fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataType, D::E
             datatype @ (DataType::Fp32
             | DataType::Int64
             | DataType::Int32
+            | DataType::Int8
             | DataType::Uint8
             | DataType::Bool),
         ) => Ok(datatype),
         _ => Err(de::Error::custom(format!(
-            "`{name}` is not one of FP32, INT64, INT32, UINT8, BOOL"
+            "`{name}` is not one of FP32 (which is converted for networks that read FP16, BF16 or FP64), \
+             INT64, INT32, INT8, UINT8, BOOL"
         ))),
     }
 }
@@ -171,6 +176,25 @@ pub struct EncoderConfig {
     pub file: String,
     /// Input of the fusion head that its output feeds; the output's name when absent.
     pub embedding: Option<String>,
+    /// The output that is read; the network's only one when absent.
+    pub output: Option<String>,
+    /// How several vectors of an input become one.
+    pub pool: Option<Pool>,
+    /// The modality's tensor that says which tokens are pooled; the attention mask of its
+    /// preprocessing when absent, else all are.
+    pub pool_mask: Option<String>,
+}
+
+/// How several vectors of an input become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// Their mean; of `[channels, height, width]` the mean of each channel.
+    Mean,
+    /// The first.
+    First,
+    /// The last.
+    Last,
 }
 
 /// The network of one subset.

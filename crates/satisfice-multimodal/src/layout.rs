@@ -41,7 +41,7 @@ struct Modality {
 #[derive(Debug)]
 enum Layout {
     Fused {
-        head: Network,
+        head: Box<Network>,
         mask: Option<String>,
         encoders: Vec<Encoder>,
     },
@@ -107,7 +107,7 @@ impl Networks {
             let mask = fusion.mask.clone();
             (
                 Layout::Fused {
-                    head,
+                    head: Box::new(head),
                     mask,
                     encoders,
                 },
@@ -147,7 +147,7 @@ impl Networks {
 
     fn check_classes(&self, dir: &Path) -> Result<(), MultimodalError> {
         let answering: Vec<&Network> = match &self.layout {
-            Layout::Fused { head, .. } => vec![head],
+            Layout::Fused { head, .. } => vec![&**head],
             Layout::PerSubset(networks) => networks.iter().map(|(_, network)| network).collect(),
             Layout::Joint(networks) => networks.iter().map(|joint| &joint.network).collect(),
         };
@@ -194,7 +194,7 @@ impl Networks {
                 .subset
                 .iter()
                 .map(|modality| &encoders[encoder(encoders, modality, choice.variant)].network)
-                .chain([head])
+                .chain([&**head])
                 .collect(),
             Layout::PerSubset(networks) => {
                 let found = networks.iter().find(|(c, _)| *c == choice);

@@ -24,9 +24,9 @@ mod timing;
 mod way;
 
 pub use config::{
-    EncoderConfig, FusionConfig, ImageConfig, JointConfig, Limits, ModalityConfig, ModelConfig,
-    OutputConfig, PreprocessConfig, Resize, RuntimeChoice, SubsetConfig, TensorConfig, TextConfig,
-    TooLong, Values,
+    Colours, EncoderConfig, Filter, FusionConfig, ImageConfig, JointConfig, Layout, Limits, Luma,
+    ModalityConfig, ModelConfig, OutputConfig, Pool, PreprocessConfig, Resize, RuntimeChoice, Side,
+    SubsetConfig, TensorConfig, TextConfig, TooLong, Transparent, Values,
 };
 pub use dataset::Dataset;
 pub use engine::{MultimodalEngine, OpenOptions};

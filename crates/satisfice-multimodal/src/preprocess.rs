@@ -1,6 +1,7 @@
 //! From bytes of a request to what networks read.
 
 mod image;
+mod picture;
 mod text;
 
 use crate::{
@@ -20,7 +21,7 @@ pub(crate) struct Preprocess {
 
 #[derive(Debug)]
 enum How {
-    Image(image::Pictures),
+    Image(Box<image::Pictures>),
     Text(Box<text::Texts>),
 }
 
@@ -35,7 +36,8 @@ impl Preprocess {
         };
         let how = match config {
             PreprocessConfig::Image(config) => {
-                How::Image(image::Pictures::new(config, &modality.tensors[0]))
+                let pictures = image::Pictures::new(config, &modality.tensors[0]);
+                How::Image(Box::new(pictures))
             }
             PreprocessConfig::Text(config) => {
                 let texts = text::Texts::load(config, &modality.tensors, dir)?;

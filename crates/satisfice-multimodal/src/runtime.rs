@@ -4,10 +4,11 @@
 mod onnxruntime;
 mod tract;
 
-use crate::{MultimodalError, config::RuntimeChoice, signature::Signature};
+use crate::{MultimodalError, config::RuntimeChoice, signature::Bound};
 use satisfice_core::{DataType, Tensor};
 use std::{
     env, fmt,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -18,9 +19,57 @@ const HINT: &str = "`scripts/onnxruntime` fetches the library; name it by ORT_DY
 
 /// A network that can be executed, by several threads at once.
 pub(crate) trait Executable: Send + Sync + fmt::Debug {
-    /// Executes a batch of `rows`: `inputs` are in the order of the signature, each with the batch as first
-    /// dimension. Returns the wanted output, `[rows, width]`.
-    fn run(&self, inputs: &[Tensor], rows: usize) -> Result<Vec<f32>, String>;
+    /// Executes some rows of a batch: `inputs` are in the order of the network, of the types that it
+    /// reads, each with the batch as first dimension. Adds the wanted output of every row.
+    fn run(&self, inputs: &[Tensor], rows: Range<usize>, outputs: &mut Rows) -> Result<(), String>;
+}
+
+/// What a network gives for the rows of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// Shape of a row.
+    pub(crate) shape: Option<Vec<usize>>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Rows {
+    /// Adds an output of `rows` rows. A single row may come without the batch dimension.
+    fn add(
+        &mut self,
+        rows: usize,
+        shape: &[usize],
+        values: impl Iterator<Item = f32>,
+    ) -> Result<(), String> {
+        let of_row = match shape {
+            [first, of_row @ ..] if *first == rows => of_row,
+            of_row if rows == 1 && of_row.len() <= 1 => of_row,
+            _ => {
+                return Err(format!(
+                    "gives an output {shape:?} for a batch of {rows}: the first dimension of an output \
+                     has to be the batch"
+                ));
+            }
+        };
+        match &self.shape {
+            Some(before) if before != of_row => {
+                return Err(format!("gives rows of {before:?} and rows of {of_row:?}"));
+            }
+            _ => self.shape = Some(of_row.to_vec()),
+        }
+        self.values.extend(values);
+        Ok(())
+    }
+}
+
+/// A network to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loaded<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) bound: &'a Bound,
+    /// Position of the wanted output.
+    pub(crate) output: usize,
+    /// Rows that are computed together at most.
+    pub(crate) rows_max: usize,
 }
 
 /// Makes executables of ONNX files.
@@ -28,15 +77,8 @@ pub(crate) trait Runtime: Send + Sync + fmt::Debug {
     /// Name and version, as profiles note it.
     fn name(&self) -> String;
 
-    /// The network at `path`, which computes up to `rows_max` rows together; `output` is the position
-    /// of the output that is wanted.
-    fn load(
-        &self,
-        path: &Path,
-        signature: &Signature,
-        output: usize,
-        rows_max: usize,
-    ) -> Result<Box<dyn Executable>, String>;
+    /// Loads a network.
+    fn load(&self, network: Loaded<'_>) -> Result<Box<dyn Executable>, String>;
 }
 
 /// The runtime that a model asks for. `library` is ONNX Runtime's, where the operator names it.

@@ -1,10 +1,15 @@
 //! What an ONNX file says of itself: inputs, outputs, files with weights.
 
+mod axes;
+mod walk;
+
+pub(crate) use axes::{Axis, Bound};
+pub(crate) use walk::{graphs, graphs_mut};
+
 use crate::{MultimodalError, config::stays_inside};
 use satisfice_core::DataType;
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     path::{Path, PathBuf},
 };
 use tract_onnx::{
@@ -12,12 +17,12 @@ use tract_onnx::{
     prelude::Framework,
 };
 
-/// An input or output.
+/// An input as model.toml has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Port {
     pub(crate) name: String,
     pub(crate) datatype: DataType,
-    /// Length of each dimension; `None` for any.
+    /// Length of each dimension; `None` for the batch.
     pub(crate) shape: Vec<Option<usize>>,
 }
 
@@ -32,25 +37,33 @@ impl Port {
         }
     }
 
-    /// Whether the network's port takes tensors of `wanted`'s shape.
-    fn takes(&self, wanted: &Self) -> bool {
-        let fits = |(have, want): (&Option<usize>, &Option<usize>)| have.is_none() || have == want;
-        self.datatype == wanted.datatype
-            && self.shape.len() == wanted.shape.len()
-            && self.shape.iter().zip(&wanted.shape).all(fits)
-    }
-
     fn describe(&self) -> String {
-        let mut text = format!("`{}` {} [", self.name, self.datatype);
-        for (i, length) in self.shape.iter().enumerate() {
-            let separator = if i == 0 { "" } else { ", " };
-            let _ = match length {
-                Some(length) => write!(text, "{separator}{length}"),
-                None => write!(text, "{separator}any"),
-            };
-        }
-        text + "]"
+        let lengths = self.shape.iter().map(|length| match length {
+            Some(length) => length.to_string(),
+            None => "batch".to_owned(),
+        });
+        describe(&self.name, self.datatype.name(), lengths)
     }
+}
+
+/// An input or output as a file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) datatype: DataType,
+    pub(crate) axes: Vec<Axis>,
+}
+
+impl Declared {
+    fn describe(&self) -> String {
+        let axes = self.axes.iter().map(ToString::to_string);
+        describe(&self.name, self.datatype.name(), axes)
+    }
+}
+
+fn describe(name: &str, datatype: &str, lengths: impl Iterator<Item = String>) -> String {
+    let lengths: Vec<String> = lengths.collect();
+    format!("`{name}` {datatype} [{}]", lengths.join(", "))
 }
 
 /// The signature of an ONNX file.
@@ -58,13 +71,20 @@ impl Port {
 pub(crate) struct Signature {
     path: PathBuf,
     /// What a call brings, in order.
-    pub(crate) inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    pub(crate) inputs: Vec<Declared>,
+    outputs: Vec<Output>,
     /// Files with weights, relative to the ONNX file's directory.
     pub(crate) weight_files: BTreeSet<String>,
     /// Whether it scales activations by the largest of the whole batch, so that an answer would
     /// depend on what else is in its batch.
     pub(crate) scales_by_batch: bool,
+}
+
+/// An output; of one that nobody wants it does not matter what it is.
+#[derive(Debug, Clone)]
+struct Output {
+    name: String,
+    declared: Result<Declared, String>,
 }
 
 impl Signature {
@@ -77,88 +97,74 @@ impl Signature {
         let wrong = |message: String| wrong(path, message);
         let model = tract_onnx::onnx().proto_model_for_path(path);
         let model = model.map_err(|error| wrong(format!("not an ONNX file: {error:#}")))?;
-        let graph = model
-            .graph
-            .ok_or_else(|| wrong("not an ONNX file: it has no graph".to_owned()))?;
+        let Some(graph) = &model.graph else {
+            return Err(wrong("not an ONNX file: it has no graph".to_owned()));
+        };
         let constants: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
         let inputs = graph.input.iter();
         let inputs = inputs.filter(|input| !constants.contains(input.name.as_str()));
+        let inputs: Result<_, String> = inputs.map(declared).collect();
+        let output = |info: &pb::ValueInfoProto| Output {
+            name: info.name.clone(),
+            declared: declared(info),
+        };
         Ok(Self {
-            inputs: inputs.map(port).collect::<Result<_, _>>().map_err(wrong)?,
-            outputs: graph
-                .output
-                .iter()
-                .map(port)
-                .collect::<Result<_, _>>()
-                .map_err(wrong)?,
-            weight_files: weight_files(&graph).map_err(wrong)?,
-            scales_by_batch: graph
-                .node
-                .iter()
-                .any(|node| node.op_type == "DynamicQuantizeLinear"),
+            inputs: inputs.map_err(wrong)?,
+            outputs: graph.output.iter().map(output).collect(),
+            weight_files: weight_files(&model).map_err(wrong)?,
+            scales_by_batch: scales_by_batch(&model),
             path: path.to_owned(),
         })
     }
 
-    /// Checks that the inputs are exactly `wanted`.
-    pub(crate) fn check_inputs(&self, wanted: &[Port]) -> Result<(), MultimodalError> {
-        for want in wanted {
-            let have = self.inputs.iter().find(|have| have.name == want.name);
-            match have {
-                Some(have) if have.takes(want) => {}
-                Some(have) => {
-                    return Err(wrong(
-                        &self.path,
-                        format!(
-                            "input {} where model.toml says {}",
-                            have.describe(),
-                            want.describe()
-                        ),
-                    ));
-                }
-                None => {
-                    return Err(wrong(&self.path, format!("no input {}", want.describe())));
-                }
-            }
+    /// Checks that the inputs are exactly `wanted`, and gives each free axis its length.
+    pub(crate) fn bind(&self, wanted: &[Port]) -> Result<Bound, MultimodalError> {
+        let is_missing = |want: &&Port| self.inputs.iter().all(|have| have.name != want.name);
+        if let Some(want) = wanted.iter().find(is_missing) {
+            return Err(wrong(&self.path, format!("no input {}", want.describe())));
         }
-        let extra = |have: &&Port| wanted.iter().all(|want| want.name != have.name);
-        match self.inputs.iter().find(extra) {
-            None => Ok(()),
-            Some(extra) => Err(wrong(
-                &self.path,
-                format!("input {} that model.toml does not name", extra.describe()),
-            )),
+        let mut ports = Vec::new();
+        for have in &self.inputs {
+            let Some(want) = wanted.iter().find(|want| want.name == have.name) else {
+                let message = format!("input {} that model.toml does not name", have.describe());
+                return Err(wrong(&self.path, message));
+            };
+            ports.push(want);
         }
+        Bound::of(&self.inputs, &ports).map_err(|message| wrong(&self.path, message))
     }
 
-    /// The output of that name, or the only one: position, name and width of its rows.
-    pub(crate) fn output(
-        &self,
-        name: Option<&str>,
-    ) -> Result<(usize, String, usize), MultimodalError> {
+    /// The output of that name, or the only one, and its position.
+    pub(crate) fn output(&self, name: Option<&str>) -> Result<(usize, &Declared), MultimodalError> {
         let position = match name {
             Some(name) => self.outputs.iter().position(|output| output.name == name),
             None if self.outputs.len() == 1 => Some(0),
             None => None,
         };
-        let position = position.ok_or_else(|| {
+        let Some(position) = position else {
             let names: Vec<&str> = self.outputs.iter().map(|o| o.name.as_str()).collect();
-            let wanted = name.map_or("one output".to_owned(), |name| format!("output `{name}`"));
-            wrong(
+            let wanted = name.map_or_else(
+                || "one output is needed: name one by `output`".to_owned(),
+                |name| format!("output `{name}` is needed"),
+            );
+            return Err(wrong(
                 &self.path,
-                format!("outputs {names:?} where {wanted} is needed"),
-            )
-        })?;
-        let output = &self.outputs[position];
-        match (output.datatype, output.shape.as_slice()) {
-            (DataType::Fp32, [None, Some(width)]) => Ok((position, output.name.clone(), *width)),
-            _ => Err(wrong(
-                &self.path,
-                format!(
-                    "output {} is not FP32 [any, a fixed width]",
+                format!("outputs {names:?} where {wanted}"),
+            ));
+        };
+        let output = self.outputs[position].declared.as_ref();
+        let output = output.map_err(|message| wrong(&self.path, message.clone()))?;
+        match output.datatype {
+            DataType::Fp32 | DataType::Fp16 | DataType::Bf16 | DataType::Fp64 => {
+                Ok((position, output))
+            }
+            _ => {
+                let message = format!(
+                    "output {} is not FP32, FP16, BF16 or FP64: no answer is read from it",
                     output.describe()
-                ),
-            )),
+                );
+                Err(wrong(&self.path, message))
+            }
         }
     }
 }
@@ -170,50 +176,68 @@ pub(crate) fn wrong(path: &Path, message: String) -> MultimodalError {
     }
 }
 
-fn port(info: &pb::ValueInfoProto) -> Result<Port, String> {
+fn declared(info: &pb::ValueInfoProto) -> Result<Declared, String> {
     let value = info.r#type.as_ref().and_then(|t| t.value.as_ref());
     let Some(type_proto::Value::TensorType(tensor)) = value else {
         return Err(format!("`{}` has no type", info.name));
     };
-    let shape = tensor
-        .shape
-        .as_ref()
-        .ok_or_else(|| format!("`{}` has no shape", info.name))?;
-    let length = |dim: &pb::tensor_shape_proto::Dimension| match dim.value {
-        Some(dimension::Value::DimValue(length)) => usize::try_from(length).ok(),
-        _ => None,
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    let axis = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(length)) => {
+            usize::try_from(*length).map_or(Axis::Free, Axis::Fixed)
+        }
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Axis::Named(name.clone()),
+        _ => Axis::Free,
     };
-    Ok(Port {
+    Ok(Declared {
         name: info.name.clone(),
         datatype: datatype(tensor.elem_type)
-            .ok_or_else(|| format!("`{}` is of a type that is not served", info.name))?,
-        shape: shape.dim.iter().map(length).collect(),
+            .map_err(|name| format!("`{}` is of type {name}, which is not served", info.name))?,
+        axes: dims.map(axis).collect(),
     })
 }
 
-fn datatype(onnx: i32) -> Option<DataType> {
-    match tensor_proto::DataType::try_from(onnx).ok()? {
-        tensor_proto::DataType::Float => Some(DataType::Fp32),
-        tensor_proto::DataType::Int64 => Some(DataType::Int64),
-        tensor_proto::DataType::Int32 => Some(DataType::Int32),
-        tensor_proto::DataType::Uint8 => Some(DataType::Uint8),
-        tensor_proto::DataType::Bool => Some(DataType::Bool),
-        _ => None,
+fn datatype(onnx: i32) -> Result<DataType, String> {
+    use tensor_proto::DataType as Onnx;
+    match Onnx::try_from(onnx) {
+        Ok(Onnx::Float) => Ok(DataType::Fp32),
+        Ok(Onnx::Float16) => Ok(DataType::Fp16),
+        Ok(Onnx::Bfloat16) => Ok(DataType::Bf16),
+        Ok(Onnx::Double) => Ok(DataType::Fp64),
+        Ok(Onnx::Int64) => Ok(DataType::Int64),
+        Ok(Onnx::Int32) => Ok(DataType::Int32),
+        Ok(Onnx::Int16) => Ok(DataType::Int16),
+        Ok(Onnx::Int8) => Ok(DataType::Int8),
+        Ok(Onnx::Uint64) => Ok(DataType::Uint64),
+        Ok(Onnx::Uint32) => Ok(DataType::Uint32),
+        Ok(Onnx::Uint16) => Ok(DataType::Uint16),
+        Ok(Onnx::Uint8) => Ok(DataType::Uint8),
+        Ok(Onnx::Bool) => Ok(DataType::Bool),
+        Ok(Onnx::String) => Ok(DataType::Bytes),
+        Ok(other) => Err(other.as_str_name().to_owned()),
+        Err(_) => Err(onnx.to_string()),
     }
 }
 
+fn scales_by_batch(model: &pb::ModelProto) -> bool {
+    let nodes = graphs(model).into_iter().flat_map(|graph| &graph.node);
+    let mut nodes = nodes.chain(model.functions.iter().flat_map(|f| &f.node));
+    nodes.any(|node| node.op_type == "DynamicQuantizeLinear")
+}
+
 /// Where weights are that are not in the file itself.
-fn weight_files(graph: &pb::GraphProto) -> Result<BTreeSet<String>, String> {
-    let entries = graph.initializer.iter().flat_map(|t| &t.external_data);
+fn weight_files(model: &pb::ModelProto) -> Result<BTreeSet<String>, String> {
     let mut files = BTreeSet::new();
-    for entry in entries.filter(|entry| entry.key == "location") {
-        if !stays_inside(&entry.value) {
-            return Err(format!(
-                "weights in `{}`, outside the model's directory",
-                entry.value
-            ));
+    for tensor in walk::tensors(model) {
+        for entry in tensor.external_data.iter().filter(|e| e.key == "location") {
+            if !stays_inside(&entry.value) {
+                return Err(format!(
+                    "weights in `{}`, outside the model's directory",
+                    entry.value
+                ));
+            }
+            files.insert(entry.value.clone());
         }
-        files.insert(entry.value.clone());
     }
     Ok(files)
 }

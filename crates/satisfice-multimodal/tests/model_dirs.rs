@@ -81,7 +81,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "fused",
         "shape = [3, 8, 8]",
         "shape = [3, 8, 9]",
-        "input `image` FP32 [any, 3, 8, 8]",
+        "input `image` FP32 [batch, 3, 8, 8]",
     ),
     (
         "fused",
@@ -214,7 +214,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "joint",
         "presence = \"present\"\n",
         "",
-        "`present` FP32 [any, 3] that model.toml does not name",
+        "`present` FP32 [batch, 3] that model.toml does not name",
     ),
 ];
 

@@ -3,26 +3,31 @@
 
 mod support;
 
-use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use png::ColorType;
 use satisfice_core::{Engine, ErrorKind, InferRequest, TensorData};
 use satisfice_multimodal::MultimodalEngine;
-use std::io::Cursor;
+use std::fs;
 use support::{bytes, copy, edit, engine, floats, named, open};
 
-fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut file = Cursor::new(Vec::new());
-    picture.into().write_to(&mut file, format).unwrap();
-    file.into_inner()
+/// A PNG file of the pixels that `pixel` gives by column and row.
+fn png<const N: usize>(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; N]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(match N {
+        1 => ColorType::Grayscale,
+        3 => ColorType::Rgb,
+        _ => ColorType::Rgba,
+    });
+    let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    let bytes: Vec<u8> = places.flat_map(|(x, y)| pixel(x, y)).collect();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&bytes).unwrap();
+    writer.finish().unwrap();
+    file
 }
 
-fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
-    encoded(picture, ImageFormat::Png)
-}
-
-fn gradient(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        Rgb([(x * 20) as u8, (y * 20) as u8, 7])
-    })
+fn gradient(width: u32, height: u32) -> Vec<u8> {
+    png(width, height, |x, y| [(x * 20) as u8, (y * 20) as u8, 7])
 }
 
 fn raw(input: &str, files: &[Vec<u8>]) -> InferRequest {
@@ -46,7 +51,7 @@ fn close(a: f32, b: f32) -> bool {
 #[test]
 fn pictures_of_the_right_size_are_their_pixels() {
     let engine = engine("fused");
-    let values = pixels(&engine, png(gradient(8, 8)));
+    let values = pixels(&engine, gradient(8, 8));
     for y in 0..8 {
         for x in 0..8 {
             let at = y * 8 + x;
@@ -55,49 +60,16 @@ fn pictures_of_the_right_size_are_their_pixels() {
             assert!(close(values[128 + at], 7.0 / 255.0));
         }
     }
-    let grey = image::GrayImage::from_pixel(8, 8, Luma([51]));
-    assert!(pixels(&engine, png(grey)).iter().all(|&v| close(v, 0.2)));
+    let grey = png(8, 8, |_, _| [51]);
+    assert!(pixels(&engine, grey).iter().all(|&v| close(v, 0.2)));
 }
 
 #[test]
-fn jpeg_and_transparent_pictures() {
-    let engine = engine("fused");
-    let red = RgbImage::from_pixel(16, 16, Rgb([200, 10, 10]));
-    let values = pixels(&engine, encoded(red, ImageFormat::Jpeg));
-    assert!((values[0] - 200.0 / 255.0).abs() < 0.03);
-    assert!((values[64] - 10.0 / 255.0).abs() < 0.03);
+fn transparent_pictures_are_on_the_background() {
     // A fifth of black on white.
-    let thin = RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 51]));
-    assert!(
-        pixels(&engine, png(thin))
-            .iter()
-            .all(|&v| close(v, 204.0 / 255.0))
-    );
-}
-
-#[test]
-fn other_sizes_are_stretched_cut_or_padded() {
-    // Left half black, right half white, twice as wide as high.
-    let halves = RgbImage::from_fn(32, 16, |x, _| Rgb([if x < 16 { 0 } else { 255 }; 3]));
-    let with = |resize: &str| {
-        let dir = copy("fused");
-        let preprocess = r#"input = "picture", pixels_max"#;
-        let to = format!(
-            r#"input = "picture", resize = "{resize}", background = [51, 51, 51], pixels_max"#
-        );
-        edit(dir.path(), preprocess, &to);
-        pixels(&open(dir.path()).unwrap(), png(halves.clone()))
-    };
-    for resize in ["stretch", "cover"] {
-        let values = with(resize);
-        assert!(close(values[0], 0.0) && close(values[7], 1.0), "{resize}");
-        assert!(close(values[56], 0.0) && close(values[63], 1.0), "{resize}");
-    }
-    let contained = with("contain");
-    // Two rows of padding above and below.
-    assert!(contained[..16].iter().all(|&v| close(v, 0.2)));
-    assert!(contained[48..64].iter().all(|&v| close(v, 0.2)));
-    assert!(close(contained[16], 0.0) && close(contained[23], 1.0));
+    let thin = png(8, 8, |_, _| [0, 0, 0, 51]);
+    let values = pixels(&engine("fused"), thin);
+    assert!(values.iter().all(|&v| close(v, 204.0 / 255.0)));
 }
 
 #[test]
@@ -106,14 +78,14 @@ fn mean_and_std_are_by_channel() {
     let preprocess = r#"input = "picture", pixels_max"#;
     let to = r#"input = "picture", scale = 1, mean = [1, 2, 3], std = [1, 2, 4], pixels_max"#;
     edit(dir.path(), preprocess, to);
-    let picture = RgbImage::from_pixel(8, 8, Rgb([11, 22, 43]));
-    let values = pixels(&open(dir.path()).unwrap(), png(picture));
+    let picture = png(8, 8, |_, _| [11, 22, 43]);
+    let values = pixels(&open(dir.path()).unwrap(), picture);
     assert!(close(values[0], 10.0) && close(values[64], 10.0) && close(values[128], 10.0));
 }
 
 /// A PNG header that claims a picture of this size, with a valid checksum and no data.
 fn bomb(width: u32, height: u32) -> Vec<u8> {
-    let mut file = png(RgbImage::new(1, 1));
+    let mut file = gradient(1, 1);
     file[16..20].copy_from_slice(&width.to_be_bytes());
     file[20..24].copy_from_slice(&height.to_be_bytes());
     let mut crc = u32::MAX;
@@ -134,7 +106,7 @@ fn bomb(width: u32, height: u32) -> Vec<u8> {
 #[test]
 fn pictures_that_are_none_are_refused() {
     let engine = engine("fused");
-    let whole = png(gradient(8, 8));
+    let whole = gradient(8, 8);
     let mut flipped = whole.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
@@ -148,8 +120,8 @@ fn pictures_that_are_none_are_refused() {
         (whole[..whole.len() / 2].to_vec(), "wrong_picture"),
         (flipped, "wrong_picture"),
         (bomb(60_000, 60_000), "too_large"),
-        (bomb(u32::MAX, u32::MAX), "wrong_picture"),
-        (png(RgbImage::new(101, 100)), "too_large"),
+        (bomb(u32::MAX, u32::MAX), "too_large"),
+        (gradient(101, 100), "too_large"),
     ];
     for (i, (file, code)) in cases.into_iter().enumerate() {
         let error = engine
@@ -186,6 +158,146 @@ fn texts_are_tokenized_padded_and_cut() {
     assert_eq!(tokens(&engine, ""), (vec![0; 6], vec![0; 6]));
     let (ids, mask) = tokens(&engine, &"blue ".repeat(50));
     assert_eq!((ids, mask), (vec![6; 6], vec![1; 6]));
+}
+
+/// The `fused` model with other padding or truncation in its tokenizer, and other keys in model.toml.
+fn text_model(padding: &str, truncation: &str, keys: &str) -> Result<MultimodalEngine, String> {
+    let dir = copy("fused");
+    let path = dir.path().join("1/tokenizer.json");
+    let mut json = fs::read_to_string(&path).unwrap();
+    json = json.replace("\"padding\": null", &format!("\"padding\": {padding}"));
+    json = json.replace(
+        "\"truncation\": null",
+        &format!("\"truncation\": {truncation}"),
+    );
+    fs::write(&path, json).unwrap();
+    edit(
+        dir.path(),
+        r#"input = "caption""#,
+        &format!(r#"input = "caption"{keys}"#),
+    );
+    open(dir.path()).map_err(|error| error.to_string())
+}
+
+fn padding(direction: &str, multiple: &str) -> String {
+    format!(
+        r#"{{"strategy": {{"Fixed": 4}}, "direction": "{direction}", "pad_to_multiple_of": {multiple},
+            "pad_id": 3, "pad_type_id": 1, "pad_token": "[SEP]"}}"#
+    )
+}
+
+fn truncation(direction: &str, length: usize, strategy: &str) -> String {
+    format!(
+        r#"{{"direction": "{direction}", "max_length": {length}, "strategy": "{strategy}", "stride": 0}}"#
+    )
+}
+
+#[test]
+fn texts_are_padded_and_cut_as_the_tokenizer_says() {
+    let (left, right) = (padding("Left", "null"), padding("Right", "3"));
+    let cut_left = truncation("Left", 4, "LongestFirst");
+    for (padding, truncation, keys, text, ids, mask) in [
+        (
+            &*left,
+            "null",
+            "",
+            "red thing",
+            [3, 3, 3, 3, 4, 10],
+            [0, 0, 0, 0, 1, 1],
+        ),
+        (
+            &right,
+            "null",
+            "",
+            "red thing",
+            [4, 10, 3, 3, 3, 3],
+            [1, 1, 0, 0, 0, 0],
+        ),
+        (
+            &left,
+            "null",
+            ", pad = 9",
+            "red",
+            [9, 9, 9, 9, 9, 4],
+            [0, 0, 0, 0, 0, 1],
+        ),
+        (
+            &left,
+            "null",
+            r#", pad_side = "right""#,
+            "red",
+            [4, 3, 3, 3, 3, 3],
+            [1, 0, 0, 0, 0, 0],
+        ),
+        (
+            "null",
+            "null",
+            r#", pad_side = "left""#,
+            "red",
+            [0, 0, 0, 0, 0, 4],
+            [0, 0, 0, 0, 0, 1],
+        ),
+        // No more tokens than the tokenizer says, and the last of them.
+        (
+            "null",
+            &cut_left,
+            "",
+            "red red green blue on a",
+            [5, 6, 11, 8, 0, 0],
+            [1, 1, 1, 1, 0, 0],
+        ),
+        (
+            "null",
+            &cut_left,
+            r#", truncate_side = "right""#,
+            "red red green blue on a",
+            [4, 4, 5, 6, 0, 0],
+            [1, 1, 1, 1, 0, 0],
+        ),
+    ] {
+        let engine = text_model(padding, truncation, keys).unwrap();
+        let found = tokens(&engine, text);
+        assert_eq!(
+            found,
+            (ids.to_vec(), mask.to_vec()),
+            "{padding} {truncation} {keys}"
+        );
+    }
+    let refused = text_model("null", &cut_left, r#", too_long = "refuse""#).unwrap();
+    let five = raw("caption", &["red red green blue on".into()]);
+    assert_eq!(refused.infer(&five).unwrap_err().code(), "too_large");
+    for (padding, truncation, message) in [
+        (
+            &*padding("Left", "4"),
+            "null",
+            "pads to multiples of 4 tokens",
+        ),
+        (
+            "null",
+            &truncation("Right", 6, "OnlySecond"),
+            "the second text of a pair",
+        ),
+    ] {
+        let refusal = text_model(padding, truncation, "").unwrap_err();
+        assert!(
+            refusal.contains(message) && refusal.contains("tokenizer.json"),
+            "{refusal}"
+        );
+    }
+}
+
+/// Where nothing is said of padding, the vocabulary's own token fills up.
+#[test]
+fn texts_are_padded_with_the_token_for_it() {
+    for (name, pad) in [("<pad>", 2), ("nothing", 0)] {
+        let dir = copy("fused");
+        let path = dir.path().join("1/tokenizer.json");
+        let json = fs::read_to_string(&path).unwrap();
+        let json = json.replace("[PAD]", "[OTHER]").replace("[CLS]", name);
+        fs::write(&path, json).unwrap();
+        let (ids, _) = tokens(&open(dir.path()).unwrap(), "red");
+        assert_eq!(ids, [4, pad, pad, pad, pad, pad], "{name}");
+    }
 }
 
 #[test]
@@ -237,7 +349,7 @@ fn asked(picture: &[u8], caption: &[u8], plan: &str) -> InferRequest {
 #[test]
 fn what_a_strategy_does_not_read_is_not_decoded() {
     let engine = engine("fused");
-    let (picture, caption) = (png(gradient(8, 8)), "red".as_bytes());
+    let (picture, caption) = (gradient(8, 8), "red".as_bytes());
     let torn = &picture[..picture.len() / 2];
     for (good, bad, plan) in [
         (

@@ -153,6 +153,44 @@ fn jobs_hold_the_strategies_that_they_suffice_for() {
     assert_eq!(names(with_plan(job, "sensor")), ["sensor"]);
 }
 
+/// Clients of batching models send texts and other single values as `[n, 1]`.
+#[test]
+fn single_values_may_have_a_dimension_of_one() {
+    let engine = engine("fused");
+    let texts = || satisfice_core::ByteStrings::from_iter(["a red thing", "blue"]);
+    let of = |shape: Vec<usize>| InferRequest {
+        inputs: vec![named(
+            "caption",
+            Tensor::new(shape, TensorData::Bytes(texts())).unwrap(),
+        )],
+        ..InferRequest::default()
+    };
+    assert_eq!(
+        logits(&engine, &of(vec![2])),
+        logits(&engine, &of(vec![2, 1]))
+    );
+    for shape in [vec![1, 2], vec![2, 1, 1], vec![]] {
+        let count = shape.iter().product();
+        let strings = texts().iter().take(count).map(<[u8]>::to_vec).collect();
+        let tensor = Tensor::new(shape.clone(), TensorData::Bytes(strings)).unwrap();
+        let request = InferRequest {
+            inputs: vec![named("caption", tensor)],
+            ..InferRequest::default()
+        };
+        let error = engine.infer(&request).unwrap_err();
+        let code = if shape.is_empty() {
+            "no_inputs"
+        } else {
+            "wrong_shape"
+        };
+        assert_eq!(error.code(), code, "{shape:?}: {error}");
+        if code == "wrong_shape" {
+            assert!(error.message().contains("BYTES [n] or [n, 1]"), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+}
+
 /// A wrong request: what is done to a good one with image and text.
 type Spoil = fn(&mut InferRequest);
 

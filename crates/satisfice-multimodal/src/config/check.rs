@@ -1,7 +1,8 @@
 //! What TOML's types do not check.
 
 use super::{
-    ImageConfig, ModalityConfig, ModelConfig, PreprocessConfig, TensorConfig, TextConfig, Values,
+    ImageConfig, Layout, ModalityConfig, ModelConfig, PreprocessConfig, Resize, TensorConfig,
+    TextConfig, Values,
 };
 use crate::subset::{MODALITIES_MAX, Subset};
 use satisfice_core::DataType;
@@ -237,24 +238,39 @@ impl ModalityConfig {
     }
 
     fn check_image(&self, image: &ImageConfig) -> Result<(), String> {
-        let channels = match self.tensors.as_slice() {
-            [tensor] if tensor.datatype == DataType::Fp32 => match tensor.shape[..] {
-                [channels @ (1 | 3), _, _] => channels,
-                _ => return Err("a picture's shape is [3 or 1, height, width]".to_owned()),
-            },
-            _ => return Err("a picture is one FP32 tensor".to_owned()),
+        let [tensor] = self.tensors.as_slice() else {
+            return Err("a picture is one tensor".to_owned());
         };
-        for (name, numbers) in [("mean", &image.mean), ("std", &image.std)] {
-            if numbers.as_ref().is_some_and(|n| n.len() != channels) {
-                return Err(format!("{name} is not one number for each channel"));
+        let channels = match (image.layout, tensor.shape.as_slice()) {
+            (Layout::Nchw, &[channels @ (1 | 3), _, _])
+            | (Layout::Nhwc, &[_, _, channels @ (1 | 3)]) => channels,
+            (Layout::Nchw, _) => {
+                let message = "a picture's shape is [3 or 1, height, width], or with layout = \"nhwc\" \
+                               [height, width, 3 or 1]";
+                return Err(message.to_owned());
+            }
+            (Layout::Nhwc, _) => {
+                return Err("with layout = \"nhwc\" a shape is [height, width, 3 or 1]".to_owned());
+            }
+        };
+        let scaled = image.scale.is_some() || image.mean.is_some() || image.std.is_some();
+        match tensor.datatype {
+            DataType::Fp32 => {}
+            DataType::Uint8 if !scaled => {}
+            DataType::Uint8 => {
+                return Err("scale, mean and std are of FP32 tensors, not of UINT8".to_owned());
+            }
+            _ => return Err("a picture's tensor is FP32 or UINT8".to_owned()),
+        }
+        if let Some(crop) = image.crop {
+            if image.resize != Resize::Cover {
+                return Err("crop is of resize = \"cover\"".to_owned());
+            }
+            if !(crop > 0.0 && crop <= 1.0) {
+                return Err("crop is a share of the sides, above 0 and up to 1".to_owned());
             }
         }
-        let finite = |numbers: &Option<Vec<f32>>| numbers.iter().flatten().all(|v| v.is_finite());
-        let divides = image.std.iter().flatten().all(|&v| v != 0.0);
-        if !(finite(&image.mean) && finite(&image.std) && image.scale.is_finite() && divides) {
-            return Err("scale, mean and std are finite, and std is not 0".to_owned());
-        }
-        Ok(())
+        image.check_numbers(channels)
     }
 
     fn check_text(&self, text: &TextConfig) -> Result<(), String> {
@@ -284,6 +300,27 @@ impl ModalityConfig {
         named.sort_unstable();
         if tensors != named {
             return Err("ids, mask and type_ids name each of the tensors once".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl ImageConfig {
+    fn check_numbers(&self, channels: usize) -> Result<(), String> {
+        for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            if numbers.as_ref().is_some_and(|n| n.len() != channels) {
+                return Err(format!("{name} is not one number for each channel"));
+            }
+        }
+        let mut numbers = self
+            .mean
+            .iter()
+            .chain(&self.std)
+            .flatten()
+            .chain(&self.scale);
+        let divides = self.std.iter().flatten().all(|&v| v != 0.0);
+        if !(numbers.all(|v| v.is_finite()) && divides) {
+            return Err("scale, mean and std are finite, and std is not 0".to_owned());
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ impl PreprocessConfig {
     }
 }
 
-/// How a picture becomes `[channels, height, width]`.
+/// How a picture becomes `[channels, height, width]` or `[height, width, channels]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageConfig {
@@ -29,12 +29,31 @@ pub struct ImageConfig {
     /// What happens to pictures of another size.
     #[serde(default)]
     pub resize: Resize,
+    /// Share of the sides of a covering picture that is cut out of its middle; all when absent.
+    pub crop: Option<f64>,
+    /// How pixels of another size are made.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Whether a picture is turned as its EXIF orientation says.
+    #[serde(default = "yes")]
+    pub exif_orientation: bool,
+    /// What stands where a picture is transparent.
+    #[serde(default)]
+    pub transparent: Transparent,
     /// Red, green and blue behind transparent pixels, and of padding.
     #[serde(default = "white")]
     pub background: [u8; 3],
-    /// value = (byte * scale - mean) / std.
-    #[serde(default = "one_255th")]
-    pub scale: f32,
+    /// What a colour counts in grey.
+    #[serde(default)]
+    pub luma: Luma,
+    /// Order of the channels.
+    #[serde(default)]
+    pub colours: Colours,
+    /// Order of the dimensions.
+    #[serde(default)]
+    pub layout: Layout,
+    /// value = (byte * scale - mean) / std; 1/255 when absent.
+    pub scale: Option<f32>,
     /// One number a channel; 0 when absent.
     pub mean: Option<Vec<f32>>,
     /// One number a channel; 1 when absent.
@@ -60,6 +79,71 @@ pub enum Resize {
     Contain,
 }
 
+/// How pixels of another size are made; all of them over as many pixels as shrink into one, as
+/// Pillow does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// A triangle.
+    #[default]
+    Bilinear,
+    /// Cubic, with -0.5.
+    Bicubic,
+    /// Three lobes.
+    Lanczos,
+}
+
+/// What stands where a picture is transparent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transparent {
+    /// The background.
+    #[default]
+    Background,
+    /// The colours that the file has there: alpha is left out.
+    Ignore,
+}
+
+impl Transparent {
+    pub(crate) fn ground(self, background: [u8; 3]) -> Option<[u8; 3]> {
+        (self == Self::Background).then_some(background)
+    }
+}
+
+/// What a colour counts in grey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Luma {
+    /// ITU-R 601: 299, 587 and 114 thousandths, as Pillow has it.
+    #[default]
+    #[serde(rename = "601")]
+    Rec601,
+    /// ITU-R 709: 2126, 7152 and 722 ten-thousandths.
+    #[serde(rename = "709")]
+    Rec709,
+}
+
+/// Order of the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Colours {
+    /// Red first.
+    #[default]
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// Order of the dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[channels, height, width]`.
+    #[default]
+    Nchw,
+    /// `[height, width, channels]`.
+    Nhwc,
+}
+
 /// How a text becomes `[tokens]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,15 +159,29 @@ pub struct TextConfig {
     pub mask: Option<String>,
     /// Tensor of the type ids.
     pub type_ids: Option<String>,
-    /// Id of tokens after the end.
-    #[serde(default)]
-    pub pad: u32,
+    /// Id of the tokens that fill up; the tokenizer's when absent.
+    pub pad: Option<u32>,
+    /// Where they stand; where the tokenizer says when absent, else on the right.
+    pub pad_side: Option<Side>,
+    /// Where tokens that do not fit are left out; where the tokenizer says when absent, else on the
+    /// right.
+    pub truncate_side: Option<Side>,
     /// What happens to texts of more tokens than the tensor has.
     #[serde(default)]
     pub too_long: TooLong,
     /// Largest text, in bytes.
     #[serde(default = "text_bytes_max")]
     pub bytes_max: usize,
+}
+
+/// An end of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Before the first token.
+    Left,
+    /// After the last token.
+    Right,
 }
 
 /// What happens to texts of too many tokens.
@@ -101,8 +199,8 @@ fn white() -> [u8; 3] {
     [255; 3]
 }
 
-fn one_255th() -> f32 {
-    1.0 / 255.0
+fn yes() -> bool {
+    true
 }
 
 fn image_bytes_max() -> usize {

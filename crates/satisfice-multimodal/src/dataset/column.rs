@@ -75,6 +75,7 @@ impl Column {
             DataType::Fp32 => Dtype::F32,
             DataType::Int64 => Dtype::I64,
             DataType::Int32 => Dtype::I32,
+            DataType::Int8 => Dtype::I8,
             DataType::Uint8 => Dtype::U8,
             _ => Dtype::BOOL,
         };
@@ -138,6 +139,7 @@ impl Column {
                     (DataType::Fp32, None) => TensorData::Fp32(numbers(bytes, f32::from_le_bytes)),
                     (DataType::Int64, _) => TensorData::Int64(numbers(bytes, i64::from_le_bytes)),
                     (DataType::Int32, _) => TensorData::Int32(numbers(bytes, i32::from_le_bytes)),
+                    (DataType::Int8, _) => TensorData::Int8(numbers(bytes, i8::from_le_bytes)),
                     (DataType::Uint8, _) => TensorData::Uint8(bytes.to_vec()),
                     _ => TensorData::Bool(bytes.iter().map(|&byte| byte != 0).collect()),
                 };

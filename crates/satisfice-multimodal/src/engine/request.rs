@@ -191,8 +191,12 @@ fn tensors_of(
         let found = request.inputs.iter().position(|i| i.name == tensor.name);
         let Some(found) = found else { continue };
         let input = request.inputs.swap_remove(found);
-        check_tensor(&input.tensor, tensor)?;
-        ready.push(input);
+        let made = as_shaped(input.tensor, &tensor.shape);
+        check_tensor(&made, tensor)?;
+        ready.push(NamedTensor {
+            tensor: made,
+            ..input
+        });
     }
     let raw_name = modality.preprocess.as_ref().map(PreprocessConfig::input);
     let is_raw = |input: &NamedTensor| raw_name == Some(input.name.as_str());
@@ -206,10 +210,15 @@ fn tensors_of(
             ),
             "send one of them",
         )),
-        Some(raw) => match raw.tensor.datatype() {
-            DataType::Bytes if raw.tensor.shape().len() == 1 => Ok(vec![raw]),
-            _ => Err(wrong_tensor(&raw.tensor, &raw.name, "BYTES [inputs]")),
-        },
+        Some(raw) => {
+            let tensor = as_shaped(raw.tensor, &[]);
+            match tensor.datatype() {
+                DataType::Bytes if tensor.shape().len() == 1 => {
+                    Ok(vec![NamedTensor { tensor, ..raw }])
+                }
+                _ => Err(wrong_tensor(&tensor, &raw.name, "BYTES [n] or [n, 1]")),
+            }
+        }
         None if ready.is_empty() || ready.len() == modality.tensors.len() => Ok(ready),
         None => {
             let is_missing = |tensor: &&TensorConfig| ready.iter().all(|r| r.name != tensor.name);
@@ -226,6 +235,17 @@ fn tensors_of(
     }
 }
 
+/// The tensor, with inputs of one element as `[n]` or `[n, 1]`, whichever `of_input` is: clients of
+/// batching models add a dimension of 1.
+fn as_shaped(tensor: Tensor, of_input: &[usize]) -> Tensor {
+    let shape = match (tensor.shape(), of_input) {
+        (&[inputs, 1], []) => vec![inputs],
+        (&[inputs], [1]) => vec![inputs, 1],
+        _ => return tensor,
+    };
+    Tensor::new(shape, tensor.into_data()).expect("invariant: as many elements as before")
+}
+
 /// Checks type and shape, and that numbers are numbers.
 fn check_tensor(tensor: &Tensor, config: &TensorConfig) -> Result<(), MultimodalError> {
     let fits = tensor
@@ -233,8 +253,9 @@ fn check_tensor(tensor: &Tensor, config: &TensorConfig) -> Result<(), Multimodal
         .split_first()
         .is_some_and(|(_, of_input)| of_input == config.shape);
     if !fits || tensor.datatype() != config.datatype {
-        let shape: Vec<String> = config.shape.iter().map(ToString::to_string).collect();
-        let wanted = format!("{} [inputs, {}]", config.datatype, shape.join(", "));
+        let shape = config.shape.iter().map(ToString::to_string);
+        let shape: Vec<String> = std::iter::once("n".to_owned()).chain(shape).collect();
+        let wanted = format!("{} [{}]", config.datatype, shape.join(", "));
         return Err(wrong_tensor(tensor, &config.name, &wanted));
     }
     if let TensorData::Fp32(values) = tensor.data()
@@ -253,13 +274,14 @@ fn check_tensor(tensor: &Tensor, config: &TensorConfig) -> Result<(), Multimodal
 }
 
 fn wrong_tensor(tensor: &Tensor, name: &str, wanted: &str) -> MultimodalError {
-    MultimodalError::request(
+    MultimodalError::request_hint(
         "wrong_shape",
         format!(
             "`{name}` is {} {:?} where {wanted} is needed",
             tensor.datatype(),
             tensor.shape()
         ),
+        "the first dimension is the number n of inputs, and the rest are an input's own",
     )
 }
 

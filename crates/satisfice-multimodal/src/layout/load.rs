@@ -3,8 +3,11 @@
 use super::{Choice, Encoder, Joint};
 use crate::{
     MultimodalError,
-    config::{JointConfig, ModelConfig, SubsetConfig, TensorConfig},
-    network::{Network, NetworkLoader},
+    config::{
+        EncoderConfig, JointConfig, ModalityConfig, ModelConfig, PreprocessConfig, SubsetConfig,
+        TensorConfig,
+    },
+    network::{Network, NetworkLoader, Pooling, Wanted},
     signature::{Port, wrong},
 };
 use satisfice_core::DataType;
@@ -13,6 +16,41 @@ fn ports(tensors: &[TensorConfig]) -> impl Iterator<Item = Port> {
     tensors
         .iter()
         .map(|tensor| Port::batch(&tensor.name, tensor.datatype, &tensor.shape))
+}
+
+/// A network that gives the model's output.
+fn answering<'a>(config: &'a ModelConfig, file: &'a str, inputs: &'a [Port]) -> Wanted<'a> {
+    Wanted {
+        file,
+        inputs,
+        output: Some(&config.output.name),
+        pooling: Pooling::default(),
+    }
+}
+
+fn pooling(of: &EncoderConfig, modality: &ModalityConfig) -> Result<Pooling, String> {
+    if let Some(mask) = &of.pool_mask {
+        if of.pool.is_none() {
+            return Err(format!(
+                "encoder of `{}`: pool_mask needs `pool`",
+                of.modality
+            ));
+        }
+        if modality.tensors.iter().all(|tensor| tensor.name != *mask) {
+            return Err(format!(
+                "encoder of `{}`: pool_mask `{mask}` is none of its tensors",
+                of.modality
+            ));
+        }
+    }
+    let attention = match &modality.preprocess {
+        Some(PreprocessConfig::Text(text)) => text.mask.clone(),
+        _ => None,
+    };
+    Ok(Pooling {
+        pool: of.pool,
+        mask: of.pool_mask.clone().or(attention),
+    })
 }
 
 fn variant_of(config: &ModelConfig, name: Option<&str>) -> usize {
@@ -30,7 +68,13 @@ pub(super) fn fused(
     for of in &config.encoders {
         let modality = config.modality(&of.modality).map_err(sidecar)?;
         let inputs: Vec<Port> = ports(&config.modalities[modality].tensors).collect();
-        let network = loader.load(&of.file, &inputs, None)?;
+        let pooling = pooling(of, &config.modalities[modality]).map_err(sidecar)?;
+        let network = loader.load(Wanted {
+            file: &of.file,
+            inputs: &inputs,
+            output: of.output.as_deref(),
+            pooling,
+        })?;
         encoders.push(Encoder {
             modality,
             variant: variant_of(config, of.variant.as_deref()),
@@ -67,7 +111,7 @@ pub(super) fn fused(
             inputs.push(port);
         }
     }
-    let head = loader.load(&fusion.file, &inputs, Some(&config.output.name))?;
+    let head = loader.load(answering(config, &fusion.file, &inputs))?;
     Ok((encoders, head))
 }
 
@@ -82,7 +126,7 @@ pub(super) fn subsets(
             .iter()
             .flat_map(|m| ports(&config.modalities[m].tensors))
             .collect();
-        let network = loader.load(&of.file, &inputs, Some(&config.output.name))?;
+        let network = loader.load(answering(config, &of.file, &inputs))?;
         let variant = variant_of(config, of.variant.as_deref());
         Ok((Choice { subset, variant }, network))
     };
@@ -102,7 +146,7 @@ pub(super) fn joint(
         Ok(Joint {
             variant: variant_of(config, of.variant.as_deref()),
             presence: of.presence.clone(),
-            network: loader.load(&of.file, &inputs, Some(&config.output.name))?,
+            network: loader.load(answering(config, &of.file, &inputs))?,
         })
     };
     config.joint.iter().map(load).collect()

@@ -1,162 +1,199 @@
-use super::check_bytes;
+use super::{
+    check_bytes,
+    picture::{self, Picture, Refused, Scaling, Window},
+};
 use crate::{
     MultimodalError,
-    config::{ImageConfig, Resize, TensorConfig},
+    config::{Colours, ImageConfig, Layout, Resize, TensorConfig},
 };
-use image::{
-    DynamicImage, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
-    imageops::{self, FilterType},
-};
-use satisfice_core::{NamedTensor, Tensor, TensorData};
-use std::io::Cursor;
+use satisfice_core::{DataType, NamedTensor, Tensor, TensorData};
 
-/// The widest pixel that a decoder makes: four channels of 16 bits.
-const PIXEL_BYTES_MAX: u64 = 8;
-
-/// Makes `[channels, height, width]` of PNG and JPEG files.
+/// Makes the tensor of PNG and JPEG files.
 #[derive(Debug)]
 pub(crate) struct Pictures {
     config: ImageConfig,
-    tensor: String,
+    tensor: TensorConfig,
     channels: usize,
-    height: u32,
-    width: u32,
+    height: usize,
+    width: usize,
 }
 
 impl Pictures {
-    /// `tensor` is as the sidecar's check wants it: FP32 `[channels, height, width]`.
+    /// `tensor` is as the sidecar's check wants it.
     pub(crate) fn new(config: &ImageConfig, tensor: &TensorConfig) -> Self {
+        let ((Layout::Nchw, &[channels, height, width])
+        | (Layout::Nhwc, &[height, width, channels])) = (config.layout, tensor.shape.as_slice())
+        else {
+            unreachable!("invariant: a picture's tensor has three dimensions")
+        };
         Self {
             config: config.clone(),
-            tensor: tensor.name.clone(),
-            channels: tensor.shape[0],
-            height: tensor.shape[1] as u32,
-            width: tensor.shape[2] as u32,
+            tensor: tensor.clone(),
+            channels,
+            height,
+            width,
         }
     }
 
-    /// `[1, channels, height, width]` of a file, which is number `index` of its request.
+    /// The tensor `[1, ...]` of a file, which is number `index` of its request.
     pub(crate) fn decode(&self, index: usize, file: &[u8]) -> Result<NamedTensor, MultimodalError> {
-        let values = self.values(&self.frame(&self.open(index, file)?));
-        let shape = vec![1, self.channels, self.height as usize, self.width as usize];
+        let picture = self.frame(&self.open(index, file)?);
+        let shape = std::iter::once(1).chain(self.tensor.shape.iter().copied());
         Ok(NamedTensor {
-            name: self.tensor.clone(),
-            tensor: Tensor::new(shape, TensorData::Fp32(values))
+            name: self.tensor.name.clone(),
+            tensor: Tensor::new(shape.collect(), self.values(&picture))
                 .expect("invariant: every picture fills its frame"),
         })
     }
 
-    /// Decodes a file, after a look at its header: a small file may claim a huge picture.
-    fn open(&self, index: usize, file: &[u8]) -> Result<RgbImage, MultimodalError> {
-        let input = &self.config.input;
-        check_bytes(input, index, file, self.config.bytes_max)?;
-        let wrong = |error: &dyn std::fmt::Display| {
-            MultimodalError::request_hint(
-                "wrong_picture",
-                format!("`{input}` {index}: {error}"),
-                "a picture is a whole PNG or JPEG file",
-            )
-        };
-        let reader = || {
-            let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
-            let reader = reader.map_err(|e| wrong(&e))?;
-            match reader.format() {
-                Some(ImageFormat::Png | ImageFormat::Jpeg) => Ok(reader),
-                _ => Err(wrong(&"neither PNG nor JPEG")),
-            }
-        };
-        let (width, height) = reader()?.into_dimensions().map_err(|e| wrong(&e))?;
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > self.config.pixels_max {
-            return Err(MultimodalError::TooLarge {
+    /// The upright, opaque picture in the colours that the networks read.
+    fn open(&self, index: usize, file: &[u8]) -> Result<Picture, MultimodalError> {
+        let config = &self.config;
+        let input = &config.input;
+        check_bytes(input, index, file, config.bytes_max)?;
+        let refused = |why| match why {
+            Refused::TooLarge(pixels) => MultimodalError::TooLarge {
                 what: format!("pixels of `{input}` {index}"),
                 found: pixels,
-                limit: self.config.pixels_max,
-            });
-        }
-        let mut reader = reader()?;
-        let mut limits = Limits::no_limits();
-        // The picture, and as much again for the decoder.
-        limits.max_alloc = Some(2 * PIXEL_BYTES_MAX * pixels + (1 << 20));
-        reader.limits(limits);
-        Ok(self.opaque(&reader.decode().map_err(|e| wrong(&e))?))
-    }
-
-    /// The picture on the background.
-    fn opaque(&self, picture: &DynamicImage) -> RgbImage {
-        if !picture.color().has_alpha() {
-            return picture.to_rgb8();
-        }
-        let rgba = picture.to_rgba8();
-        let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-        for (from, to) in rgba.pixels().zip(rgb.pixels_mut()) {
-            let alpha = u32::from(from.0[3]);
-            for (channel, &background) in self.config.background.iter().enumerate() {
-                let mixed =
-                    u32::from(from.0[channel]) * alpha + u32::from(background) * (255 - alpha);
-                to.0[channel] = ((mixed + 127) / 255) as u8;
-            }
-        }
-        rgb
+                limit: config.pixels_max,
+            },
+            Refused::Wrong(message) => MultimodalError::request_hint(
+                "wrong_picture",
+                format!("`{input}` {index}: {message}"),
+                picture::hint(file),
+            ),
+        };
+        let decoded = picture::decode(file, config.pixels_max).map_err(refused)?;
+        let opaque = decoded
+            .picture
+            .opaque(config.transparent.ground(config.background));
+        let coloured = match self.channels {
+            1 => opaque.grey(config.luma),
+            _ => opaque.coloured(),
+        };
+        Ok(match config.exif_orientation {
+            true => coloured.upright(decoded.orientation),
+            false => coloured,
+        })
     }
 
     /// The picture in the size that the networks read.
-    fn frame(&self, picture: &RgbImage) -> RgbImage {
-        let (width, height) = (self.width, self.height);
-        if picture.dimensions() == (width, height) {
-            return picture.clone();
-        }
-        let fit = |scale: f64| {
-            let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-            let (w, h) = (side(picture.width()), side(picture.height()));
-            imageops::resize(picture, w, h, FilterType::Triangle)
-        };
-        let across = f64::from(width) / f64::from(picture.width());
-        let down = f64::from(height) / f64::from(picture.height());
+    fn frame(&self, picture: &Picture) -> Picture {
         match self.config.resize {
-            Resize::Stretch => imageops::resize(picture, width, height, FilterType::Triangle),
-            Resize::Cover => {
-                // Only the middle of a long picture is wanted: cut before scaling.
-                let scale = across.max(down);
-                let side = |length: u32, of: u32| {
-                    ((f64::from(length) / scale).round() as u32).clamp(1, of)
-                };
-                let (w, h) = (side(width, picture.width()), side(height, picture.height()));
-                let (x, y) = ((picture.width() - w) / 2, (picture.height() - h) / 2);
-                let middle = imageops::crop_imm(picture, x, y, w, h).to_image();
-                imageops::resize(&middle, width, height, FilterType::Triangle)
-            }
-            Resize::Contain => {
-                let small = fit(across.min(down));
-                let mut frame = RgbImage::from_pixel(width, height, Rgb(self.config.background));
-                let x = i64::from(width.saturating_sub(small.width()) / 2);
-                let y = i64::from(height.saturating_sub(small.height()) / 2);
-                imageops::replace(&mut frame, &small, x, y);
-                frame
-            }
+            Resize::Stretch => self.scaled(picture, self.width, self.height),
+            Resize::Cover => self.cover(picture),
+            Resize::Contain => self.contain(picture),
         }
     }
 
-    fn values(&self, picture: &RgbImage) -> Vec<f32> {
-        let pixels = self.height as usize * self.width as usize;
-        let mut values = Vec::with_capacity(self.channels * pixels);
-        let of = |numbers: &Option<Vec<f32>>, channel: usize, default| {
-            numbers.as_ref().map_or(default, |n| n[channel])
+    /// The whole picture in another size.
+    fn scaled(&self, picture: &Picture, width: usize, height: usize) -> Picture {
+        let window = Window {
+            x: 0,
+            y: 0,
+            width,
+            height,
         };
-        let luma = (self.channels == 1).then(|| {
-            DynamicImage::ImageRgb8(picture.clone())
-                .to_luma8()
-                .into_raw()
-        });
-        for channel in 0..self.channels {
-            let mean = of(&self.config.mean, channel, 0.0);
-            let std = of(&self.config.std, channel, 1.0);
-            let value = |byte: u8| (f32::from(byte) * self.config.scale - mean) / std;
-            match &luma {
-                Some(luma) => values.extend(luma.iter().copied().map(value)),
-                None => values.extend(picture.pixels().map(|pixel| value(pixel.0[channel]))),
-            }
+        self.window(picture, width, height, window)
+    }
+
+    fn window(&self, picture: &Picture, width: usize, height: usize, window: Window) -> Picture {
+        let scaling = Scaling {
+            width,
+            height,
+            window,
+            filter: self.config.filter,
+        };
+        picture::scale(picture, &scaling)
+    }
+
+    /// As torchvision's `Resize` of the short side and `CenterCrop`.
+    fn cover(&self, picture: &Picture) -> Picture {
+        let crop = self.config.crop.unwrap_or(1.0);
+        let whole = |side: usize| ((side as f64 / crop + CROP_ROUNDING) as usize).max(side);
+        let (across, down) = (whole(self.width), whole(self.height));
+        let (w, h) = (picture.width, picture.height);
+        // The side that is short for the frame becomes the frame's; the other one follows.
+        let (width, height) = match across * h >= down * w {
+            true => (across, (across * h / w).max(down)),
+            false => ((down * w / h).max(across), down),
+        };
+        let window = Window {
+            x: half(width - self.width),
+            y: half(height - self.height),
+            width: self.width,
+            height: self.height,
+        };
+        self.window(picture, width, height, window)
+    }
+
+    /// As Pillow's `ImageOps.pad`.
+    fn contain(&self, picture: &Picture) -> Picture {
+        let (w, h) = (picture.width as f64, picture.height as f64);
+        let side = |length: f64| (length.round_ties_even() as usize).max(1);
+        let (width, height) = match self.width * picture.height <= self.height * picture.width {
+            true => (self.width, side(h / w * self.width as f64).min(self.height)),
+            false => (
+                side(w / h * self.height as f64).min(self.width),
+                self.height,
+            ),
+        };
+        let mut frame = Picture::filled(self.width, self.height, &self.ground());
+        let small = self.scaled(picture, width, height);
+        frame.put(&small, half(self.width - width), half(self.height - height));
+        frame
+    }
+
+    /// The background, in the networks' colours.
+    fn ground(&self) -> Vec<u8> {
+        match self.channels {
+            1 => vec![self.config.luma.of(self.config.background)],
+            _ => self.config.background.to_vec(),
         }
-        values
+    }
+
+    /// The tensor's values of a picture in the right size.
+    fn values(&self, picture: &Picture) -> TensorData {
+        let channels = self.channels;
+        let source = |channel: usize| match self.config.colours {
+            Colours::Rgb => channel,
+            Colours::Bgr => channels - 1 - channel,
+        };
+        // For each element, its byte and the channel of the tensor.
+        let pixels = self.width * self.height;
+        let element = |i: usize| {
+            let (pixel, channel) = match self.config.layout {
+                Layout::Nchw => (i % pixels, i / pixels),
+                Layout::Nhwc => (i / channels, i % channels),
+            };
+            (picture.bytes[pixel * channels + source(channel)], channel)
+        };
+        let elements = (0..channels * pixels).map(element);
+        if self.tensor.datatype == DataType::Uint8 {
+            return TensorData::Uint8(elements.map(|(byte, _)| byte).collect());
+        }
+        let of = |numbers: &Option<Vec<f32>>, default: f32| match numbers {
+            Some(numbers) => numbers.clone(),
+            None => vec![default; channels],
+        };
+        let (mean, std) = (of(&self.config.mean, 0.0), of(&self.config.std, 1.0));
+        let scale = self.config.scale.unwrap_or(1.0 / 255.0);
+        let value = |byte: u8, c: usize| (f32::from(byte) * scale - mean[c]) / std[c];
+        TensorData::Fp32(
+            elements
+                .map(|(byte, channel)| value(byte, channel))
+                .collect(),
+        )
     }
 }
+
+/// So that `224 / 0.7777` of a `crop` that was meant as 224 / 288 is 288.
+const CROP_ROUNDING: f64 = 0.02;
+
+/// Half of a difference of sides, as Python rounds it.
+fn half(difference: usize) -> usize {
+    (difference as f64 / 2.0).round_ties_even() as usize
+}
+
+#[cfg(test)]
+mod tests;

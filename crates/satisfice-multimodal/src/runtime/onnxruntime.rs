@@ -1,11 +1,12 @@
 //! ONNX Runtime, from a library that the operator names.
 
-use super::{Executable, Runtime, unreadable};
-use crate::signature::Signature;
+use super::{Executable, Loaded, Rows, Runtime, unreadable};
+use crate::signature::Bound;
+use half::{bf16, f16};
 use ort::{
     environment::Environment,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
-    value::{PrimitiveTensorElementType, TensorRef},
+    value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef},
 };
 use satisfice_core::{Tensor, TensorData};
 use std::{
@@ -75,20 +76,12 @@ impl Runtime for OnnxRuntime {
         format!("ONNX Runtime {}", self.version)
     }
 
-    fn load(
-        &self,
-        path: &Path,
-        signature: &Signature,
-        output: usize,
-        rows_max: usize,
-    ) -> Result<Box<dyn Executable>, String> {
-        let session = session(path)?;
-        let names = signature.inputs.iter().map(|input| input.name.clone());
+    fn load(&self, network: Loaded<'_>) -> Result<Box<dyn Executable>, String> {
+        let session = session(network.path, network.bound)?;
         Ok(Box::new(Sessions {
-            path: path.to_owned(),
-            inputs: names.collect(),
-            output,
-            rows_max,
+            path: network.path.to_owned(),
+            bound: network.bound.clone(),
+            output: network.output,
             pool: Mutex::new(Pool {
                 idle: vec![session],
                 made: 1,
@@ -100,7 +93,7 @@ impl Runtime for OnnxRuntime {
 }
 
 /// A session of one thread: threads that spin take the cores from other requests.
-fn session(path: &Path) -> Result<Session, String> {
+fn session(path: &Path, bound: &Bound) -> Result<Session, String> {
     let Some((_, environment)) = LOADED.get() else {
         return Err("ONNX Runtime is not loaded".to_owned());
     };
@@ -118,6 +111,11 @@ fn session(path: &Path) -> Result<Session, String> {
     builder = builder
         .with_inter_op_spinning(false)
         .map_err(|e| wrong(&e))?;
+    for (axis, &length) in &bound.lengths {
+        builder = builder
+            .with_dimension_override(axis, length as i64)
+            .map_err(|e| wrong(&e))?;
+    }
     builder.commit_from_file(path).map_err(|e| wrong(&e))
 }
 
@@ -125,9 +123,8 @@ fn session(path: &Path) -> Result<Session, String> {
 #[derive(Debug)]
 struct Sessions {
     path: PathBuf,
-    inputs: Vec<String>,
+    bound: Bound,
     output: usize,
-    rows_max: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
     made_max: usize,
@@ -163,7 +160,7 @@ impl Sessions {
                     sessions: self,
                     session: None,
                 };
-                taken.session = Some(session(&self.path)?);
+                taken.session = Some(session(&self.path, &self.bound)?);
                 return Ok(taken);
             }
             pool = self
@@ -193,28 +190,43 @@ impl Drop for Taken<'_> {
 }
 
 impl Executable for Sessions {
-    fn run(&self, inputs: &[Tensor], rows: usize) -> Result<Vec<f32>, String> {
+    fn run(&self, inputs: &[Tensor], rows: Range<usize>, outputs: &mut Rows) -> Result<(), String> {
         let mut taken = self.take()?;
         let session = taken
             .session
             .as_mut()
             .expect("invariant: a session is taken until it is dropped");
-        let mut values = Vec::new();
-        for from in (0..rows).step_by(self.rows_max) {
-            let cut = from..rows.min(from + self.rows_max);
-            let inputs: Result<Vec<_>, String> = self
-                .inputs
-                .iter()
-                .zip(inputs)
-                .map(|(name, tensor)| Ok((Cow::from(name), view(tensor, cut.clone())?)))
-                .collect();
-            let outputs = session.run(inputs?).map_err(|e| e.to_string())?;
-            let (_, some) = outputs[self.output]
-                .try_extract_tensor::<f32>()
-                .map_err(|e| e.to_string())?;
-            values.extend_from_slice(some);
-        }
-        Ok(values)
+        let inputs: Result<Vec<_>, String> = self
+            .bound
+            .inputs
+            .iter()
+            .zip(inputs)
+            .map(|(port, tensor)| Ok((Cow::from(&port.name), view(tensor, rows.clone())?)))
+            .collect();
+        let answer = session.run(inputs?).map_err(|e| e.to_string())?;
+        add(&answer[self.output], rows.len(), outputs)
+    }
+}
+
+/// Adds an output, whatever floating-point numbers it has.
+fn add(output: &DynValue, rows: usize, to: &mut Rows) -> Result<(), String> {
+    fn of<T: PrimitiveTensorElementType + fmt::Debug + Copy>(
+        output: &DynValue,
+        rows: usize,
+        to: &mut Rows,
+        number: impl Fn(T) -> f32,
+    ) -> Result<(), String> {
+        let (shape, values) = output
+            .try_extract_tensor::<T>()
+            .map_err(|e| e.to_string())?;
+        let shape: Vec<usize> = shape.iter().map(|&length| length as usize).collect();
+        to.add(rows, &shape, values.iter().map(|&v| number(v)))
+    }
+    match output.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => of(output, rows, to, f16::to_f32),
+        Some(TensorElementType::Bfloat16) => of(output, rows, to, bf16::to_f32),
+        Some(TensorElementType::Float64) => of(output, rows, to, |v: f64| v as f32),
+        _ => of(output, rows, to, |v: f32| v),
     }
 }
 
@@ -236,7 +248,11 @@ fn view(tensor: &Tensor, rows: Range<usize>) -> Result<SessionInputValue<'_>, St
         TensorData::Int64(v) => of(shape, &v[cut]),
         TensorData::Int32(v) => of(shape, &v[cut]),
         TensorData::Uint8(v) => of(shape, &v[cut]),
+        TensorData::Int8(v) => of(shape, &v[cut]),
         TensorData::Bool(v) => of(shape, &v[cut]),
+        TensorData::Fp16(v) => of(shape, &v[cut]),
+        TensorData::Bf16(v) => of(shape, &v[cut]),
+        TensorData::Fp64(v) => of(shape, &v[cut]),
         other => Err(unreadable(other.datatype())),
     }
 }
