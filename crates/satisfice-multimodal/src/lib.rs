@@ -12,6 +12,7 @@ mod config;
 mod dataset;
 mod engine;
 mod error;
+mod inspect;
 mod layout;
 mod model_dir;
 mod network;
@@ -31,6 +32,7 @@ pub use config::{
 pub use dataset::Dataset;
 pub use engine::{MultimodalEngine, OpenOptions};
 pub use error::MultimodalError;
+pub use inspect::{Inspection, inspect};
 pub use model_dir::ModelDir;
 pub use profile::{
     Evaluation, Latency, Profile, ProfileOptions, ProfiledCascade, ProfiledStrategy, Share,

@@ -10,6 +10,7 @@ use crate::{MultimodalError, config::stays_inside};
 use satisfice_core::DataType;
 use std::{
     collections::BTreeSet,
+    fmt,
     path::{Path, PathBuf},
 };
 use tract_onnx::{
@@ -58,6 +59,12 @@ impl Declared {
     fn describe(&self) -> String {
         let axes = self.axes.iter().map(ToString::to_string);
         describe(&self.name, self.datatype.name(), axes)
+    }
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
     }
 }
 
@@ -132,6 +139,21 @@ impl Signature {
             ports.push(want);
         }
         Bound::of(&self.inputs, &ports).map_err(|message| wrong(&self.path, message))
+    }
+
+    /// The outputs that are tensors.
+    pub(crate) fn declared_outputs(&self) -> impl Iterator<Item = &Declared> {
+        self.outputs
+            .iter()
+            .filter_map(|output| output.declared.as_ref().ok())
+    }
+
+    /// What every output is, or why it is not read.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = String> {
+        self.outputs.iter().map(|output| match &output.declared {
+            Ok(declared) => declared.to_string(),
+            Err(message) => message.clone(),
+        })
     }
 
     /// The output of that name, or the only one, and its position.

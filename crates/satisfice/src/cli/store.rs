@@ -72,6 +72,19 @@ pub(crate) struct Verify {
     pub path: PathBuf,
 }
 
+/// Say what is in an ONNX file, and guess a `model.toml` for it.
+///
+/// The network is run once as the guess says. What is guessed is marked: shapes of free axes, names of classes and
+/// modalities, preprocessing.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// An ONNX file; a tokenizer.json beside it is taken for its texts.
+    pub network: PathBuf,
+    /// Print the `model.toml` alone.
+    #[arg(long)]
+    pub toml: bool,
+}
+
 /// Compute the embeddings of every stored node, layer by layer.
 ///
 /// Interrupted runs go on where they stopped: finished layers are not computed again.
