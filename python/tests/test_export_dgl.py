@@ -34,6 +34,8 @@ def graph(self_loops: bool = False) -> Any:
 def exported(
     path: Path, model: nn.Module, **options: Any
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if isinstance(model, Stack):
+        options.setdefault("check", False)
     export_dgl(model, None, path / "m", overwrite=True, **options)
     return tomllib.loads((path / "m/model.toml").read_text()), load_file(
         path / "m/1/weights.safetensors"
@@ -42,7 +44,9 @@ def exported(
 
 def test_a_model_directory_is_written_whole(tmp_path: Path) -> None:
     model = Stack(dgl_nn.GraphConv(4, 8), dgl_nn.GraphConv(8, 3, norm="right", bias=False))
-    path = export_dgl(model, graph(), tmp_path / "m", activation="relu", class_names=["a", "b"])
+    path = export_dgl(
+        model, graph(), tmp_path / "m", activation="relu", class_names=["a", "b"], check=False
+    )
     assert tomllib.loads((path / "model.toml").read_text()) == {
         "format": 1,
         "kind": "gnn",
@@ -78,7 +82,9 @@ def test_a_model_directory_is_written_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("self_loops", [True, False])
 def test_self_loops_on_every_node_are_found(tmp_path: Path, self_loops: bool) -> None:
-    path = export_dgl(Stack(dgl_nn.GraphConv(4, 3)), graph(self_loops), tmp_path / "m")
+    path = export_dgl(
+        Stack(dgl_nn.GraphConv(4, 3)), graph(self_loops), tmp_path / "m", check=False
+    )
     sidecar = tomllib.loads((path / "model.toml").read_text())
     assert sidecar.get("query_self_loops", False) is self_loops
 
@@ -215,5 +221,7 @@ def test_what_cannot_be_served_is_refused(
 
 def test_features_are_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no 'x', only"):
-        export_dgl(Stack(dgl_nn.GraphConv(4, 3)), graph(), tmp_path / "m", features="x")
+        export_dgl(
+            Stack(dgl_nn.GraphConv(4, 3)), graph(), tmp_path / "m", features="x", check=False
+        )
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ mod edge_table;
 mod export;
 mod features;
 mod ids;
+mod ignored;
 mod labels;
 mod node_table;
 mod npy;
@@ -27,6 +28,7 @@ use adjacency::EdgeOptions;
 use array::Array;
 use edge_list::EdgeList;
 use ids::OwnedIds;
+use ignored::Ignored;
 use std::path::{Path, PathBuf};
 
 /// A graph as a source gives it.
@@ -66,11 +68,13 @@ pub fn import(
     progress: &dyn Progress,
 ) -> Result<ImportSummary, StoreError> {
     let staging = Staging::new(out, options.overwrite)?;
+    let ignored = Ignored(&options.ignored_columns);
     let input = match source {
-        Source::Export(path) => export::read(path)?,
-        Source::Arrays(path) => arrays::read(path, &staging)?,
-        Source::Tables(tables) => node_table::read_graph(tables, &staging, progress)?,
+        Source::Export(path) => export::read(path, ignored)?,
+        Source::Arrays(path) => arrays::read(path, ignored, &staging)?,
+        Source::Tables(tables) => node_table::read_graph(tables, ignored, &staging, progress)?,
     };
+    ignored.check(&input.path, &input.skipped_columns)?;
     let edges = EdgeList::new(input.edges.clone(), input.nodes)?;
     let adjacency = Adjacency::build(
         &edges,
@@ -90,7 +94,7 @@ pub fn import(
         &input,
         &edges,
         &adjacency,
-        *options,
+        options,
         progress,
     )?;
     staging.commit()?;

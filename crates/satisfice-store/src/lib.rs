@@ -18,7 +18,7 @@
 //! # std::fs::write(&nodes, "id,x\nbash,0.5\nlibc,1.5\n").unwrap();
 //! use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, Tables, import};
 //!
-//! let source = Source::Tables(Tables { edges, nodes, features: None, labels: None });
+//! let source = Source::Tables(Tables { edges, nodes, ..Tables::default() });
 //! import(&source, &ImportOptions::default(), &out, &NoProgress)?;
 //! let store = GraphStore::open(&out, Check::Checksums)?;
 //! let libc = store.ids().position_of_str(b"libc");

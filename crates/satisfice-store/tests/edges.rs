@@ -59,7 +59,7 @@ proptest! {
             remove_self_loops,
             ..ImportOptions::default()
         };
-        let (out, summary) = workshop.import(&Source::Export(export), options).unwrap();
+        let (out, summary) = workshop.import(&Source::Export(export), options.clone()).unwrap();
         let store = GraphStore::open(&out, Check::Checksums).unwrap();
         let wanted = dense(&graph, options);
         let nodes = graph.nodes();

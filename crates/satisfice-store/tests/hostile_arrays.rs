@@ -107,6 +107,40 @@ fn arrays_that_are_wrong() {
 }
 
 #[test]
+fn arrays_and_tensors_that_are_not_read_are_named() {
+    let workshop = Workshop::new();
+    let floats = || npy("<f4", false, &[11], &[0; 44]);
+    for name in ["edge_attr", "affinity_weights"] {
+        let source = npz_with(&workshop, &[(name, floats())]);
+        refused(
+            &workshop,
+            &source,
+            PLAIN,
+            &format!("array `{name}` would be lost"),
+        );
+        let options = ImportOptions {
+            ignored_columns: vec![name.to_owned()],
+            ..PLAIN
+        };
+        let (_, summary) = workshop.import(&source, options).unwrap();
+        assert_eq!(summary.skipped_columns, [name]);
+    }
+    let source = npz_with(&workshop, &[("x", floats()), ("year", floats())]);
+    let (_, summary) = workshop.import(&source, PLAIN).unwrap();
+    assert_eq!(summary.skipped_columns, ["x", "year"]);
+    let mut tensors = export_tensors(&Graph::sample());
+    tensors.push(("edge_time", DType::F32, vec![11], vec![0; 44]));
+    let path = workshop.path("t.safetensors");
+    safetensors(&path, &tensors, &[EXPORT]);
+    refused(
+        &workshop,
+        &Source::Export(path),
+        PLAIN,
+        "tensor `edge_time` would be lost",
+    );
+}
+
+#[test]
 fn archives_that_are_cut_off_never_panic() {
     let workshop = Workshop::new();
     let source = npz_with(&workshop, &[]);

@@ -5,10 +5,10 @@
 mod support;
 
 use proptest::prelude::*;
-use satisfice_store::{Check, GraphStore, Source, StoreError, Tables};
+use satisfice_store::{Check, GraphStore, ImportOptions, Source, StoreError, Tables};
 use std::{fs, path::PathBuf};
 use support::{
-    PLAIN, Workshop, npy,
+    PLAIN, Workshop, edges as edges_of, npy,
     parquet_file::{self, Cells},
     refused,
 };
@@ -17,8 +17,7 @@ fn tables(nodes: PathBuf, edges: PathBuf) -> Source {
     Source::Tables(Tables {
         edges,
         nodes,
-        features: None,
-        labels: None,
+        ..Tables::default()
     })
 }
 
@@ -124,6 +123,110 @@ fn csv_tables_that_are_wrong() {
     refused(&workshop, &source, PLAIN, "cannot open it");
     let source = tables(workshop.write("n.xlsx", "PK"), workshop.path("e.csv"));
     refused(&workshop, &source, PLAIN, ".csv, .tsv or .parquet");
+}
+
+#[test]
+fn columns_of_edges_are_not_lost_in_silence() {
+    let workshop = Workshop::new();
+    let nodes = workshop.write("n.csv", "id,a\nu,1\nv,2\n");
+    let parquet = workshop.path("e.parquet");
+    let text = |cells: &[&str]| Cells::Text(cells.iter().map(|&c| c.to_owned()).collect());
+    let columns = [
+        ("since", Cells::Date(vec![0; 2])),
+        ("dst", text(&["v", "u"])),
+        ("src", text(&["u", "v"])),
+    ];
+    parquet_file::write(&parquet, &columns, 2, 9);
+    let cases = [
+        (
+            workshop.write("a.csv", "source,target,trust\nu,v,0.5\nv,u,2\n"),
+            "trust",
+        ),
+        (
+            workshop.write("b.csv", "kind,from,to\nlikes,u,v\nlikes,v,u\n"),
+            "kind",
+        ),
+        (workshop.write("c.csv", "u,v,7\nv,u,7\n"), "3"),
+        (parquet, "since"),
+    ];
+    for (edges, column) in cases {
+        let source = tables(nodes.clone(), edges);
+        let wanted = format!("column `{column}` would be lost");
+        let message = refused(&workshop, &source, PLAIN, &wanted);
+        assert!(message.contains("a source (here `"), "{message}");
+        let ignoring = |name: &str| ImportOptions {
+            ignored_columns: vec![name.to_owned()],
+            ..PLAIN
+        };
+        let (out, summary) = workshop
+            .import(&source, ignoring(&column.to_uppercase()))
+            .unwrap();
+        assert_eq!(summary.skipped_columns, [column]);
+        let store = GraphStore::open(&out, Check::Checksums).unwrap();
+        assert_eq!(edges_of(&store), [(1, 0), (0, 1)]);
+    }
+    let source = tables(nodes, workshop.write("d.csv", "source,target\nu,v\n"));
+    let misspelt = ImportOptions {
+        ignored_columns: vec!["wieght".to_owned()],
+        ..PLAIN
+    };
+    refused(
+        &workshop,
+        &source,
+        misspelt,
+        "nothing in the source is called `wieght`",
+    );
+}
+
+#[test]
+fn a_column_of_numbers_is_taken_for_ids_only_where_something_says_so() {
+    let workshop = Workshop::new();
+    let edges = workshop.write("e.csv", "source,target\n2,0\n");
+    let source = |nodes: &str, id_column: Option<&str>| {
+        Source::Tables(Tables {
+            nodes: workshop.write("n.csv", nodes),
+            edges: edges.clone(),
+            id_column: id_column.map(str::to_owned),
+            ..Tables::default()
+        })
+    };
+    // Every value once, and each the number of a node: by chance.
+    for nodes in ["age,height\n2,10\n0,11\n1,12\n", "2,10\n0,11\n1,12\n"] {
+        refused(
+            &workshop,
+            &source(nodes, None),
+            PLAIN,
+            "which may be a feature",
+        );
+    }
+    let message = refused(
+        &workshop,
+        &source("acid,b\n2,1\n0,2\n", None),
+        PLAIN,
+        "`acid`",
+    );
+    assert!(message.contains("no column is called `id`"), "{message}");
+    refused(
+        &workshop,
+        &source("a,b\n0,1\n", Some("c")),
+        PLAIN,
+        "no column is called `c`",
+    );
+    let taken = [
+        ("paper_id,b\n2,10\n0,11\n1,12\n", None),
+        ("nodeID,b\n2,10\n0,11\n1,12\n", None),
+        ("b,age\n10,2\n11,0\n12,1\n", Some("AGE")),
+        ("2,10\n0,11\n1,12\n", Some("1")),
+    ];
+    for (nodes, id_column) in taken {
+        let (out, summary) = workshop.import(&source(nodes, id_column), PLAIN).unwrap();
+        assert_eq!(summary.features, 1, "{nodes}");
+        let store = GraphStore::open(&out, Check::Checksums).unwrap();
+        assert_eq!(edges_of(&store), [(0, 1)], "{nodes}");
+        let mut row = [0.0];
+        store.features().read(0, &mut row);
+        assert_eq!(row, [10.0]);
+    }
 }
 
 #[test]
@@ -315,6 +418,7 @@ fn arrays_beside_tables_must_fit_them() {
             nodes: nodes.clone(),
             features,
             labels,
+            ..Tables::default()
         })
     };
     let three = workshop.write("three.npy", npy("<f4", false, &[3, 1], &[0; 12]));

@@ -21,8 +21,7 @@ fn tables(nodes: PathBuf, edges: PathBuf) -> Source {
     Source::Tables(Tables {
         edges,
         nodes,
-        features: None,
-        labels: None,
+        ..Tables::default()
     })
 }
 
@@ -332,6 +331,7 @@ fn features_may_be_a_list_column_or_an_array_beside_the_table() {
         nodes: workshop.write("bare_nodes.csv", bare),
         features: Some(workshop.write("x.npy", npy("<f4", true, &[7, 3], &bytes_of(&columns)))),
         labels: Some(workshop.write("y.npy", npy("<f4", false, &[7], &bytes_of(&floats)))),
+        id_column: None,
     });
     let (found, _) = workshop.import(&source, ImportOptions::default()).unwrap();
     assert_eq!(files(&found), files(&wanted));

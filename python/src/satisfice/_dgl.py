@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from satisfice import _sidecar, _trial
-from satisfice._dgl_convs import DglConvs, is_attention, is_conv
+from satisfice import _calls, _kinds, _sidecar, _tensors, _trial, _wrappers
+from satisfice._calls import Forms
+from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv, is_layer
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp, RowOps
 from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
+from satisfice._trial import SmallGraph
 from satisfice._weights import Weights
 from satisfice.graph import export_graph, is_undirected
 
@@ -42,6 +45,7 @@ def export_dgl(
     class_names: Sequence[str] | None = None,
     undirected: bool | None = None,
     query_self_loops: bool | None = None,
+    call: Any = None,
     feature_dtype: str | None = None,
     graph_store: str = "graph",
     version: int = 1,
@@ -78,13 +82,16 @@ def export_dgl(
         class_names: names of the label values.
         undirected: whether every edge's reverse is there and none stands twice; found out if None.
         query_self_loops: whether new nodes get a self-loop; if None, whether every node has one.
+        call: how the model is called, ``call(model, graph, x)``, where its ``forward`` takes other
+            arguments or an answer is part of what it returns:
+            ``call=lambda model, graph, x: model([graph] * 2, x)``.
         feature_dtype: ``"float32"`` or ``"float16"`` for the stored features.
         graph_store: where the imported graph will be, relative to ``path``.
         version: number of the directory that the weights go to.
         overwrite: replace existing files.
-        check: run ``model(graph, x)``, or ``model(x, graph)``, on a small random graph, and refuse
-            the export where its answer is not that of the layers described. A final softmax or
-            log_softmax is left off.
+        check: run the model on small random graphs, and refuse the export where its answer is not
+            that of the layers described, or where it cannot be run. A final softmax or log_softmax
+            is left off. False exports what was described all the same.
 
     Returns:
         The model directory.
@@ -95,11 +102,13 @@ def export_dgl(
     """
     options = Options(output, default_plan, graph_store, version, overwrite)
     directory = _sidecar.check_free(path, options, graph is not None)
+    edges = None if graph is None else _edges(graph)
+    x, y = (None, None) if graph is None else _node_data(graph, features, labels)
+    model = _wrappers.unwrap(model)
+    _kinds.refuse_types(model)
     weights = Weights(model)
     ops = RowOps(model, weights)
-    edges = None if graph is None else _edges(graph)
-    if query_self_loops is None:
-        query_self_loops = edges is not None and _all_have_loops(edges, graph.num_nodes())
+    loops = edges is not None and _all_have_loops(edges, graph.num_nodes())
     chosen = (
         _found(model, activation)
         if layers is None
@@ -110,13 +119,12 @@ def export_dgl(
         input=ops.each(input),
         layers=_describe(DglConvs(weights, ops), chosen, flatten),
         head=ops.each(head),
-        query_self_loops=query_self_loops,
+        query_self_loops=loops if query_self_loops is None else query_self_loops,
     )
     taken = weights.finish()
     if check:
-        _trial.check(model, description, taken, _small_graph(), _run_model, _run_layer)
-    if edges is not None:
-        x, y = _node_data(graph, features, labels)
+        _check(model, description, taken, _Plan(graph, features, x, loops, call))
+    if edges is not None and x is not None:
         if undirected is None:
             undirected = is_undirected(edges, len(x))
         export_graph(
@@ -134,37 +142,131 @@ def export_dgl(
     return directory
 
 
-def _small_graph() -> Any:
+@dataclass(frozen=True)
+class _Plan:
+    """What a trial needs to know of the caller's model and graph."""
+
+    graph: Any
+    features: str
+    rows: np.ndarray[Any, Any] | None
+    # Whether every node of the graph has a self-loop.
+    loops: bool
+    call: Any
+
+
+_EXAMPLE = "call=lambda model, graph, x: model(graph, x)"
+
+
+def _trial_of(model: nn.Module, plan: _Plan, needs_sources: bool) -> _trial.Trial:
+    """How the model is tried; on graphs in which every node has an in-edge if it needs them."""
+    import torch
+
+    graphs = _trial.small_graphs(needs_sources)
+    if plan.loops:
+        graphs = _trial.with_loops(graphs)
+    given = plan.call
+
+    def whole(rows: Tensor, graph: Any) -> Any:
+        graph.ndata[plan.features] = rows
+        return graph
+
+    def blocks(model: nn.Module, rows: Tensor, graph: Any) -> Any:
+        layers = [m for _, m in model.named_modules() if is_layer(m) and not list(m.children()) or is_conv(m)]
+        return [whole(rows, graph)] * max(1, len(layers))
+
+    forms = Forms(
+        graph=whole,
+        whole=whole,
+        blocks=blocks,
+        weights=lambda _: None,
+        order=("graph", "rows"),
+        example=_EXAMPLE,
+    )
+    call = _calls.of(model, forms) if given is None else lambda m, rows, g: given(m, g, rows)
+    return _trial.Trial(
+        call=lambda m, rows, graph: call(_on_graph(m, graph), rows, graph),
+        make=lambda small: _dgl_graph(small, plan.graph),
+        graphs=graphs,
+        example=_EXAMPLE,
+        rows=None if plan.rows is None else torch.from_numpy(plan.rows),
+    )
+
+
+def _dgl_graph(small: SmallGraph, like: Any) -> Any:
+    """The small graph, with values of the kinds that the edges of `like` have."""
     import dgl
     import torch
 
-    source, target = torch.from_numpy(_trial.small_graph())
-    return dgl.add_self_loop(dgl.graph((source, target), num_nodes=_trial.NODES))
+    source, target = torch.from_numpy(small.edges)
+    graph = dgl.graph((source, target), num_nodes=small.nodes)
+    for name, values in (like.edata if like is not None else {}).items():
+        shape = (small.edges.shape[1], *values.shape[1:])
+        made = torch.rand(shape) + 0.5 if values.is_floating_point() else torch.randint(0, 2, shape)
+        graph.edata[name] = made.to(values.dtype)
+    return graph
 
 
-def _run_model(model: nn.Module, x: Tensor, graph: Any) -> Any:
-    first = next(iter(inspect.signature(model.forward).parameters), "")
-    return model(x, graph) if first.startswith(("x", "h", "feat")) else model(graph, x)
+def _on_graph(model: nn.Module, graph: Any) -> nn.Module:
+    """The model with this graph in the place of one that it holds, as old examples have it."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if type(value).__name__ in ("DGLGraph", "DGLHeteroGraph"):
+                setattr(module, name, graph)
+    return model
 
 
-def _run_layer(
-    conv: nn.Module, layer: dict[str, Any], rows: Tensor, initial: Tensor, graph: Any
-) -> Tensor:
-    """Runs the layer without its own activation and norm, which are described apart."""
-    for name in ("activation", "_activation", "norm"):
-        if hasattr(conv, name):
-            setattr(conv, name, None)
-    computed: Tensor = conv(graph, rows, initial) if layer["type"] == "gcn2" else conv(graph, rows)
-    if computed.dim() == 3:
-        return computed.flatten(1) if layer["concat"] else computed.mean(1)
-    return computed
+def _check(model: nn.Module, description: Description, weights: Any, plan: _Plan) -> None:
+    trial = _trial_of(model, plan, needs_sources=False)
+    try:
+        _refuse_edge_values(model, description, trial, plan)
+        _trial.check(model, description, weights, trial)
+    except ExportError as error:
+        # DGL's layers refuse nodes without in-edges unless told otherwise.
+        if "0-in-degree" not in str(error):
+            raise
+        trial = _trial_of(model, plan, needs_sources=True)
+        _refuse_edge_values(model, description, trial, plan)
+        _trial.check(model, description, weights, trial)
+
+
+def _refuse_edge_values(
+    model: nn.Module, description: Description, trial: _trial.Trial, plan: _Plan
+) -> None:
+    """Refuses a model whose answer changes with what its edges hold."""
+    import torch
+
+    names = list(plan.graph.edata) if plan.graph is not None else []
+    graph, x = trial.inputs(_trial.inputs_of(description))[0]
+    copy = _wrappers.trial_copy(model)
+    try:
+        answers = [_trial.answer(copy, trial, graph, x) for _ in range(2 if names else 1)]
+    except ExportError as error:
+        if isinstance(error.__cause__, (KeyError, AttributeError)) and "edata" in _source(model):
+            raise ExportError(
+                f"{type(model).__name__} reads edata of the graph ({error.__cause__}): edges have "
+                "neither weights nor features when served"
+            ) from error
+        raise
+    if names and not torch.allclose(*answers, equal_nan=True):
+        raise ExportError(
+            f"the model's answer changes with the edge weights or features in graph.edata "
+            f"({', '.join(names)}): edges have neither when served. Train without them"
+        )
+
+
+def _source(model: nn.Module) -> str:
+    """The text of the model's forward; empty where it is not known."""
+    try:
+        return inspect.getsource(type(model))
+    except (OSError, TypeError):
+        return ""
 
 
 def _found(model: nn.Module, activation: Any) -> list[tuple[str, Any, list[RowOp]]]:
     """All layers in the order of their registration, with the activation between them."""
     convs = [(name, module) for name, module in model.named_modules() if is_conv(module)]
     if not convs:
-        raise ExportError(f"{type(model).__name__} has no layer that is known")
+        raise _kinds.no_known_layer(model, is_layer, KNOWN)
     last = len(convs) - 1
     if activation is None and not all(_own_activation(conv) for _, conv in convs[:last]):
         raise ExportError(
@@ -220,6 +322,7 @@ def _node_data(
             f"graph.ndata has no {features!r}, only {sorted(graph.ndata)}: name the key of the "
             "features in `features`"
         )
-    x = np.asarray(graph.ndata[features].detach().cpu())
-    has_labels = labels is not None and labels in graph.ndata
-    return x, np.asarray(graph.ndata[labels].cpu()) if has_labels else None
+    x = _tensors.features(f"graph.ndata[{features!r}]", graph.ndata[features])
+    if labels is None or labels not in graph.ndata:
+        return x, None
+    return x, _tensors.labels(f"graph.ndata[{labels!r}]", graph.ndata[labels], len(x))

@@ -25,7 +25,7 @@ class DglConvs:
         """
         if not is_conv(conv):
             raise ExportError(
-                f"layer {prefix!r} is a {type(conv).__name__}; known are {', '.join(_KNOWN)}. "
+                f"layer {prefix!r} is a {type(conv).__name__}; known are {', '.join(KNOWN)}. "
                 "A subclass may compute something else, so it is not taken for its base"
             )
         if is_attention(conv):
@@ -168,7 +168,13 @@ class DglConvs:
 def is_conv(module: Any) -> bool:
     """Whether the module is a layer of DGL that can be described."""
     cls = type(module)
-    return cls.__name__ in _KNOWN and cls.__module__.startswith("dgl.")
+    return cls.__name__ in KNOWN and cls.__module__.startswith("dgl.")
+
+
+def is_layer(module: Any) -> bool:
+    """Whether the module is a layer of a graph, known or not."""
+    cls = type(module)
+    return cls.__module__.startswith("dgl.nn") and cls.__name__.endswith("Conv")
 
 
 def is_attention(module: Any) -> bool:
@@ -198,4 +204,4 @@ _CONVS: dict[str, Callable[[DglConvs, Any, str], dict[str, Any]]] = {
     "GINConv": DglConvs.gin,
     "GCN2Conv": DglConvs.gcn2,
 }
-_KNOWN = (*_CONVS, *_ATTENTION)
+KNOWN = (*_CONVS, *_ATTENTION)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from satisfice import _sidecar, _trial
+from satisfice import _calls, _kinds, _pyg_data, _sidecar, _trial, _wrappers
+from satisfice._calls import Forms
 from satisfice._errors import ExportError
-from satisfice._pyg_convs import PygConvs, is_conv
+from satisfice._pyg_convs import KNOWN, PygConvs, is_conv, is_layer
 from satisfice._row_ops import RowOp, RowOps
 from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
+from satisfice._trial import SmallGraph
 from satisfice._weights import Weights
 from satisfice.graph import export_graph, is_undirected
 
@@ -40,6 +42,7 @@ def export_pyg(
     head: Iterable[Any] = (),
     jumping_knowledge: Any = None,
     gcn_norm: str | None = None,
+    call: Any = None,
     graph_store: str = "graph",
     version: int = 1,
     overwrite: bool = False,
@@ -75,12 +78,15 @@ def export_pyg(
             own, before ``head``.
         gcn_norm: for layers with normalize=False: ``"symmetric"`` if you passed them weights of
             ``gcn_norm`` with self-loops, ``"none"`` if you passed the plain edges.
+        call: how the model is called, ``call(model, x, edge_index)``, where its ``forward`` takes
+            other arguments or an answer is part of what it returns:
+            ``call=lambda model, x, edge_index: model.encode(x, edge_index)``.
         graph_store: where the imported graph will be, relative to ``path``.
         version: number of the directory that the weights go to.
         overwrite: replace existing files.
-        check: run ``model(x, edge_index)`` on a small random graph, and refuse the export where its
-            answer is not that of the layers described. A final softmax or log_softmax is left off.
-            Models whose caller normalises the edges are not checked.
+        check: run the model on small random graphs, and refuse the export where its answer is not
+            that of the layers described, or where it cannot be run. A final softmax or log_softmax
+            is left off. False exports what was described all the same.
 
     Returns:
         The model directory.
@@ -89,77 +95,129 @@ def export_pyg(
         ExportError: the model or graph has something that cannot be served; says what to do.
         FileExistsError: a file is there and ``overwrite`` is false.
     """
-    import torch
-
     options = Options(output, default_plan, graph_store, version, overwrite)
     directory = _sidecar.check_free(path, options, data is not None)
+    graph = None if data is None else _pyg_data.read(data)
+    model = _wrappers.unwrap(model)
+    _kinds.refuse_types(model)
     reader = _Reader(model, gcn_norm)
     description = reader.describe(activation, layers, input, head, jumping_knowledge)
     weights = reader.weights.finish()
-    if check and gcn_norm != "symmetric":
-        edges = torch.from_numpy(_trial.small_graph())
-        _trial.check(model, description, weights, edges, _run_model, _run_layer)
-    if data is not None:
-        _export_data(
+    if check:
+        tried = _Tried(data, graph, call)
+        _run_checks(model, description, weights, tried, gcn_norm)
+    if graph is not None:
+        if undirected is None:
+            undirected = is_undirected(graph.edges, len(graph.x))
+        export_graph(
             directory / "graph.safetensors",
-            data,
+            graph.edges,
+            graph.x,
+            graph.y,
             ids,
             class_names,
             undirected,
-            feature_dtype,
-            overwrite,
+            feature_dtype=feature_dtype,
+            overwrite=overwrite,
         )
     _sidecar.write(directory, description, weights, options)
     return directory
 
 
-def _export_data(
-    path: Path,
-    data: Any,
-    ids: Sequence[str] | ArrayLike | None,
-    class_names: Sequence[str] | None,
-    undirected: bool | None,
-    feature_dtype: str | None,
-    overwrite: bool,
-) -> None:
-    for name in ("edge_weight", "edge_attr"):
-        if getattr(data, name, None) is not None:
-            raise ExportError(
-                f"data has {name}: edges have neither weights nor features when served. "
-                f"Delete it (del data.{name}) if the model was trained without"
-            )
-    missing = [name for name in ("edge_index", "x") if getattr(data, name, None) is None]
-    if missing:
-        raise ExportError(
-            f"data has no {' and no '.join(missing)}: homogeneous Data with both is read"
-        )
-    edges = np.asarray(data.edge_index.cpu()).astype(np.int64)
-    if undirected is None:
-        undirected = is_undirected(edges, len(data.x))
-    labels = getattr(data, "y", None)
-    export_graph(
-        path,
-        edges,
-        np.asarray(data.x.detach().cpu()),
-        None if labels is None else np.asarray(labels.cpu()),
-        ids,
-        class_names,
-        undirected,
-        feature_dtype=feature_dtype,
-        overwrite=overwrite,
+_EXAMPLE = "call=lambda model, x, edge_index: model(x, edge_index)"
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What the caller gave beside the model."""
+
+    data: Any
+    graph: _pyg_data.GraphData | None
+    call: Any
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Edges as a model of PyTorch Geometric takes them."""
+
+    edge_index: Tensor
+    weights: Tensor | None
+    # The transposed sparse matrix, for models that were given one.
+    adj_t: Any
+
+
+def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
+    """How the model is tried; with `weighs`, on edges with the weights of `gcn_norm`."""
+    import torch
+
+    adj_t = getattr(tried.data, "adj_t", None)
+    edge_index = getattr(tried.data, "edge_index", None)
+    call = tried.call
+
+    def make(graph: SmallGraph) -> _Edges:
+        edges, weights = torch.from_numpy(graph.edges), None
+        if weighs:
+            from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+            edges, weights = gcn_norm(edges, None, graph.nodes)
+        sparse = None if adj_t is None else _like(adj_t, edges, graph.nodes)
+        return _Edges(edges, weights, sparse)
+
+    def whole(rows: Tensor, edges: _Edges) -> Any:
+        from torch_geometric.data import Data
+
+        more = {"edge_weight": edges.weights, "adj_t": edges.adj_t}
+        given = {name: value for name, value in more.items() if value is not None}
+        return Data(x=rows, edge_index=edges.edge_index, **given)
+
+    def blocks(model: nn.Module, rows: Tensor, edges: _Edges) -> Any:
+        size = (len(rows), len(rows))
+        count = sum(is_conv(module) for module in model.modules())
+        return [(edges.edge_index, None, size)] * count
+
+    forms = Forms(
+        graph=lambda _, edges: edges.edge_index if edge_index is not None or adj_t is None else edges.adj_t,
+        whole=whole,
+        blocks=blocks,
+        weights=lambda edges: edges.weights,
+        order=("rows", "graph"),
+        example=_EXAMPLE,
+    )
+    graphs = _trial.small_graphs()
+    if adj_t is not None:
+        source, target = _pyg_data.of_adj_t(adj_t)
+        graphs = _trial.without_repeats(graphs, loops=bool((source == target).any()))
+    given = None if call is None else lambda m, rows, edges: call(m, rows, edges.edge_index)
+    return _trial.Trial(
+        call=given or _calls.of(model, forms, weighs),
+        make=make,
+        graphs=graphs,
+        example=_EXAMPLE,
+        rows=None if tried.graph is None else torch.from_numpy(tried.graph.x),
     )
 
 
-def _run_model(model: nn.Module, x: Tensor, edges: Any) -> Any:
-    return model(x, edges)
+def _like(adj_t: Any, edges: Tensor, nodes: int) -> Any:
+    """The edges as a transposed sparse matrix of the same kind as `adj_t`."""
+    from torch_geometric.data import Data
+    from torch_geometric.transforms import ToSparseTensor
+
+    layout = getattr(adj_t, "layout", None)
+    layout = layout() if callable(layout) else layout
+    data = Data(edge_index=edges, num_nodes=nodes)
+    return ToSparseTensor(layout=layout)(data).adj_t
 
 
-def _run_layer(
-    conv: nn.Module, layer: dict[str, Any], rows: Tensor, initial: Tensor, edges: Any
-) -> Tensor:
-    inputs = (rows, initial, edges) if layer["type"] == "gcn2" else (rows, edges)
-    computed: Tensor = conv(*inputs)
-    return computed
+def _run_checks(
+    model: nn.Module, description: Description, weights: Any, tried: _Tried, gcn_norm: str | None
+) -> None:
+    """Checks the description with plain edges or, where they may be the caller's, weighed ones."""
+    try:
+        _trial.check(model, description, weights, _trial_of(model, tried, weighs=False))
+    except ExportError:
+        if gcn_norm != "symmetric" or tried.call is not None:
+            raise
+        _trial.check(model, description, weights, _trial_of(model, tried, weighs=True))
 
 
 class _Reader:
@@ -203,7 +261,7 @@ class _Reader:
         """All layers in the order of their registration, with the activation between them."""
         convs = [(name, module) for name, module in self._model.named_modules() if is_conv(module)]
         if not convs:
-            raise ExportError(f"{type(self._model).__name__} has no layer that is known")
+            raise _kinds.no_known_layer(self._model, is_layer, KNOWN)
         if activation is None and len(convs) > 1:
             raise ExportError(
                 f"what {type(self._model).__name__} does between its {len(convs)} layers is not "

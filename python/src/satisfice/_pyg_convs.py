@@ -49,7 +49,7 @@ class PygConvs:
         return layer(
             "gcn",
             prefix,
-            conv.in_channels,
+            _one_width(conv, prefix, conv.lin.weight),
             conv.out_channels,
             bias=bias,
             norm=norm,
@@ -76,7 +76,7 @@ class PygConvs:
         )
 
     def sage(self, conv: Any, prefix: str) -> dict[str, Any]:
-        inputs = _one_width(conv, prefix)
+        inputs = _one_width(conv, prefix, conv.lin_l.weight)
         self._weights.take(prefix, "lin_l.weight")
         bias = conv.lin_l.bias is not None
         if bias:
@@ -99,13 +99,14 @@ class PygConvs:
         )
 
     def gat(self, conv: Any, prefix: str) -> dict[str, Any]:
-        inputs = _one_width(conv, prefix)
         self._take_gat_weight(conv, prefix)
+        lin = getattr(conv, "lin", None)
+        inputs = _one_width(conv, prefix, (conv.lin_src if lin is None else lin).weight)
         self._weights.take(prefix, "att_src", "att_dst")
         return self._attention("gat", conv, prefix, inputs)
 
     def gatv2(self, conv: Any, prefix: str) -> dict[str, Any]:
-        inputs = _one_width(conv, prefix)
+        inputs = _one_width(conv, prefix, conv.lin_l.weight)
         ends = ["lin_l"] if conv.share_weights else ["lin_l", "lin_r"]
         names = ["weight"] if conv.lin_l.bias is None else ["weight", "bias"]
         self._weights.take(prefix, "att", *(f"{end}.{name}" for end in ends for name in names))
@@ -188,6 +189,11 @@ def is_conv(module: Any) -> bool:
     return cls.__name__ in _CONVS and cls.__module__.startswith("torch_geometric.nn")
 
 
+def is_layer(module: Any) -> bool:
+    """Whether the module passes messages, known or not."""
+    return any(cls.__name__ == "MessagePassing" for cls in type(module).__mro__)
+
+
 def _refuse_cached(conv: Any, prefix: str) -> None:
     if conv.cached:
         raise ExportError(
@@ -207,8 +213,10 @@ def _aggregator(conv: Any, prefix: str) -> str:
     return _AGGREGATORS[found]
 
 
-def _one_width(conv: Any, prefix: str) -> int:
-    widths = conv.in_channels if isinstance(conv.in_channels, (tuple, list)) else [conv.in_channels]
+def _one_width(conv: Any, prefix: str, weight: Any) -> int:
+    """The width of the rows that the layer reads; that of a layer made with -1 is its weight's."""
+    given = conv.in_channels if isinstance(conv.in_channels, (tuple, list)) else [conv.in_channels]
+    widths = [weight.shape[1] if width == -1 else width for width in given]
     if len(set(widths)) != 1:
         raise ExportError(
             f"layer {prefix!r} reads two widths, {list(widths)}, as for two kinds of node: "
@@ -240,3 +248,4 @@ _CONVS: dict[str, Callable[[PygConvs, Any, str], dict[str, Any]]] = {
     "GINConv": PygConvs.gin,
     "GCN2Conv": PygConvs.gcn2,
 }
+KNOWN = tuple(_CONVS)

@@ -1,160 +1,177 @@
-"""One run of a model beside its description, so that no wrong description is exported.
+"""Runs of a model beside its description, so that no wrong description is exported.
 
-The layers are the framework's own; what is compared is all that a caller has to say: what comes
-before, between and after them.
+The model's own answers are compared with those of `_reference`, which knows nothing of the
+framework, on graphs that have what real ones have: isolated nodes, self-loops, edges that stand
+twice, edges of one way only.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from satisfice import _reference, _wrappers
+from satisfice._calls import Call, row_answer
 from satisfice._errors import ExportError
-from satisfice._row_ops import RowOp
 from satisfice._sidecar import Description
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NODES = 12
+# Difference that is taken for rounding, as a share of the largest value.
+_TOLERANCE = 1e-4
 
-# `run_layer` may change the layer it is given: it belongs to a copy that has answered already.
-RunModel = Callable[["nn.Module", "Tensor", Any], Any]
-RunLayer = Callable[["nn.Module", dict[str, Any], "Tensor", "Tensor", Any], "Tensor"]
+
+@dataclass(frozen=True)
+class SmallGraph:
+    """A random graph of ``nodes`` nodes with ``edges`` [2, E]."""
+
+    nodes: int
+    edges: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a model is tried.
+
+    Attributes:
+        call: runs the model on rows and a graph.
+        make: the framework's graph of a small graph.
+        graphs: small graphs on which the model's answer must be the description's.
+        example: how a call is given, for messages.
+        rows: features [n, F] from which rows are drawn in one of the runs, as those that are
+            drawn at random may be unlike them.
+    """
+
+    call: Call
+    make: Callable[[SmallGraph], Any]
+    graphs: list[SmallGraph]
+    example: str
+    rows: Tensor | None = field(default=None, repr=False)
+
+    def inputs(self, width: int) -> list[tuple[SmallGraph, Tensor]]:
+        """Every graph with random rows [nodes, width], and the last with rows of the data."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        made = [
+            (graph, torch.randn(graph.nodes, width, generator=generator)) for graph in self.graphs
+        ]
+        if self.rows is not None and self.rows.shape[1:] == (width,) and len(self.rows):
+            graph = self.graphs[-1]
+            at = torch.randint(len(self.rows), (graph.nodes,), generator=generator)
+            made.append((graph, self.rows[at].float()))
+        return made
 
 
 def check(
-    model: nn.Module,
-    description: Description,
-    weights: dict[str, NDArray[np.float32]],
-    graph: Any,
-    run_model: RunModel,
-    run_layer: RunLayer,
+    model: nn.Module, description: Description, weights: dict[str, NDArray[np.float32]], trial: Trial
 ) -> None:
-    """Runs a copy of the model, and its description, on a small graph of `NODES` nodes.
+    """Runs a copy of the model, and its description, on small graphs.
 
     A final log_softmax or softmax of the model may be missing from the description.
 
     Raises:
-        ExportError: the two answers differ.
+        ExportError: the two answers differ, or the model cannot be run.
     """
     import torch
 
-    trial = copy.deepcopy(model).cpu().float().eval()
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(NODES, _inputs(description), generator=generator)
+    copy = _wrappers.trial_copy(model)
+    tensors = {name: torch.from_numpy(array).double() for name, array in weights.items()}
+    for graph, x in trial.inputs(inputs_of(description)):
+        wanted = answer(copy, trial, graph, x)
+        if not torch.allclose(wanted, answer(copy, trial, graph, x), equal_nan=True):
+            raise ExportError(
+                "the model gives another answer every time it is run, although it is in evaluation "
+                "mode: dropout needs training=self.training, and no other noise may be left"
+            )
+        edges = torch.from_numpy(graph.edges)
+        try:
+            described = _reference.run(description, tensors, x.double(), edges)
+        except (RuntimeError, IndexError, KeyError) as error:
+            raise ExportError(f"the layers described do not fit together: {error}") from error
+        _compare(wanted, described, len(x))
+
+
+def answer(model: nn.Module, trial: Trial, graph: SmallGraph, x: Tensor) -> Tensor:
+    """The model's own answer [nodes, outputs], in doubles.
+
+    Raises:
+        ExportError: the model cannot be run, or answers with something else.
+    """
+    import torch
+
+    made = trial.make(graph)
     with torch.no_grad():
         try:
-            wanted = run_model(trial, x, graph)
+            answered = trial.call(model, x.clone(), made)
+        except ExportError:
+            raise
         except Exception as error:  # noqa: BLE001 - the caller's own code may raise anything
-            warnings.warn(
-                f"the export is not checked, because the model raised {error!r}", stacklevel=4
-            )
-            return
-        tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-        try:
-            described = _run(trial, description, tensors, x, graph, run_layer)
-        except RuntimeError as error:
-            raise ExportError(f"the layers described do not fit together: {error}") from error
-    if not isinstance(wanted, torch.Tensor):
-        warnings.warn(f"the export is not checked: the model returns {type(wanted)}", stacklevel=4)
-        return
-    _compare(wanted, described)
+            raise ExportError(
+                f"the export cannot be checked: {type(model).__name__} raised "
+                f"{type(error).__name__}: {error} on a small random graph. Say how the model is "
+                f"called, {trial.example}; check=False exports it unchecked"
+            ) from error
+    return row_answer(answered, graph.nodes, trial.example).double()
 
 
-def small_graph() -> NDArray[np.int64]:
-    """Edges [2, E] of a ring with chords, both ways, without self-loops."""
-    nodes = np.arange(NODES)
-    pairs = np.concatenate(
-        [np.stack([nodes, (nodes + 1) % NODES]), np.array([[0, 1, 2], [5, 7, 10]])], 1
-    )
-    return np.concatenate([pairs, pairs[::-1]], axis=1)
+def small_graphs(every_node_has_a_source: bool = False) -> list[SmallGraph]:
+    """Two random directed graphs of different sizes, with self-loops and edges that stand twice.
+
+    Unless every node is to have a source, they have isolated nodes and nodes without in-edges.
+    """
+    random = np.random.default_rng(7)
+    made = []
+    for nodes, edges in ((13, 30), (17, 52)):
+        pairs = random.integers(0, nodes - 2, (2, edges))
+        both = pairs[:, : edges // 3]
+        loops = np.array([[1, 3, 3], [1, 3, 3]])
+        all_edges = [pairs, both[::-1], pairs[:, :4], loops]
+        if every_node_has_a_source:
+            targets = np.arange(nodes)
+            all_edges.append(np.stack([(targets * 5 + 2) % nodes, targets]))
+        made.append(SmallGraph(nodes, np.concatenate(all_edges, axis=1)))
+    return made
 
 
-def _inputs(description: Description) -> int:
+def without_repeats(graphs: list[SmallGraph], loops: bool) -> list[SmallGraph]:
+    """The same graphs with every edge once, as in a matrix, and perhaps without self-loops."""
+    made = []
+    for graph in graphs:
+        kept = graph.edges if loops else graph.edges[:, graph.edges[0] != graph.edges[1]]
+        made.append(SmallGraph(graph.nodes, np.unique(kept, axis=1)))
+    return made
+
+
+def with_loops(graphs: list[SmallGraph]) -> list[SmallGraph]:
+    """The same graphs with exactly one self-loop a node."""
+    made = []
+    for graph in graphs:
+        kept = graph.edges[:, graph.edges[0] != graph.edges[1]]
+        loops = np.tile(np.arange(graph.nodes), (2, 1))
+        made.append(SmallGraph(graph.nodes, np.concatenate([kept, loops], axis=1)))
+    return made
+
+
+def inputs_of(description: Description) -> int:
+    """The width of the features that the model reads."""
     linears = [op["in"] for op in description.input if op["op"] == "linear"]
     return int(linears[0] if linears else description.layers[0]["in"])
 
 
-def _run(
-    model: nn.Module,
-    description: Description,
-    tensors: dict[str, Tensor],
-    x: Tensor,
-    graph: Any,
-    run_layer: RunLayer,
-) -> Tensor:
-    rows = initial = _apply(description.input, x, x, tensors)
-    levels = []
-    for layer in description.layers:
-        conv = model.get_submodule(layer["tensors"])
-        computed = run_layer(conv, layer, rows, initial, graph)
-        rows = _apply(layer.get("after", []), computed, rows, tensors)
-        levels.append(rows)
-    return _apply(description.head, _join(model, description, levels), x, tensors)
-
-
-def _join(model: nn.Module, description: Description, levels: list[Tensor]) -> Tensor:
-    import torch
-
-    jumping = description.jumping_knowledge
-    if jumping is None:
-        return levels[-1]
-    if jumping["mode"] == "cat":
-        return torch.cat(levels, dim=-1)
-    if jumping["mode"] == "max":
-        return torch.stack(levels).amax(dim=0)
-    joined: Tensor = model.get_submodule(jumping["tensors"])(levels)
-    return joined
-
-
-def _apply(
-    ops: list[RowOp], rows: Tensor, layer_input: Tensor, tensors: dict[str, Tensor]
-) -> Tensor:
-    for op in ops:
-        rows = rows + layer_input if op["op"] == "residual" else _apply_one(op, rows, tensors)
-    return rows
-
-
-def _apply_one(op: RowOp, rows: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    import torch
-    from torch.nn import functional
-
-    kind = op["op"]
-    options = {name: value for name, value in op.items() if name in ("alpha", "negative_slope")}
-    if kind in ("elu", "gelu", "leaky_relu", "relu", "silu"):
-        activated: Tensor = getattr(functional, kind)(rows, **options)
-        return activated
-    if kind in ("sigmoid", "tanh"):
-        return torch.sigmoid(rows) if kind == "sigmoid" else torch.tanh(rows)
-    if kind == "l2_normalize":
-        return functional.normalize(rows, dim=-1)
-    weight, bias = (tensors.get(f"{op['tensors']}.{name}") for name in ("weight", "bias"))
-    if kind == "linear" and weight is not None:
-        return functional.linear(rows, weight, bias)
-    if kind == "layer_norm":
-        return functional.layer_norm(rows, rows.shape[-1:], weight, bias, op["eps"])
-    if kind == "batch_norm":
-        mean, variance = (tensors[f"{op['tensors']}.running_{name}"] for name in ("mean", "var"))
-        return functional.batch_norm(rows, mean, variance, weight, bias, eps=op["eps"])
-    raise ExportError(f"operation {kind!r} is not known")
-
-
-def _compare(wanted: Tensor, described: Tensor) -> None:
-    import torch
-
+def _compare(wanted: Tensor, described: Tensor, nodes: int) -> None:
     if wanted.shape != described.shape:
         raise ExportError(
-            f"the model's answer has shape {list(wanted.shape)} on {NODES} nodes, but the layers "
+            f"the model's answer has shape {list(wanted.shape)} on {nodes} nodes, but the layers "
             f"described give {list(described.shape)}: is one missing, or `flatten` wrong?"
         )
     accepted = [described, described.log_softmax(dim=-1), described.softmax(dim=-1)]
-    if any(torch.allclose(wanted, answer, rtol=1e-3, atol=1e-4) for answer in accepted):
+    if any(_close(wanted, answer) for answer in accepted):
         return
     raise ExportError(
         "the model's answer is not that of the layers described: they differ by up to "
@@ -162,3 +179,8 @@ def _compare(wanted: Tensor, described: Tensor) -> None:
         "model does besides (activations, norms, residuals) in `layers`, `input` and `head`; "
         "check=False exports it all the same"
     )
+
+
+def _close(wanted: Tensor, described: Tensor) -> bool:
+    largest = float(wanted.abs().max())
+    return bool(((wanted - described).abs() <= _TOLERANCE * largest + 1e-9).all())

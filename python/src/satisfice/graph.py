@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from satisfice import _tensors
 from satisfice._errors import ExportError
 from satisfice._files import write_tensors
 
@@ -38,7 +39,7 @@ def export_graph(
         path: the safetensors file to write.
         edge_index: integers [2, E]; row 0 = source, row 1 = target, positions 0 .. N-1.
         x: finite features [N, F], written as float32, or float16 if they are float16.
-        y: optional class labels, integers [N]; -1 = unknown.
+        y: optional class labels, whole numbers [N] or [N, 1]; -1 or NaN = unknown.
         ids: optional ids of the nodes, each once: N strings or integers. Positions if absent.
         class_names: optional names of the label values 0, 1, ...
         undirected: claims that every edge's reverse is there too and that no edge stands twice.
@@ -92,7 +93,7 @@ def write_queries(
         edge_direction: optional integers [E]: 0 both ways, 1 stored -> query, 2 query -> stored;
             needed on a directed graph.
         query_edge_index: optional integers [2, P]: source query, target query.
-        y: optional class labels, integers [Q]; -1 = unknown.
+        y: optional class labels, whole numbers [Q] or [Q, 1]; -1 or NaN = unknown.
         names: optional names of the queries, Q strings, each once.
         feature_dtype: ``"float32"`` or ``"float16"``, if it shall not follow ``x``.
         overwrite: replace an existing file.
@@ -203,16 +204,15 @@ def _narrow(array: NDArray[np.int64], limit: int) -> NDArray[Any]:
 
 
 def _labels(y: ArrayLike, rows: int, classes: int | None) -> NDArray[np.int64]:
-    labels = _integers("y", y)
-    if labels.shape != (rows,):
+    labels, problem = _tensors.classes(np.asarray(y), rows)
+    if labels is None:
         raise ExportError(
-            f"y must be one class a row, [{rows}], not {list(labels.shape)}: leave other labels out"
+            f"y must be one class a row, [{rows}] or [{rows}, 1], but {problem}: leave other labels "
+            "out"
         )
-    if (labels < -1).any():
-        raise ExportError(f"y has {labels.min()}: classes count from 0, and -1 means unknown")
     if classes is not None and (labels >= classes).any():
         raise ExportError(f"y has class {labels.max()}, but there are {classes} class_names")
-    return np.ascontiguousarray(labels)
+    return labels
 
 
 def _directions(values: ArrayLike, edges: int) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 //! From the tensors of a request to new nodes with their edges.
 
+mod features;
+
 use crate::{Attachment, Direction, GraphError, Plan, RequestLimits};
 use satisfice_core::{ByteStrings, InferRequest, Parameter, Tensor, TensorData};
 use satisfice_store::{NodeIdKind, NodeIds};
@@ -71,13 +73,7 @@ impl Decoder<'_> {
                 ),
             ));
         }
-        let x = match tensor.data() {
-            TensorData::Fp32(values) => values.clone(),
-            TensorData::Fp16(values) => values.iter().map(|v| v.to_f32()).collect(),
-            TensorData::Fp64(values) => values.iter().map(|&v| v as f32).collect(),
-            _ => return Err(wrong_datatype("x", tensor, "FP32, FP16 or FP64")),
-        };
-        Ok((x, queries))
+        Ok((features::single(tensor)?, queries))
     }
 
     /// Which way each edge points, or all of them.
@@ -271,12 +267,13 @@ fn wrong_shape(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
 }
 
 fn wrong_datatype(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
-    GraphError::request(
+    GraphError::request_hint(
         "wrong_datatype",
         format!(
             "`{name}` has datatype {}, but it is {wanted}",
             tensor.datatype()
         ),
+        format!("send `{name}` as {wanted}"),
     )
 }
 

@@ -3,23 +3,31 @@
 use super::{
     GraphInput, OwnedIds,
     array::{Array, Strided},
-    features, labels, npy,
+    features,
+    ignored::{self, Ignored},
+    labels, npy,
     staging::Staging,
 };
 use crate::{StoreError, error::At};
 use std::{
-    fs::File,
+    borrow::Cow,
+    fs::{self, File},
     io::{self, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
 };
 use zip::{ZipArchive, result::ZipError};
 
-pub(crate) fn read(path: &Path, staging: &Staging) -> Result<GraphInput, StoreError> {
+pub(crate) fn read(
+    path: &Path,
+    ignored: Ignored<'_>,
+    staging: &Staging,
+) -> Result<GraphInput, StoreError> {
     let mut arrays = if path.is_dir() {
         Arrays::Directory(path.to_owned())
     } else {
         Arrays::open_zip(path, staging)?
     };
+    let skipped_columns = left_out(path, &arrays.names()?, ignored)?;
     let edges = arrays.required(&["edge_index"])?;
     let features = arrays.required(&["node_feat", "x"])?;
     let [nodes, _] = features::shape(&features)?;
@@ -39,8 +47,35 @@ pub(crate) fn read(path: &Path, staging: &Staging) -> Result<GraphInput, StoreEr
         classes: None,
         ids: OwnedIds::positions(nodes),
         undirected: false,
-        skipped_columns: Vec::new(),
+        skipped_columns,
     })
+}
+
+/// The arrays of these names that are not read, where none of them belongs to the edges.
+fn left_out(
+    path: &Path,
+    names: &[String],
+    ignored: Ignored<'_>,
+) -> Result<Vec<String>, StoreError> {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let unread = |name: &&String| match name.as_str() {
+        "edge_index" | "node_feat" | "node_label" | "num_nodes" => false,
+        "x" => has("node_feat"),
+        "y" => has("node_label"),
+        _ => true,
+    };
+    let of_edges = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("edge") || name.contains("weight")
+    };
+    let unread: Vec<String> = names.iter().filter(unread).cloned().collect();
+    match unread
+        .iter()
+        .find(|name| of_edges(name) && !ignored.has(name))
+    {
+        Some(name) => Err(ignored::lost(path, "array", name, "")),
+        None => Ok(unread),
+    }
 }
 
 fn check_node_count(count: &Array, nodes: usize) -> Result<(), StoreError> {
@@ -84,6 +119,27 @@ impl<'a> Arrays<'a> {
             archive,
             staging,
         })
+    }
+
+    /// Names of all arrays that are there, in order.
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut files: Vec<String> = match self {
+            Self::Zip { path, archive, .. } => {
+                let names = archive.file_names().map(|name| name.map(Cow::into_owned));
+                names
+                    .collect::<Result<_, _>>()
+                    .map_err(|e| zip_error(path, e))?
+            }
+            Self::Directory(dir) => {
+                let entries = fs::read_dir(dir).at(dir, "list it")?;
+                let names =
+                    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+                names.collect::<io::Result<_>>().at(dir, "list it")?
+            }
+        };
+        files.sort_unstable();
+        let name = |file: &String| file.strip_suffix(".npy").map(str::to_owned);
+        Ok(files.iter().filter_map(name).collect())
     }
 
     fn required(&mut self, names: &[&str]) -> Result<Array, StoreError> {

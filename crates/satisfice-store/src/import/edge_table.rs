@@ -3,6 +3,7 @@
 use super::{
     array::{Array, Scalar},
     ids::OwnedIds,
+    ignored::{self, Ignored},
     staging::Staging,
     table::{self, Batch, Column, Table},
 };
@@ -22,19 +23,31 @@ use std::{
 const SOURCE: [&str; 3] = ["source", "src", "from"];
 const TARGET: [&str; 3] = ["target", "dst", "to"];
 
-/// The edges of a table as integers `[2, edges]`.
+/// Edges of a table.
+pub(crate) struct TableEdges {
+    /// Integers `[2, edges]`.
+    pub edges: Array,
+    /// Columns that were left out, because the caller says so.
+    pub skipped: Vec<String>,
+}
+
+/// Reads the edges between the nodes that `ids` names.
 pub(crate) fn read(
     path: &Path,
     ids: &OwnedIds,
+    ignored: Ignored<'_>,
     staging: &Staging,
     progress: &dyn Progress,
-) -> Result<Array, StoreError> {
+) -> Result<TableEdges, StoreError> {
     let mut table = table::open(
         path,
         &[SOURCE, TARGET].concat(),
         ids.kind() != NodeIdKind::String,
     )?;
-    let names = select(path, table.as_mut())?;
+    let columns = table.columns();
+    let skipped = columns.iter().map(|column| column.name.clone());
+    let skipped = skipped.filter(|name| ignored.has(name)).collect();
+    let names = select(path, table.as_mut(), ignored)?;
     let file = staging.scratch("edges.raw");
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&file).at(&file, "create it")?);
     let mut edges = 0;
@@ -58,27 +71,43 @@ pub(crate) fn read(
     progress.finish();
     out.flush().at(&file, "write it")?;
     // Pairs one after another are what NumPy calls Fortran order.
-    Array::of_raw(&file, Scalar::U32, [2, edges], true, (path, "edges"))
+    let edges = Array::of_raw(&file, Scalar::U32, [2, edges], true, (path, "edges"))?;
+    Ok(TableEdges { edges, skipped })
 }
 
 /// Selects the columns of sources and targets, and gives their names.
-fn select(path: &Path, table: &mut dyn Table) -> Result<[String; 2], StoreError> {
+fn select(
+    path: &Path,
+    table: &mut dyn Table,
+    ignored: Ignored<'_>,
+) -> Result<[String; 2], StoreError> {
     let columns = table.columns();
     if columns.is_empty() {
         // A file without a line is a graph without edges.
         return Ok([String::new(), String::new()]);
     }
-    if columns.len() < 2 {
+    let kept: Vec<usize> = (0..columns.len())
+        .filter(|&at| !ignored.has(&columns[at].name))
+        .collect();
+    if kept.len() < 2 {
         return Err(StoreError::Malformed {
             path: path.to_owned(),
             message: "one column only, but an edge has a source and a target".to_owned(),
         });
     }
-    let [source, target] = match (table::find(columns, &SOURCE), table::find(columns, &TARGET)) {
+    let find = |names: &[&str]| table::find(columns, &kept, names);
+    let [source, target] = match (find(&SOURCE), find(&TARGET)) {
         (Some(source), Some(target)) => [source, target],
-        _ => [0, 1],
+        _ => [kept[0], kept[1]],
     };
     let names = [columns[source].name.clone(), columns[target].name.clone()];
+    if let Some(&lost) = kept.iter().find(|&&at| at != source && at != target) {
+        let read = format!(
+            ", only a source (here `{}`) and a target (`{}`)",
+            names[0], names[1]
+        );
+        return Err(ignored::lost(path, "column", &columns[lost].name, &read));
+    }
     table.select(&[source, target]);
     Ok(names)
 }

@@ -5,6 +5,7 @@ use super::{
     array::{Array, Strided},
     features,
     ids::IdCollector,
+    ignored::{self, Ignored},
     labels,
 };
 use crate::{StoreError, TensorFile, node_ids::Strings};
@@ -13,7 +14,10 @@ use std::path::Path;
 
 const FORMAT: &str = "satisfice-graph-1";
 
-pub(crate) fn read(path: &Path) -> Result<GraphInput, StoreError> {
+/// Tensors that an export has.
+const KNOWN: [&str; 6] = ["edge_index", "x", "y", "ids", "id_offsets", "id_bytes"];
+
+pub(crate) fn read(path: &Path, ignored: Ignored<'_>) -> Result<GraphInput, StoreError> {
     let path = if path.is_dir() {
         path.join("graph.safetensors")
     } else {
@@ -21,6 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<GraphInput, StoreError> {
     };
     let file = TensorFile::open(&path)?;
     check_format(&file)?;
+    let skipped_columns = left_out(&file, ignored)?;
     let edges = Array::of_tensor(&file, "edge_index", &[Dtype::I64, Dtype::I32])?;
     let features = Array::of_tensor(&file, "x", &[Dtype::F32, Dtype::F16])?;
     let [nodes, _] = features::shape(&features)?;
@@ -43,9 +48,19 @@ pub(crate) fn read(path: &Path) -> Result<GraphInput, StoreError> {
         classes,
         ids: ids(&file, nodes)?,
         undirected: undirected(&file)?,
-        skipped_columns: Vec::new(),
+        skipped_columns,
         path,
     })
+}
+
+/// Tensors that are not read, because the caller says so.
+fn left_out(file: &TensorFile, ignored: Ignored<'_>) -> Result<Vec<String>, StoreError> {
+    let names = file.names().filter(|name| !KNOWN.contains(name));
+    let unread: Vec<String> = names.map(str::to_owned).collect();
+    match unread.iter().find(|name| !ignored.has(name)) {
+        Some(name) => Err(ignored::lost(file.path(), "tensor", name, "")),
+        None => Ok(unread),
+    }
 }
 
 fn unsupported(file: &TensorFile, message: String, hint: &str) -> StoreError {

@@ -5,6 +5,7 @@ use super::{
     array::{Array, Scalar},
     edge_table, features,
     ids::{IdCollector, OwnedIds, integer},
+    ignored::Ignored,
     labels, npy,
     staging::Staging,
     table::{self, Batch, Column, ColumnInfo, ColumnKind, Table},
@@ -29,11 +30,12 @@ const FEATURES: [&str; 2] = ["x", "features"];
 /// Reads both tables, and the arrays beside them if there are any.
 pub(crate) fn read_graph(
     tables: &Tables,
+    ignored: Ignored<'_>,
     staging: &Staging,
     progress: &dyn Progress,
 ) -> Result<GraphInput, StoreError> {
     let path = &tables.nodes;
-    let mut nodes = NodeReader::open(tables, staging)?;
+    let mut nodes = NodeReader::open(tables, ignored, staging)?;
     progress.start("reading nodes", None);
     while let Some(batch) = nodes.table.next()? {
         nodes.take(&batch)?;
@@ -59,16 +61,19 @@ pub(crate) fn read_graph(
         ),
         None => nodes.labels.map_or((None, None), Labels::finish),
     };
+    let edges = edge_table::read(&tables.edges, &nodes.ids, ignored, staging, progress)?;
+    let mut skipped_columns = nodes.skipped_columns;
+    skipped_columns.extend(edges.skipped);
     Ok(GraphInput {
         path: path.clone(),
         nodes: count,
-        edges: edge_table::read(&tables.edges, &nodes.ids, staging, progress)?,
+        edges: edges.edges,
         features,
         labels,
         classes,
         ids: nodes.ids,
         undirected: false,
-        skipped_columns: nodes.skipped_columns,
+        skipped_columns,
     })
 }
 
@@ -114,10 +119,16 @@ impl Nodes {
 }
 
 impl<'a> NodeReader<'a> {
-    fn open(tables: &'a Tables, staging: &Staging) -> Result<Self, StoreError> {
+    fn open(
+        tables: &'a Tables,
+        ignored: Ignored<'_>,
+        staging: &Staging,
+    ) -> Result<Self, StoreError> {
         let path = tables.nodes.as_path();
-        let mut table = table::open(path, &[&ID[..], &LABEL, &FEATURES].concat(), true)?;
-        let choice = Choice::of(table.columns(), tables);
+        let mut known = [&ID[..], &LABEL, &FEATURES].concat();
+        known.extend(tables.id_column.as_deref());
+        let mut table = table::open(path, &known, true)?;
+        let choice = Choice::of(table.columns(), tables, ignored)?;
         let names = choice
             .selected()
             .map(|at| table.columns()[at].name.clone())
@@ -217,11 +228,18 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(columns: &[ColumnInfo], tables: &Tables) -> Self {
-        let id = table::find(columns, &ID).or((!columns.is_empty()).then_some(0));
-        let named_label = table::find(columns, &LABEL).filter(|at| Some(*at) != id);
-        let list =
-            table::find(columns, &FEATURES).filter(|&at| columns[at].kind == ColumnKind::List);
+    fn of(
+        columns: &[ColumnInfo],
+        tables: &Tables,
+        ignored: Ignored<'_>,
+    ) -> Result<Self, StoreError> {
+        let kept: Vec<usize> = (0..columns.len())
+            .filter(|&at| !ignored.has(&columns[at].name))
+            .collect();
+        let id = id_column(columns, &kept, tables)?;
+        let find = |names: &[&str]| table::find(columns, &kept, names);
+        let named_label = find(&LABEL).filter(|at| Some(*at) != id);
+        let list = find(&FEATURES).filter(|&at| columns[at].kind == ColumnKind::List);
         let mut choice = Self {
             id,
             label: named_label.filter(|_| tables.labels.is_none()),
@@ -229,18 +247,19 @@ impl Choice {
             skipped: Vec::new(),
         };
         for (at, column) in columns.iter().enumerate() {
-            if Some(at) == id || Some(at) == named_label {
+            if Some(at) == id || Some(at) == choice.label {
                 continue;
             }
             let number = matches!(column.kind, ColumnKind::Integer | ColumnKind::Float);
             let wanted = list.map_or(number, |list| list == at);
+            let wanted = wanted && Some(at) != named_label && kept.contains(&at);
             if wanted && tables.features.is_none() {
                 choice.features.push(at);
             } else {
                 choice.skipped.push(column.name.clone());
             }
         }
-        choice
+        Ok(choice)
     }
 
     fn selected(&self) -> impl Iterator<Item = usize> {
@@ -248,6 +267,65 @@ impl Choice {
             .into_iter()
             .chain(self.label)
             .chain(self.features.iter().copied())
+    }
+}
+
+/// The column of ids; none of a table without columns. A column of numbers that nothing calls an id may be a
+/// feature whose values differ by chance, so it is not taken for one.
+fn id_column(
+    columns: &[ColumnInfo],
+    kept: &[usize],
+    tables: &Tables,
+) -> Result<Option<usize>, StoreError> {
+    let refused = |message: String| {
+        Err(StoreError::Unsupported {
+            path: tables.nodes.clone(),
+            message,
+            hint: "call the column of ids `id`, or name it with --id-column; where nodes have no ids, \
+                   add a column `id` that counts from 0"
+                .to_owned(),
+        })
+    };
+    if let Some(name) = &tables.id_column {
+        return match table::find(columns, kept, &[name]) {
+            None => refused(format!("no column is called `{name}`")),
+            found => Ok(found),
+        };
+    }
+    let Some(&first) = kept.first() else {
+        return Ok(None);
+    };
+    if let Some(named) = table::find(columns, kept, &ID) {
+        return Ok(Some(named));
+    }
+    let column = &columns[first];
+    let cannot_be_a_feature = column.kind == ColumnKind::Text
+        || (column.kind == ColumnKind::Integer && reads_as_id(&column.name))
+        || tables.features.is_some()
+        || kept.len() == 1;
+    if cannot_be_a_feature {
+        return Ok(Some(first));
+    }
+    refused(format!(
+        "no column is called `id`, and the first, `{}`, holds numbers, which may be a feature",
+        column.name
+    ))
+}
+
+/// Whether a name ends in the word "id": `paper_id`, `userId`, `ID`.
+fn reads_as_id(name: &str) -> bool {
+    let Some(before) = name
+        .len()
+        .checked_sub(2)
+        .filter(|&at| name.is_char_boundary(at))
+    else {
+        return false;
+    };
+    let (before, end) = name.split_at(before);
+    match end {
+        "Id" | "ID" => true,
+        "id" => !before.ends_with(char::is_alphanumeric),
+        _ => false,
     }
 }
 

@@ -18,14 +18,18 @@ pub enum Source {
 }
 
 /// A graph as two tables, CSV (`.csv`, `.tsv`) or Parquet (`.parquet`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Edges, one a row: the columns `source` and `target`, or else the first two.
+    /// Edges, one a row: the columns `source` and `target`, or else the first two. Any other column
+    /// is refused unless [`ImportOptions::ignored_columns`] names it.
     pub edges: PathBuf,
-    /// Nodes, one a row: the column `id`, or else the first; a column `label` or `y`, if there is
+    /// Nodes, one a row: a column of ids (`id_column`); a column `label` or `y`, if there is
     /// one; every other column of numbers is a feature. In Parquet, a list column `x` or `features`
     /// holds them all.
     pub nodes: PathBuf,
+    /// The column of ids. When absent, the one called `id`, `node_id` or `node`; or else the first, where it
+    /// cannot be a feature: it holds text, is called like an id (`paper_id`), or is the only column.
+    pub id_column: Option<String>,
     /// Features as `.npy` `[nodes, features]`, instead of columns of the node table.
     pub features: Option<PathBuf>,
     /// Labels as `.npy` `[nodes]`, instead of a column of the node table.
@@ -66,7 +70,7 @@ impl Source {
 ///
 /// By default nothing: duplicate edges and self-loops are kept, because `PyTorch` Geometric keeps
 /// them, and each of them counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ImportOptions {
     /// Add the reverse of every edge and merge duplicates, as `to_undirected` of `PyTorch` Geometric.
@@ -77,6 +81,8 @@ pub struct ImportOptions {
     pub remove_self_loops: bool,
     /// Type in which features are kept; as they come when absent, f64 as f32.
     pub feature_dtype: Option<FeatureDType>,
+    /// Columns of tables, arrays or tensors that are left out, whatever their names' case.
+    pub ignored_columns: Vec<String>,
     /// Replace a store that is there.
     pub overwrite: bool,
 }
@@ -132,7 +138,7 @@ pub struct ImportSummary {
     pub self_loops: u64,
     /// Nodes without any edge.
     pub isolated: usize,
-    /// Columns of the node table that hold no numbers and were left out.
+    /// Columns, arrays or tensors of the source that were left out.
     pub skipped_columns: Vec<String>,
 }
 

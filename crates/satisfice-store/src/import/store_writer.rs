@@ -21,7 +21,7 @@ pub(crate) fn write(
     input: &GraphInput,
     edges: &EdgeList,
     adjacency: &Adjacency,
-    options: ImportOptions,
+    options: &ImportOptions,
     progress: &dyn Progress,
 ) -> Result<ImportSummary, StoreError> {
     let loops = adjacency.self_loops();
@@ -91,7 +91,7 @@ pub(crate) fn write_topology(
 fn write_features(
     dir: &Path,
     input: &GraphInput,
-    options: ImportOptions,
+    options: &ImportOptions,
     progress: &dyn Progress,
 ) -> Result<FileRecord, StoreError> {
     let array = &input.features;

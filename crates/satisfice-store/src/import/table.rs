@@ -107,11 +107,10 @@ pub(crate) fn open(path: &Path, names: &[&str], guess: bool) -> Result<Box<dyn T
     }
 }
 
-/// The first column with one of these names, whatever their case.
-pub(crate) fn find(columns: &[ColumnInfo], names: &[&str]) -> Option<usize> {
+/// The first of the columns `among` with one of these names, whatever their case.
+pub(crate) fn find(columns: &[ColumnInfo], among: &[usize], names: &[&str]) -> Option<usize> {
     names.iter().find_map(|name| {
-        columns
-            .iter()
-            .position(|column| column.name.eq_ignore_ascii_case(name))
+        let mut among = among.iter().copied();
+        among.find(|&at| columns[at].name.eq_ignore_ascii_case(name))
     })
 }

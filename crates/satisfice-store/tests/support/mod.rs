@@ -292,6 +292,7 @@ pub(crate) const PLAIN: ImportOptions = ImportOptions {
     merge_duplicates: false,
     remove_self_loops: false,
     feature_dtype: None,
+    ignored_columns: Vec::new(),
     overwrite: false,
 };
 

@@ -24,9 +24,16 @@ pub(crate) struct Import {
     /// Edge list, CSV or Parquet: columns `source` and `target`, or the first two.
     #[arg(long, requires = "nodes")]
     pub edges: Option<PathBuf>,
-    /// Node table, CSV or Parquet: an id column, features, and a `label` column if there is one.
+    /// Node table, CSV or Parquet: a column `id`, features, and a `label` column if there is one.
     #[arg(long, requires = "edges")]
     pub nodes: Option<PathBuf>,
+    /// The node table's column of ids, where none is called `id`.
+    #[arg(long, value_name = "NAME", requires = "nodes")]
+    pub id_column: Option<String>,
+    /// A column, array or tensor that is left out, such as an edge weight that the model does not read; may be given
+    /// several times.
+    #[arg(long, value_name = "NAME")]
+    pub ignore_column: Vec<String>,
     /// Features as `.npy` `[nodes, features]` instead of columns of the node table.
     #[arg(long, requires = "nodes")]
     pub features: Option<PathBuf>,

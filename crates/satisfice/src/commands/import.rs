@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use satisfice_store::{FeatureDType, ImportOptions, ImportSummary, Source, Tables, import};
+use std::fmt::Write as _;
 
 pub(crate) fn run(args: &Import, output: Output) -> Result<()> {
     let options = ImportOptions {
@@ -17,6 +18,7 @@ pub(crate) fn run(args: &Import, output: Output) -> Result<()> {
             PrecisionArg::F16 => FeatureDType::F16,
             PrecisionArg::Int8 => FeatureDType::Int8,
         }),
+        ignored_columns: args.ignore_column.clone(),
         overwrite: args.overwrite,
     };
     let summary = import(&source(args)?, &options, &args.out, &Bars::default())?;
@@ -29,6 +31,7 @@ fn source(args: &Import) -> Result<Source> {
         (None, Some(edges), Some(nodes)) => Ok(Source::Tables(Tables {
             edges: edges.clone(),
             nodes: nodes.clone(),
+            id_column: args.id_column.clone(),
             features: args.features.clone(),
             labels: args.labels.clone(),
         })),
@@ -37,7 +40,7 @@ fn source(args: &Import) -> Result<Source> {
 }
 
 fn text(args: &Import, summary: &ImportSummary) -> String {
-    format!(
+    let mut text = format!(
         "{}: {} nodes, {} directed edges, {} features, {}\n\
          {} duplicate edges {}, {} self-loops, {} nodes without edges\n",
         args.out.display(),
@@ -53,5 +56,9 @@ fn text(args: &Import, summary: &ImportSummary) -> String {
         },
         summary.self_loops,
         summary.isolated,
-    )
+    );
+    if !summary.skipped_columns.is_empty() {
+        let _ = writeln!(text, "left out: {}", summary.skipped_columns.join(", "));
+    }
+    text
 }

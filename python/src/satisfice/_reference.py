@@ -1,0 +1,317 @@
+"""Runs a description on a small graph, without the framework's own layers.
+
+It says what the sidecar means (docs/formats.md) in a second, plain way, in double precision. An
+export is refused where a model's own answer is another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from satisfice._errors import ExportError
+from satisfice._row_ops import RowOp
+from satisfice._sidecar import Description
+from satisfice._weights import join
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
+Layer = dict[str, Any]
+
+
+def run(description: Description, tensors: Tensors, x: Tensor, edges: Tensor) -> Tensor:
+    """The answer [N, outputs] for features ``x`` [N, F] and ``edges`` [2, E], all in doubles."""
+    graph = _Graph(edges[0], edges[1], len(x))
+    rows = initial = apply(description.input, x, x, tensors)
+    levels = []
+    for layer in description.layers:
+        made = _LAYERS[layer["type"]](_Run(layer, tensors, graph, initial, description), rows)
+        rows = apply(layer.get("after", []), made, rows, tensors)
+        levels.append(rows)
+    return apply(description.head, _join(description, levels, tensors), x, tensors)
+
+
+def _join(description: Description, levels: list[Tensor], tensors: Tensors) -> Tensor:
+    import torch
+
+    jumping = description.jumping_knowledge
+    if jumping is None:
+        return levels[-1]
+    if jumping["mode"] == "cat":
+        return torch.cat(levels, dim=-1)
+    if jumping["mode"] == "max":
+        return torch.stack(levels).amax(dim=0)
+    return _lstm(jumping["tensors"], levels, tensors)
+
+
+def _lstm(prefix: str, levels: list[Tensor], tensors: Tensors) -> Tensor:
+    import torch
+
+    stacked = torch.stack(levels, dim=1)
+    weights = {name: tensors[name] for name in tensors if name.startswith(f"{prefix}.lstm.")}
+    hidden = weights[f"{prefix}.lstm.weight_hh_l0"].shape[1]
+    lstm = torch.nn.LSTM(
+        stacked.shape[2], hidden, bidirectional=True, batch_first=True, dtype=stacked.dtype
+    )
+    lstm.load_state_dict({name.split(".lstm.")[1]: value for name, value in weights.items()})
+    states, _ = lstm(stacked)
+    scores = states @ tensors[f"{prefix}.att.weight"].T + tensors[f"{prefix}.att.bias"]
+    return (stacked * scores.softmax(dim=1)).sum(dim=1)
+
+
+@dataclass
+class _Graph:
+    source: Tensor
+    target: Tensor
+    nodes: int
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """Sums of the rows [E, width] of the edges to each node."""
+        return rows.new_zeros(self.nodes, *rows.shape[1:]).index_add_(0, self.target, rows)
+
+    def max(self, rows: Tensor) -> Tensor:
+        """Largest values of the edges to each node; 0 where there is none."""
+        at = self.target[:, None].expand_as(rows)
+        zeros = rows.new_zeros(self.nodes, rows.shape[1])
+        return zeros.scatter_reduce(0, at, rows, "amax", include_self=False)
+
+    def degree(self, ends: Tensor, weights: Tensor | None = None) -> Tensor:
+        import torch
+
+        ones = torch.ones(len(ends), dtype=torch.float64) if weights is None else weights
+        return torch.zeros(self.nodes, dtype=torch.float64).index_add_(0, ends, ones)
+
+    def without_loops(self) -> _Graph:
+        kept = self.source != self.target
+        return _Graph(self.source[kept], self.target[kept], self.nodes)
+
+    def with_a_loop_each(self) -> _Graph:
+        import torch
+
+        plain, all_nodes = self.without_loops(), torch.arange(self.nodes)
+        source, target = (torch.cat([ends, all_nodes]) for ends in (plain.source, plain.target))
+        return _Graph(source, target, self.nodes)
+
+    def reduce(self, rows: Tensor, aggregator: str) -> Tensor:
+        """What the rows [N, width] of each node's sources are reduced to."""
+        sent = rows[self.source]
+        if aggregator == "max":
+            return self.max(sent)
+        total = self.sum(sent)
+        if aggregator == "mean":
+            return total / self.degree(self.target).clamp(min=1)[:, None]
+        return total
+
+
+@dataclass
+class _Run:
+    """One layer at work."""
+
+    layer: Layer
+    tensors: Tensors
+    graph: _Graph
+    initial: Tensor
+    description: Description
+
+    @property
+    def is_dgl(self) -> bool:
+        return self.description.framework == "dgl"
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[join(self.layer["tensors"], name)]
+
+    def linear(self, name: str, rows: Tensor) -> Tensor:
+        return linear(self.tensors, join(self.layer["tensors"], name), rows)
+
+    def propagate(self, rows: Tensor) -> Tensor:
+        """The normalised sum of each node's sources."""
+        import torch
+
+        graph, norm = self.graph, self.layer["norm"]
+        loops = self.layer.get("self_loops", True) if norm == "symmetric" else False
+        weights = None
+        if loops:
+            graph = self.graph.with_a_loop_each()
+            weights = torch.ones(len(graph.source), dtype=torch.float64)
+            weights[-graph.nodes :] = self.layer.get("self_loop_weight", 1.0)
+        incoming = graph.degree(graph.target, weights)
+        outgoing = graph.degree(graph.source)
+        source, target = _factors(norm, incoming, outgoing)
+        sent = rows[graph.source] * source[graph.source, None]
+        if weights is not None:
+            sent = sent * weights[:, None]
+        return graph.sum(sent) * target[:, None]
+
+
+def _factors(norm: str, incoming: Tensor, outgoing: Tensor) -> tuple[Tensor, Tensor]:
+    import torch
+
+    ones = torch.ones_like(incoming)
+    if norm == "symmetric":
+        factor = torch.where(incoming > 0, incoming, torch.inf) ** -0.5
+        return factor, factor
+    incoming, outgoing = incoming.clamp(min=1), outgoing.clamp(min=1)
+    return {
+        "both": (outgoing**-0.5, incoming**-0.5),
+        "right": (ones, 1 / incoming),
+        "left": (1 / outgoing, ones),
+        "in_degree": (incoming**-0.5, incoming**-0.5),
+        "none": (ones, ones),
+    }[norm]
+
+
+def _gcn(run: _Run, rows: Tensor) -> Tensor:
+    weight = run.tensor("weight") if run.is_dgl else run.tensor("lin.weight").T
+    made = run.propagate(rows) @ weight
+    return made + run.tensor("bias") if run.layer.get("bias", True) else made
+
+
+def _sage(run: _Run, rows: Tensor) -> Tensor:
+    aggregator = run.layer["aggregator"]
+    message = rows
+    if run.layer.get("project") or aggregator == "pool":
+        message = run.linear("fc_pool" if run.is_dgl else "lin", rows).relu()
+    if aggregator == "gcn":
+        degree = run.graph.degree(run.graph.target)[:, None]
+        reduced = (run.graph.reduce(message, "sum") + rows) / (degree + 1)
+    else:
+        reduced = run.graph.reduce(message, "max" if aggregator == "pool" else aggregator)
+    if run.is_dgl:
+        made = run.linear("fc_neigh", reduced)
+        made = made if aggregator == "gcn" else made + run.linear("fc_self", rows)
+        bias = run.tensors.get(join(run.layer["tensors"], "bias"))
+        return made if bias is None else made + bias
+    made = run.linear("lin_l", reduced)
+    if run.layer.get("root_weight", True):
+        made = made + run.linear("lin_r", rows)
+    return _normalized(made) if run.layer.get("normalize") else made
+
+
+def _attention(run: _Run, rows: Tensor) -> Tensor:
+    layer = run.layer
+    graph = run.graph
+    if layer.get("self_loops", True) and not run.is_dgl:
+        graph = graph.with_a_loop_each()
+    made, logits = (_scores_v2 if layer["type"] == "gatv2" else _scores)(run, rows, graph)
+    # Softmax over the edges of each target, a head.
+    top = graph.max(logits)
+    exponents = (logits - top[graph.target]).exp()
+    shares = exponents / graph.sum(exponents)[graph.target]
+    heads = graph.sum(shares[:, :, None] * made[graph.source])
+    return _finish_attention(run, rows, heads)
+
+
+def _heads(run: _Run, rows: Tensor) -> Tensor:
+    return rows.view(len(rows), run.layer["heads"], run.layer["out"])
+
+
+def _scores(run: _Run, rows: Tensor, graph: _Graph) -> tuple[Tensor, Tensor]:
+    names = ("fc", "attn_l", "attn_r") if run.is_dgl else ("lin", "att_src", "att_dst")
+    made = _heads(run, run.linear(names[0], rows))
+    source, target = ((made * run.tensor(name)).sum(-1) for name in names[1:])
+    return made, _leaky(run, source[graph.source] + target[graph.target])
+
+
+def _scores_v2(run: _Run, rows: Tensor, graph: _Graph) -> tuple[Tensor, Tensor]:
+    names = ("fc_src", "fc_dst", "attn") if run.is_dgl else ("lin_l", "lin_r", "att")
+    made = _heads(run, run.linear(names[0], rows))
+    shared = run.layer.get("share_weights", False)
+    other = made if shared else _heads(run, run.linear(names[1], rows))
+    joined = _leaky(run, made[graph.source] + other[graph.target])
+    return made, (joined * run.tensor(names[2])).sum(-1)
+
+
+def _leaky(run: _Run, rows: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    return functional.leaky_relu(rows, run.layer.get("negative_slope", 0.2))
+
+
+def _finish_attention(run: _Run, rows: Tensor, heads: Tensor) -> Tensor:
+    residual = run.layer.get("residual", False)
+    added = rows if residual == "identity" else None
+    if residual is True:
+        added = run.linear("res_fc" if run.is_dgl else "res", rows)
+    bias = run.tensors.get(join(run.layer["tensors"], "bias"))
+    concat = run.layer["concat"]
+    if not run.is_dgl:
+        made = heads.flatten(1) if concat else heads.mean(1)
+        made = made if added is None else made + added
+        return made if bias is None else made + bias
+    # DGL adds both before the heads' mean is taken.
+    heads = heads if added is None else heads + added.view(len(rows), -1, run.layer["out"])
+    heads = heads if bias is None else heads + bias.view(-1, run.layer["out"])
+    return heads.flatten(1) if concat else heads.mean(1)
+
+
+def _gin(run: _Run, rows: Tensor) -> Tensor:
+    reduced = run.graph.reduce(rows, run.layer.get("aggregator", "sum"))
+    mixed = reduced + (1 + run.tensor("eps")) * rows
+    return apply(run.layer["mlp"], mixed, mixed, run.tensors)
+
+
+def _gcn2(run: _Run, rows: Tensor) -> Tensor:
+    alpha, beta = run.layer["alpha"], run.layer["beta"]
+    near, far = (1 - alpha) * run.propagate(rows), alpha * run.initial
+    if run.layer.get("shared_weights", True):
+        near, far = near + far, far.new_zeros(far.shape)
+    made = (1 - beta) * (near + far) + beta * (near @ run.tensor("weight1"))
+    if not run.layer.get("shared_weights", True):
+        made = made + beta * (far @ run.tensor("weight2"))
+    return made + run.tensor("bias") if run.layer.get("bias", False) else made
+
+
+_LAYERS = {
+    "gcn": _gcn,
+    "sage": _sage,
+    "gat": _attention,
+    "gatv2": _attention,
+    "gin": _gin,
+    "gcn2": _gcn2,
+}
+
+
+def linear(tensors: Tensors, prefix: str, rows: Tensor) -> Tensor:
+    """``rows`` through ``prefix.weight``, plus ``prefix.bias`` where there is one."""
+    made = rows @ tensors[join(prefix, "weight")].T
+    bias = tensors.get(join(prefix, "bias"))
+    return made if bias is None else made + bias
+
+
+def _normalized(rows: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    return functional.normalize(rows, dim=-1)
+
+
+def apply(ops: list[RowOp], rows: Tensor, layer_input: Tensor, tensors: Tensors) -> Tensor:
+    """Row operations one after another; ``layer_input`` is what a residual adds."""
+    for op in ops:
+        rows = rows + layer_input if op["op"] == "residual" else _apply_one(op, rows, tensors)
+    return rows
+
+
+def _apply_one(op: RowOp, rows: Tensor, tensors: Tensors) -> Tensor:
+    import torch
+    from torch.nn import functional
+
+    kind = op["op"]
+    options = {name: value for name, value in op.items() if name in ("alpha", "negative_slope")}
+    if kind in ("elu", "gelu", "leaky_relu", "relu", "silu"):
+        activated: Tensor = getattr(functional, kind)(rows, **options)
+        return activated
+    if kind in ("sigmoid", "tanh"):
+        return torch.sigmoid(rows) if kind == "sigmoid" else torch.tanh(rows)
+    if kind == "l2_normalize":
+        return _normalized(rows)
+    if kind == "linear":
+        return linear(tensors, op["tensors"], rows)
+    weight, bias = (tensors.get(join(op["tensors"], name)) for name in ("weight", "bias"))
+    if kind == "layer_norm":
+        return functional.layer_norm(rows, rows.shape[-1:], weight, bias, op["eps"])
+    if kind == "batch_norm":
+        mean, variance = (tensors[f"{op['tensors']}.running_{name}"] for name in ("mean", "var"))
+        return functional.batch_norm(rows, mean, variance, weight, bias, eps=op["eps"])
+    raise ExportError(f"operation {kind!r} is not known")
