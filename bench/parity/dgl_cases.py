@@ -10,7 +10,7 @@ from typing import Any
 import dgl
 import numpy as np
 import torch
-from dgl.nn import GATConv, GATv2Conv, GCN2Conv, GINConv, GraphConv, SAGEConv
+from dgl.nn import APPNPConv, GATConv, GATv2Conv, GCN2Conv, GINConv, GraphConv, SAGEConv
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,6 +56,7 @@ def cases() -> list[Case]:
         *(_gin(kind) for kind in ("sum", "mean", "max")),
         Case("dgl_gcn2_shared_weights", partial(Gcnii, True), _gcnii_steps, _export_gcnii),
         Case("dgl_gcn2_own_weights", partial(Gcnii, False), _gcnii_steps, _export_gcnii),
+        Case("dgl_appnp", Steady, _steady_steps, _export_recorded),
     ]
 
 
@@ -189,3 +190,28 @@ def _gcnii_steps(model: Gcnii) -> Steps:
 
 def _export_gcnii(model: Gcnii, graph: StoredGraph, path: Path) -> None:
     export_dgl(model, _dgl_graph(graph), path, input=[model.encoder, "relu"], head=[model.decoder])
+
+
+class Steady(nn.Module):
+    """APPNP: a perceptron, then steps of personalised PageRank; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lins = nn.Sequential(
+            nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES)
+        )
+        self.steps, self.one = APPNPConv(3, 0.2), APPNPConv(1, 0.0)
+
+    def forward(self, x: Tensor, graph: Any) -> Tensor:
+        return self.steps(graph, self.lins(x))
+
+
+def _steady_steps(model: Steady) -> Steps:
+    def step(rows: Tensor, initial: Tensor, graph: Any) -> Tensor:
+        return 0.8 * model.one(graph, rows) + 0.2 * initial
+
+    return Steps(_graph, model.lins, [step] * 3, lambda levels: levels[-1], model)
+
+
+def _export_recorded(model: nn.Module, graph: StoredGraph, path: Path) -> None:
+    export_dgl(model, _dgl_graph(graph), path)

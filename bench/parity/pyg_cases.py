@@ -11,7 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GAT, GCN, GIN, BatchNorm, GCN2Conv, GCNConv, GraphSAGE, SAGEConv
+from torch_geometric.nn import (
+    APPNP,
+    GAT,
+    GCN,
+    GIN,
+    BatchNorm,
+    GATConv,
+    GCN2Conv,
+    GCNConv,
+    GraphConv,
+    GraphSAGE,
+    SAGEConv,
+)
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphs import CLASSES, FEATURES, StoredGraph
@@ -61,6 +73,8 @@ def cases() -> list[Case]:
         _gcnii("gcn2_own_weights", shared_weights=False),
         Case("pyg_residual_stack", ResidualStack, _residual_steps, _export_residual),
         Case("pyg_gcn_given_weights", GivenWeights, _stack_steps, _export_given_weights),
+        Case("pyg_skips_joined", Skips, _skips_steps, _export),
+        Case("pyg_appnp", Steady, _steady_steps, _export),
     ]
 
 
@@ -227,3 +241,50 @@ def _stack_steps(model: Any) -> Steps:
 
 def _export_given_weights(model: nn.Module, graph: StoredGraph, path: Path) -> None:
     _export(model, graph, path, activation="relu", gcn_norm="symmetric")
+
+
+class Skips(nn.Module):
+    """Linear skips, a slope a channel, and layers of unequal widths joined; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = GATConv(FEATURES, HIDDEN // 2, heads=2)
+        self.skip = nn.Linear(FEATURES, HIDDEN)
+        self.act = nn.PReLU(HIDDEN)
+        self.sum = GraphConv(HIDDEN, HIDDEN - 2)
+        self.out = nn.Linear(2 * HIDDEN - 2, CLASSES)
+
+    def step(self, index: int, rows: Tensor, _: Tensor, edges: Tensor) -> Tensor:
+        if index == 0:
+            return self.act(self.attention(rows, edges) + self.skip(rows))
+        return self.sum(rows, edges).relu()
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        first = self.step(0, x, x, edges)
+        return self.out(torch.cat([first, self.step(1, first, x, edges)], dim=1))
+
+
+def _skips_steps(model: Skips) -> Steps:
+    layers = [partial(model.step, index) for index in range(2)]
+    return Steps(_graph, _same, layers, lambda rows: model.out(torch.cat(rows, dim=1)), model)
+
+
+class Steady(nn.Module):
+    """APPNP: a perceptron, then steps of personalised PageRank; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lins = nn.Sequential(
+            nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES)
+        )
+        self.steps, self.one = APPNP(K=3, alpha=0.2), APPNP(K=1, alpha=0.0)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        return self.steps(self.lins(x), edges)
+
+
+def _steady_steps(model: Steady) -> Steps:
+    def step(rows: Tensor, initial: Tensor, edges: Tensor) -> Tensor:
+        return 0.8 * model.one(rows, edges) + 0.2 * initial
+
+    return Steps(_graph, model.lins, [step] * 3, _last, model)

@@ -200,9 +200,7 @@ class Weighed(nn.Module):
 
     def __init__(self, weighed: tuple[bool, bool], own: bool) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            [GCNConv(6, 8, normalize=False), GCNConv(8, 3, normalize=False)]
-        )
+        self.convs = nn.ModuleList([GCNConv(6, 8, normalize=False), GCNConv(8, 3, normalize=False)])
         self.weighed, self.own = weighed, own
 
     def forward(self, x: Any, edge_index: Any, edge_weight: Any = None) -> Any:
@@ -230,6 +228,18 @@ def test_one_norm_for_all_layers_is_checked(tmp_path: Path, own: bool) -> None:
             layers=described(model),
             gcn_norm="symmetric",
         )
+
+
+def test_weights_that_a_caller_may_pass_are_asked_for(tmp_path: Path) -> None:
+    model = Weighed((True, True), own=False)
+    with pytest.raises(ExportError, match="the caller may weigh the edges: pass gcn_norm="):
+        export_pyg(model, None, tmp_path / "m")
+    for norm in ("symmetric", "none"):
+        export_pyg(model, None, tmp_path / norm, gcn_norm=norm)
+        assert [layer["norm"] for layer in sidecar(tmp_path / norm)["layers"]] == [norm] * 2
+    plain = {"call": lambda m, x, edges: m(x, edges)}
+    export_pyg(model, None, tmp_path / "call", **plain)
+    assert sidecar(tmp_path / "call")["layers"][0]["norm"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -297,7 +307,9 @@ def test_weights_in_a_matrix_are_not_dropped(tmp_path: Path) -> None:
     weighed = data(edge_weight=torch.rand(5))
     transposed = ToSparseTensor(attr="edge_weight", layout=torch.sparse_csr)(weighed.clone())
     both = weighed.clone()
-    both = ToSparseTensor(attr="edge_weight", layout=torch.sparse_csr, remove_edge_index=False)(both)
+    both = ToSparseTensor(attr="edge_weight", layout=torch.sparse_csr, remove_edge_index=False)(
+        both
+    )
     del both.edge_weight
     for graph in (transposed, both):
         with pytest.raises(ExportError, match=r"adj_t has values other than 1.*remove_edge_index"):

@@ -25,9 +25,7 @@ def graph(**edata: torch.Tensor) -> Any:
 class Two(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            [dgl_nn.SAGEConv(5, 6, "mean"), dgl_nn.SAGEConv(6, 3, "mean")]
-        )
+        self.layers = nn.ModuleList([dgl_nn.SAGEConv(5, 6, "mean"), dgl_nn.SAGEConv(6, 3, "mean")])
 
 
 class OfBlocks(Two):
@@ -87,6 +85,25 @@ def test_models_that_read_what_edges_hold_are_refused(tmp_path: Path, optional: 
     assert not list(tmp_path.iterdir())
     # A model that does not read them is served without.
     export_dgl(Weighed("other", True), weights, tmp_path / "m", activation="relu")
+
+
+class WeighedOutside(Two):
+    def forward(self, g: Any, x: Any, edge_weight: Any = None) -> Any:
+        x = self.layers[0](g, x, edge_weight=edge_weight).relu()
+        return self.layers[1](g, x, edge_weight=edge_weight)
+
+
+def test_weights_that_a_caller_may_pass_are_asked_for(tmp_path: Path) -> None:
+    weights = graph(trust=torch.rand(5))
+    with pytest.raises(ExportError, match="takes `edge_weight` and graph.edata has trust"):
+        export_dgl(WeighedOutside(), weights, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+    export_dgl(WeighedOutside(), graph(), tmp_path / "a")
+    export_dgl(WeighedOutside(), weights, tmp_path / "b", call=lambda m, g, x: m(g, x))
+    model = WeighedOutside()
+    model.layers[0] = dgl_nn.GraphConv(5, 6, norm="none", allow_zero_in_degree=True)
+    with pytest.raises(ExportError, match=r"takes `edge_weight` and layer 'layers.0' has norm="):
+        export_dgl(model, None, tmp_path / "m")
 
 
 def test_features_and_labels_of_other_types(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ use crate::{
     GraphError,
     run::{DegreeScale, LayerInput, Sources, TargetRows, reduce},
 };
-use config::{Aggregator, ConvConfig, GatConfig, LayerConfig, Norm, ResidualConfig};
+use config::{Aggregator, ConvConfig, GatConfig, JumpingMode, LayerConfig, Norm, ResidualConfig};
 use conv::{Attention, Gcn, Gcn2, Gin, Made, Needs, Place, Reduce, Sage};
 use jumping::Jumping;
 use row_op::{OpError, RowOp, apply_ops, take_ops};
@@ -42,7 +42,7 @@ impl Layer {
     /// What it reads of a target besides what the sources were reduced to.
     pub(crate) fn needs(&self) -> Needs {
         let needs = self.conv.needs();
-        let adds_input = self.after.iter().any(|op| matches!(op, RowOp::Residual));
+        let adds_input = self.after.iter().any(RowOp::adds_input);
         Needs {
             values: needs.values || adds_input,
             ..needs
@@ -176,13 +176,13 @@ impl GnnModel {
     /// The answer from the values of all layers, or of the last one where the model does not join
     /// them; each `[rows, width]`.
     pub fn finish(&self, mut values: Vec<Vec<f32>>) -> Vec<f32> {
-        let width = self.level_width(self.layers.len());
+        let widths: Vec<usize> = self.layers.iter().map(Layer::width).collect();
         let (rows, width) = match &self.jumping {
-            Some(jumping) => (
-                jumping.apply(&values, width),
-                jumping.width(values.len(), width),
+            Some(jumping) => (jumping.apply(&values, &widths), jumping.width(&widths)),
+            None => (
+                values.pop().unwrap_or_default(),
+                self.level_width(self.layers.len()),
             ),
-            None => (values.pop().unwrap_or_default(), width),
         };
         apply_ops(&self.head, rows, width, &[])
     }
@@ -231,7 +231,8 @@ impl Builder<'_> {
         }
         let jumping = self.jumping(&layers)?;
         if let Some(jumping) = &jumping {
-            width = jumping.width(layers.len(), width);
+            let widths: Vec<usize> = layers.iter().map(Layer::width).collect();
+            width = jumping.width(&widths);
         }
         let (head, outputs) = self.ops("head", &config.head, width, None)?;
         Ok(GnnModel {
@@ -383,7 +384,7 @@ impl Builder<'_> {
                     layer.inputs, layer.out
                 )),
                 (Framework::Pyg, Norm::Symmetric | Norm::None)
-                | (Framework::Dgl, Norm::InDegree | Norm::None) => None,
+                | (Framework::Dgl, Norm::InDegree | Norm::Both | Norm::None) => None,
                 (_, norm) => Some(format!("norm {norm:?} is not {framework:?}'s")),
             },
             ConvConfig::Gat(c) | ConvConfig::Gatv2(c) => attention_problem(layer, c, framework),
@@ -399,10 +400,11 @@ impl Builder<'_> {
             return Ok(None);
         };
         let width = layers[0].width;
-        if let Some(other) = layers.iter().find(|layer| layer.width != width) {
+        let other = layers.iter().find(|layer| layer.width != width);
+        if let Some(other) = other.filter(|_| config.mode != JumpingMode::Cat) {
             return Err(self.wrong(format!(
-                "jumping_knowledge joins layers of one width, but there are {width} and {}",
-                other.width
+                "jumping_knowledge of mode {:?} joins layers of one width, but there are {width} and {}",
+                config.mode, other.width
             )));
         }
         Jumping::take(self.weights, config, layers.len(), width).map(Some)

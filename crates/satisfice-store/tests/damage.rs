@@ -22,7 +22,7 @@ fn store(workshop: &Workshop) -> PathBuf {
     let metadata = [EXPORT, ("class_names", r#"["a", "b", "c"]"#)];
     safetensors(&export, &tensors, &metadata);
     workshop
-        .import(&Source::Export(export), ImportOptions::default())
+        .import(&Source::Export(export), &ImportOptions::default())
         .unwrap()
         .0
 }

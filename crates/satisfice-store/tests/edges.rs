@@ -20,7 +20,7 @@ fn graph() -> impl Strategy<Value = Graph> {
 }
 
 /// How often each edge stands, `[source][target]`, as `PyTorch` Geometric would have it.
-fn dense(graph: &Graph, options: ImportOptions) -> Vec<Vec<u64>> {
+fn dense(graph: &Graph, options: &ImportOptions) -> Vec<Vec<u64>> {
     let nodes = graph.nodes();
     let mut counts = vec![vec![0_u64; nodes]; nodes];
     for &(source, target) in &graph.edges {
@@ -59,9 +59,9 @@ proptest! {
             remove_self_loops,
             ..ImportOptions::default()
         };
-        let (out, summary) = workshop.import(&Source::Export(export), options.clone()).unwrap();
+        let (out, summary) = workshop.import(&Source::Export(export), &options).unwrap();
         let store = GraphStore::open(&out, Check::Checksums).unwrap();
-        let wanted = dense(&graph, options);
+        let wanted = dense(&graph, &options);
         let nodes = graph.nodes();
         let mut found = vec![vec![0; nodes]; nodes];
         for (source, target) in edges(&store) {
@@ -83,7 +83,7 @@ proptest! {
         });
         prop_assert_eq!(summary.isolated, isolated.count());
         if !undirected {
-            let all: u64 = dense(&graph, ImportOptions { remove_self_loops, ..Default::default() })
+            let all: u64 = dense(&graph, &ImportOptions { remove_self_loops, ..Default::default() })
                 .iter().flatten().map(|&count| count.saturating_sub(1)).sum();
             prop_assert_eq!(summary.duplicates, all);
         }
@@ -95,19 +95,19 @@ proptest! {
         let export = workshop.path("g.safetensors");
         safetensors(&export, &export_tensors(&graph), &[EXPORT, ("undirected", "true")]);
         let source = Source::Export(export);
-        let counts = dense(&graph, ImportOptions::default());
+        let counts = dense(&graph, &ImportOptions::default());
         let nodes = graph.nodes();
         let honest = (0..nodes).all(|u| (0..nodes).all(|v| {
             counts[u][v] == counts[v][u] && counts[u][v] <= 1
         }));
-        let imported = workshop.import(&source, ImportOptions::default());
+        let imported = workshop.import(&source, &ImportOptions::default());
         prop_assert_eq!(imported.is_ok(), honest);
         if let Ok((out, summary)) = imported {
             prop_assert!(summary.duplicates_merged);
             prop_assert!(GraphStore::open(&out, Check::Structure).unwrap().manifest().undirected);
         }
         let options = ImportOptions { undirected: true, ..ImportOptions::default() };
-        prop_assert!(workshop.import(&source, options).is_ok());
+        prop_assert!(workshop.import(&source, &options).is_ok());
     }
 }
 
@@ -131,7 +131,7 @@ fn a_large_graph_is_sorted_and_merged_across_tasks() {
             ..ImportOptions::default()
         };
         let (out, _) = workshop
-            .import(&Source::Export(export.clone()), options)
+            .import(&Source::Export(export.clone()), &options)
             .unwrap();
         let store = GraphStore::open(&out, Check::Checksums).unwrap();
         let mut wanted: Vec<(u32, u32)> = graph.edges.iter().map(|&(s, t)| (t, s)).collect();

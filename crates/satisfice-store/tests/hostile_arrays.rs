@@ -98,7 +98,7 @@ fn arrays_that_are_wrong() {
     let workshop = Workshop::new();
     for (array, wanted) in cases {
         let source = npz_with(&workshop, &[array]);
-        let message = refused(&workshop, &source, PLAIN, wanted);
+        let message = refused(&workshop, &source, &PLAIN, wanted);
         assert!(
             message.contains("g.npz"),
             "the archive is named, not a copy: {message}"
@@ -115,18 +115,18 @@ fn arrays_and_tensors_that_are_not_read_are_named() {
         refused(
             &workshop,
             &source,
-            PLAIN,
+            &PLAIN,
             &format!("array `{name}` would be lost"),
         );
         let options = ImportOptions {
             ignored_columns: vec![name.to_owned()],
             ..PLAIN
         };
-        let (_, summary) = workshop.import(&source, options).unwrap();
+        let (_, summary) = workshop.import(&source, &options).unwrap();
         assert_eq!(summary.skipped_columns, [name]);
     }
     let source = npz_with(&workshop, &[("x", floats()), ("year", floats())]);
-    let (_, summary) = workshop.import(&source, PLAIN).unwrap();
+    let (_, summary) = workshop.import(&source, &PLAIN).unwrap();
     assert_eq!(summary.skipped_columns, ["x", "year"]);
     let mut tensors = export_tensors(&Graph::sample());
     tensors.push(("edge_time", DType::F32, vec![11], vec![0; 44]));
@@ -135,7 +135,7 @@ fn arrays_and_tensors_that_are_not_read_are_named() {
     refused(
         &workshop,
         &Source::Export(path),
-        PLAIN,
+        &PLAIN,
         "tensor `edge_time` would be lost",
     );
 }
@@ -148,13 +148,13 @@ fn archives_that_are_cut_off_never_panic() {
     let bytes = fs::read(&path).unwrap();
     for length in (0..bytes.len()).step_by(11) {
         fs::write(&path, &bytes[..length]).unwrap();
-        assert!(workshop.import(&source, PLAIN).is_err(), "{length}");
+        assert!(workshop.import(&source, &PLAIN).is_err(), "{length}");
     }
     for at in (0..bytes.len()).step_by(3) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         fs::write(&path, damaged).unwrap();
-        if let Ok((out, _)) = workshop.import(&source, PLAIN) {
+        if let Ok((out, _)) = workshop.import(&source, &PLAIN) {
             fs::remove_dir_all(out).unwrap();
         }
     }
@@ -219,7 +219,7 @@ fn exports_that_are_wrong() {
     let classes = ("class_names", r#"["a", "b", "c"]"#);
     for (tensors, wanted) in cases {
         safetensors(&path, &tensors, &[EXPORT, classes]);
-        refused(&workshop, &source, PLAIN, wanted);
+        refused(&workshop, &source, &PLAIN, wanted);
     }
     let whole = export_tensors(&Graph::sample());
     let metadata: [(&[(&str, &str)], &str); 5] = [
@@ -231,13 +231,13 @@ fn exports_that_are_wrong() {
     ];
     for (metadata, wanted) in metadata {
         safetensors(&path, &whole, metadata);
-        refused(&workshop, &source, PLAIN, wanted);
+        refused(&workshop, &source, &PLAIN, wanted);
     }
     safetensors(&path, &whole[1..], &[EXPORT]);
     refused(
         &workshop,
         &source,
-        PLAIN,
+        &PLAIN,
         "no tensor `edge_index`; there are `x`, `y`",
     );
 }
@@ -256,7 +256,7 @@ fn features_too_large_for_half_precision_are_named() {
     refused(
         &workshop,
         &Source::Export(path),
-        options,
+        &options,
         "node 5 (counted from 0), feature 2",
     );
 }

@@ -165,7 +165,7 @@ fn every_source_makes_the_same_bytes() {
     let mut stores = Vec::new();
     for (name, source) in sources {
         let (out, summary) = workshop
-            .import(&source, ImportOptions::default())
+            .import(&source, &ImportOptions::default())
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(
             (summary.nodes, summary.edges, summary.features),
@@ -191,7 +191,7 @@ fn every_source_makes_the_same_bytes() {
 fn a_store_holds_what_was_imported() {
     let (workshop, graph) = (Workshop::new(), Graph::sample());
     let (_, source) = sources(&workshop, &graph).remove(0);
-    let (out, summary) = workshop.import(&source, ImportOptions::default()).unwrap();
+    let (out, summary) = workshop.import(&source, &ImportOptions::default()).unwrap();
     let store = GraphStore::open(&out, Check::Structure).unwrap();
     let mut wanted = graph.edges.clone();
     wanted.sort_unstable_by_key(|&(source, target)| (target, source));
@@ -242,10 +242,10 @@ fn string_ids_and_class_names_are_the_same_from_tables_and_exports() {
     let metadata = [EXPORT, ("class_names", r#"["admin", "games", "libs"]"#)];
     safetensors(&export, &tensors, &metadata);
     let (a, _) = workshop
-        .import(&from_csv, ImportOptions::default())
+        .import(&from_csv, &ImportOptions::default())
         .unwrap();
     let (b, _) = workshop
-        .import(&Source::Export(export), ImportOptions::default())
+        .import(&Source::Export(export), &ImportOptions::default())
         .unwrap();
     assert_eq!(files(&a), files(&b));
     let store = GraphStore::open(&a, Check::Checksums).unwrap();
@@ -282,7 +282,12 @@ fn integer_ids_are_the_same_from_every_source_that_has_them() {
     );
     let stores: Vec<PathBuf> = [from_csv, Source::Export(export), parquet]
         .iter()
-        .map(|source| workshop.import(source, ImportOptions::default()).unwrap().0)
+        .map(|source| {
+            workshop
+                .import(source, &ImportOptions::default())
+                .unwrap()
+                .0
+        })
         .collect();
     assert_eq!(files(&stores[0]), files(&stores[1]));
     assert_eq!(files(&stores[0]), files(&stores[2]));
@@ -299,7 +304,7 @@ fn integer_ids_are_the_same_from_every_source_that_has_them() {
 fn features_may_be_a_list_column_or_an_array_beside_the_table() {
     let (workshop, graph) = (Workshop::new(), Graph::sample());
     let (_, plain) = sources(&workshop, &graph).remove(0);
-    let (wanted, _) = workshop.import(&plain, ImportOptions::default()).unwrap();
+    let (wanted, _) = workshop.import(&plain, &ImportOptions::default()).unwrap();
     let lists = workshop.path("lists.parquet");
     let ids = Cells::Int64((0..7).collect());
     let columns = [
@@ -310,7 +315,7 @@ fn features_may_be_a_list_column_or_an_array_beside_the_table() {
     ];
     parquet_file::write(&lists, &columns, 7, 2);
     let source = tables(lists, workshop.path("edges.csv"));
-    let (found, summary) = workshop.import(&source, ImportOptions::default()).unwrap();
+    let (found, summary) = workshop.import(&source, &ImportOptions::default()).unwrap();
     assert_eq!(files(&found), files(&wanted));
     assert_eq!(summary.skipped_columns, ["rank"]);
 
@@ -333,7 +338,7 @@ fn features_may_be_a_list_column_or_an_array_beside_the_table() {
         labels: Some(workshop.write("y.npy", npy("<f4", false, &[7], &bytes_of(&floats)))),
         id_column: None,
     });
-    let (found, _) = workshop.import(&source, ImportOptions::default()).unwrap();
+    let (found, _) = workshop.import(&source, &ImportOptions::default()).unwrap();
     assert_eq!(files(&found), files(&wanted));
 }
 
@@ -365,7 +370,7 @@ fn element_types_and_orders_of_arrays_do_not_matter() {
         );
         stores.push(
             workshop
-                .import(&Source::Arrays(path), ImportOptions::default())
+                .import(&Source::Arrays(path), &ImportOptions::default())
                 .unwrap()
                 .0,
         );
@@ -393,7 +398,7 @@ fn features_keep_their_precision_unless_another_is_asked_for() {
             feature_dtype: dtype,
             ..ImportOptions::default()
         };
-        let (out, _) = workshop.import(source, options).unwrap();
+        let (out, _) = workshop.import(source, &options).unwrap();
         GraphStore::open(&out, Check::Checksums).unwrap()
     };
     assert_eq!(import(&half, None).features().row_bytes(), 6);

@@ -13,14 +13,35 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ROWS = (
-    *("x", "h", "z", "feat", "feats", "feature", "features", "input", "inputs", "in_feat", "in_feats"),
+    *(
+        "x",
+        "h",
+        "z",
+        "feat",
+        "feats",
+        "feature",
+        "features",
+        "input",
+        "inputs",
+        "in_feat",
+        "in_feats",
+    ),
     *("node_feat", "node_feats", "node_features", "input_features", "xs"),
 )
 _EDGES = (
     *("edge_index", "edge_idx", "edges", "edge_list", "edge_indices", "edgelist"),
     *("adj", "adj_t", "adjs_t", "a"),
 )
-_WEIGHTS = ("edge_weight", "edge_weights", "weight", "weights", "edge_attr", "edge_attrs", "norm", "w")
+_WEIGHTS = (
+    "edge_weight",
+    "edge_weights",
+    "weight",
+    "weights",
+    "edge_attr",
+    "edge_attrs",
+    "norm",
+    "w",
+)
 _NAMES = {
     "rows": ROWS,
     "graph": (*_EDGES, "g", "graph"),
@@ -109,8 +130,8 @@ def _missing(
         if "graph" not in kinds and "blocks" not in kinds:
             return "graph"
     raise ExportError(
-        f"{type(model).__name__}.forward takes `{names[at]}`, which new nodes do not have. Where it "
-        f"may be left out, say how the model is called: {forms.example}"
+        f"{type(model).__name__}.forward takes `{names[at]}`, which new nodes do not have. Where "
+        f"it may be left out, say how the model is called: {forms.example}"
     )
 
 
@@ -124,6 +145,17 @@ def required(model: nn.Module) -> list[str]:
 def _optional(model: nn.Module) -> list[str]:
     parameters = inspect.signature(model.forward).parameters.values()
     return [p.name for p in parameters if p.default is not p.empty]
+
+
+def weight_argument(model: nn.Module) -> str | None:
+    """The argument of ``forward`` by which a caller may pass weights of edges."""
+    names = [*required(model), *_optional(model)]
+    return next((n for n in names if n.lower() in _WEIGHTS or _kind(n) == "whole"), None)
+
+
+def kind_is_whole(name: str) -> bool:
+    """Whether an argument of this name is a graph with all that it holds."""
+    return _kind(name) == "whole"
 
 
 def _of_any(model: nn.Module) -> list[str]:
@@ -148,6 +180,12 @@ def row_answer(answer: Any, nodes: int, forms_example: str) -> Tensor:
     Raises:
         ExportError: there are none, or several tensors that might be meant.
     """
+    found = row_tensor(answer, nodes, forms_example)
+    return found.reshape(nodes, 1) if found.dim() == 1 else found
+
+
+def row_tensor(answer: Any, nodes: int, forms_example: str) -> Tensor:
+    """The tensor among what a model returns that is the answer, [nodes, outputs] or [nodes]."""
     import torch
 
     tensors = [answer] if isinstance(answer, torch.Tensor) else _parts(answer)
@@ -155,8 +193,10 @@ def row_answer(answer: Any, nodes: int, forms_example: str) -> Tensor:
     if len(rows) == 1:
         return rows[0]
     if len(tensors) == 1 and tensors[0].dim() == 1 and len(tensors[0]) == nodes:
-        return tensors[0].reshape(nodes, 1)
-    found = ", ".join(f"{type(t).__name__} {list(t.shape)}" for t in tensors) or type(answer).__name__
+        return tensors[0]
+    found = (
+        ", ".join(f"{type(t).__name__} {list(t.shape)}" for t in tensors) or type(answer).__name__
+    )
     if len(rows) > 1:
         raise ExportError(
             f"the model returns {len(rows)} tensors with a row a node ({found}): say which is the "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from satisfice import _calls, _kinds, _sidecar, _tensors, _trial, _wrappers
+from satisfice import _calls, _kinds, _recorded, _shared, _sidecar, _tensors, _trial, _wrappers
 from satisfice._calls import Forms
 from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv, is_layer
 from satisfice._errors import ExportError
@@ -20,7 +20,7 @@ from satisfice._row_ops import RowOp, RowOps
 from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
 from satisfice._trial import SmallGraph
-from satisfice._weights import Weights
+from satisfice._weights import Weights, check_initialized
 from satisfice.graph import export_graph, is_undirected
 
 if TYPE_CHECKING:
@@ -106,24 +106,22 @@ def export_dgl(
     x, y = (None, None) if graph is None else _node_data(graph, features, labels)
     model = _wrappers.unwrap(model)
     _kinds.refuse_types(model)
-    weights = Weights(model)
-    ops = RowOps(model, weights)
+    check_initialized(model)
     loops = edges is not None and _all_have_loops(edges, graph.num_nodes())
-    chosen = (
-        _found(model, activation)
-        if layers is None
-        else [(prefix, conv, ops.each(after)) for prefix, conv, after in layers]
-    )
-    description = Description(
-        "dgl",
-        input=ops.each(input),
-        layers=_describe(DglConvs(weights, ops), chosen, flatten),
-        head=ops.each(head),
-        query_self_loops=loops if query_self_loops is None else query_self_loops,
-    )
-    taken = weights.finish()
+    plan = _Plan(graph, features, x, loops, call)
+    if call is None and check:
+        _refuse_weights_outside(model, graph)
+    given = _Given(activation, layers, flatten, list(input), list(head))
+    if given.any() or not check:
+        description, taken = _described(model, given)
+    else:
+        recorded = _record(model, plan)
+        description, taken = recorded.description, recorded.weights
+        _recorded.say_what_is_left_out(recorded.left)
+    description.query_self_loops = loops if query_self_loops is None else query_self_loops
+    taken = _shared.with_copies(description, taken)
     if check:
-        _check(model, description, taken, _Plan(graph, features, x, loops, call))
+        _check(model, description, taken, plan)
     if edges is not None and x is not None:
         if undirected is None:
             undirected = is_undirected(edges, len(x))
@@ -140,6 +138,64 @@ def export_dgl(
         )
     _sidecar.write(directory, description, taken, options)
     return directory
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the caller says of the model."""
+
+    activation: Any
+    layers: Iterable[tuple[str, Any, Iterable[Any]]] | None
+    flatten: Sequence[bool] | None
+    input: list[Any]
+    head: list[Any]
+
+    def any(self) -> bool:
+        """Whether anything is said, which a recorded run would say otherwise."""
+        said = (self.activation, self.layers, self.flatten)
+        return any(part is not None for part in said) or bool(self.input or self.head)
+
+
+def _described(model: nn.Module, given: _Given) -> tuple[Description, Any]:
+    """The description that the caller gives, and its weights."""
+    weights = Weights(model)
+    ops = RowOps(model, weights)
+    chosen = (
+        _found(model, given.activation)
+        if given.layers is None
+        else [(prefix, conv, ops.each(after)) for prefix, conv, after in given.layers]
+    )
+    description = Description(
+        "dgl",
+        input=ops.each(given.input),
+        layers=_describe(DglConvs(weights, ops), chosen, given.flatten),
+        head=ops.each(given.head),
+    )
+    return description, weights.finish()
+
+
+def _record(model: nn.Module, plan: _Plan) -> _recorded.Recorded:
+    """The description that two recorded runs give."""
+    widths = _recorded.widths_of(model, plan.rows)
+    try:
+        trial = _trial_of(model, plan, needs_sources=False)
+        return _recorded.describe(model, trial, _FRAMEWORK, widths)
+    except _trial.RunError as error:
+        if "0-in-degree" in str(error):
+            trial = _trial_of(model, plan, needs_sources=True)
+            return _recorded.describe(model, trial, _FRAMEWORK, widths)
+        raise _reads_edges(model, error) from error
+
+
+def _layers(graph: SmallGraph) -> Any:
+    import torch
+
+    from satisfice._dgl_layers import DglLayers
+
+    return DglLayers(torch.from_numpy(graph.edges)).read
+
+
+_FRAMEWORK = _recorded.Framework("dgl", is_layer, ("dgl.nn.pytorch.conv",), _layers, KNOWN)
 
 
 @dataclass(frozen=True)
@@ -171,7 +227,11 @@ def _trial_of(model: nn.Module, plan: _Plan, needs_sources: bool) -> _trial.Tria
         return graph
 
     def blocks(model: nn.Module, rows: Tensor, graph: Any) -> Any:
-        layers = [m for _, m in model.named_modules() if is_layer(m) and not list(m.children()) or is_conv(m)]
+        layers = [
+            m
+            for _, m in model.named_modules()
+            if is_layer(m) and not list(m.children()) or is_conv(m)
+        ]
         return [whole(rows, graph)] * max(1, len(layers))
 
     forms = Forms(
@@ -229,6 +289,24 @@ def _check(model: nn.Module, description: Description, weights: Any, plan: _Plan
         _trial.check(model, description, weights, trial)
 
 
+def _refuse_weights_outside(model: nn.Module, graph: Any) -> None:
+    """Refuses a model to which its caller may pass weights of edges."""
+    argument = _calls.weight_argument(model)
+    if argument is None or _calls.kind_is_whole(argument):
+        return
+    names = [] if graph is None else list(graph.edata)
+    bare = [n for n, m in model.named_modules() if is_conv(m) and getattr(m, "_norm", "") == "none"]
+    if names or bare:
+        why = (
+            f"graph.edata has {', '.join(names)}" if names else f"layer {bare[0]!r} has norm='none'"
+        )
+        raise ExportError(
+            f"{type(model).__name__}.forward takes `{argument}` and {why}, so the caller may pass "
+            "weights of edges, which are not served. If none are passed, say so: "
+            f"{_EXAMPLE}"
+        )
+
+
 def _refuse_edge_values(
     model: nn.Module, description: Description, trial: _trial.Trial, plan: _Plan
 ) -> None:
@@ -241,17 +319,22 @@ def _refuse_edge_values(
     try:
         answers = [_trial.answer(copy, trial, graph, x) for _ in range(2 if names else 1)]
     except ExportError as error:
-        if isinstance(error.__cause__, (KeyError, AttributeError)) and "edata" in _source(model):
-            raise ExportError(
-                f"{type(model).__name__} reads edata of the graph ({error.__cause__}): edges have "
-                "neither weights nor features when served"
-            ) from error
-        raise
-    if names and not torch.allclose(*answers, equal_nan=True):
+        raise _reads_edges(model, error) from error
+    if names and not torch.allclose(answers[0], answers[1], equal_nan=True):
         raise ExportError(
             f"the model's answer changes with the edge weights or features in graph.edata "
             f"({', '.join(names)}): edges have neither when served. Train without them"
         )
+
+
+def _reads_edges(model: nn.Module, error: ExportError) -> ExportError:
+    """A better error where the model looked for something that edges hold."""
+    if isinstance(error.__cause__, (KeyError, AttributeError)) and "edata" in _source(model):
+        return ExportError(
+            f"{type(model).__name__} reads edata of the graph ({error.__cause__}): edges have "
+            "neither weights nor features when served"
+        )
+    return error
 
 
 def _source(model: nn.Module) -> str:

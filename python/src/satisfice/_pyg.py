@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from satisfice import _calls, _kinds, _pyg_data, _sidecar, _trial, _wrappers
+from satisfice import _calls, _kinds, _pyg_data, _recorded, _shared, _sidecar, _trial, _wrappers
 from satisfice._calls import Forms
 from satisfice._errors import ExportError
 from satisfice._pyg_convs import KNOWN, PygConvs, is_conv, is_layer
@@ -18,7 +18,7 @@ from satisfice._row_ops import RowOp, RowOps
 from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
 from satisfice._trial import SmallGraph
-from satisfice._weights import Weights
+from satisfice._weights import Weights, check_initialized
 from satisfice.graph import export_graph, is_undirected
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def export_pyg(
         jumping_knowledge: the ``JumpingKnowledge`` module that joins the layers of a module of your
             own, before ``head``.
         gcn_norm: for layers with normalize=False: ``"symmetric"`` if you passed them weights of
-            ``gcn_norm`` with self-loops, ``"none"`` if you passed the plain edges.
+            ``gcn_norm`` with self-loops, ``"none"`` if you passed the plain edges. Needed where the
+            model leaves that to its caller.
         call: how the model is called, ``call(model, x, edge_index)``, where its ``forward`` takes
             other arguments or an answer is part of what it returns:
             ``call=lambda model, x, edge_index: model.encode(x, edge_index)``.
@@ -100,11 +101,23 @@ def export_pyg(
     graph = None if data is None else _pyg_data.read(data)
     model = _wrappers.unwrap(model)
     _kinds.refuse_types(model)
-    reader = _Reader(model, gcn_norm)
-    description = reader.describe(activation, layers, input, head, jumping_knowledge)
-    weights = reader.weights.finish()
+    check_initialized(model)
+    given = _Given(activation, layers, list(input), list(head), jumping_knowledge)
+    tried = _Tried(data, graph, call)
+    if given.any() or not check:
+        reader = _Reader(model, gcn_norm)
+        description = reader.describe(given)
+        weights = reader.weights.finish()
+    else:
+        features = None if graph is None else graph.x
+        widths = _recorded.widths_of(model, features)
+        trial = _trial_of(model, tried, weighs=gcn_norm == "symmetric")
+        asks = gcn_norm is None and call is None and _calls.weight_argument(model) is not None
+        recorded = _recorded.describe(model, trial, _framework(asks), widths)
+        description, weights = recorded.description, recorded.weights
+        _recorded.say_what_is_left_out(recorded.left)
+    weights = _shared.with_copies(description, weights)
     if check:
-        tried = _Tried(data, graph, call)
         _run_checks(model, description, weights, tried, gcn_norm)
     if graph is not None:
         if undirected is None:
@@ -125,6 +138,36 @@ def export_pyg(
 
 
 _EXAMPLE = "call=lambda model, x, edge_index: model(x, edge_index)"
+
+
+def _framework(asks: bool) -> _recorded.Framework:
+    """PyTorch Geometric; `asks`: whether the caller may weigh edges without having said so."""
+
+    def layers(graph: SmallGraph) -> Any:
+        import torch
+
+        from satisfice._pyg_layers import Plain, PygLayers
+
+        return PygLayers(Plain(torch.from_numpy(graph.edges), graph.nodes), asks).read
+
+    own = ("torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
+    return _recorded.Framework("pyg", is_layer, own, layers, KNOWN)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the caller says of the model."""
+
+    activation: Any
+    layers: Iterable[tuple[str, Any, Iterable[Any]]] | None
+    input: list[Any]
+    head: list[Any]
+    jumping: Any
+
+    def any(self) -> bool:
+        """Whether anything is said, which a recorded run would say otherwise."""
+        said = self.activation is not None or self.layers is not None or self.jumping is not None
+        return said or bool(self.input or self.head)
 
 
 @dataclass(frozen=True)
@@ -172,11 +215,13 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
 
     def blocks(model: nn.Module, rows: Tensor, edges: _Edges) -> Any:
         size = (len(rows), len(rows))
-        count = sum(is_conv(module) for module in model.modules())
+        count = sum(is_layer(module) for module in model.modules())
         return [(edges.edge_index, None, size)] * count
 
     forms = Forms(
-        graph=lambda _, edges: edges.edge_index if edge_index is not None or adj_t is None else edges.adj_t,
+        graph=lambda _, edges: (
+            edges.edge_index if edge_index is not None or adj_t is None else edges.adj_t
+        ),
         whole=whole,
         blocks=blocks,
         weights=lambda edges: edges.weights,
@@ -229,26 +274,14 @@ class _Reader:
         self._ops = RowOps(model, self.weights)
         self._convs = PygConvs(self.weights, self._ops, gcn_norm)
 
-    def describe(
-        self,
-        activation: Any,
-        layers: Iterable[tuple[str, Any, Iterable[Any]]] | None,
-        input: Iterable[Any],
-        head: Iterable[Any],
-        jumping: Any,
-    ) -> Description:
-        input, head = list(input), list(head)
-        given = layers is not None or activation is not None or bool(input or head)
-        if not given and _is_basic(self._model):
-            return self._basic()
-        if not given and self._is_gcnii():
-            return self._gcnii()
+    def describe(self, given: _Given) -> Description:
+        layers = given.layers
         return Description(
             "pyg",
-            input=self._ops.each(input),
-            layers=self._given(layers) if layers is not None else self._found(activation),
-            head=self._ops.each(head),
-            jumping_knowledge=self._jumping_knowledge(jumping),
+            input=self._ops.each(given.input),
+            layers=self._given(layers) if layers is not None else self._found(given.activation),
+            head=self._ops.each(given.head),
+            jumping_knowledge=self._jumping_knowledge(given.jumping),
         )
 
     def _layer(self, conv: Any, prefix: str, after: list[RowOp]) -> dict[str, Any]:
@@ -274,23 +307,6 @@ class _Reader:
             for i, (name, conv) in enumerate(convs)
         ]
 
-    def _basic(self) -> Description:
-        model: Any = self._model
-        described = []
-        for i, conv in enumerate(model.convs):
-            is_plain = i == model.num_layers - 1 and model.jk_mode is None
-            after = [] if is_plain else self._basic_after(i)
-            described.append(self._layer(conv, f"convs.{i}", after))
-        jumping = self._jumping_knowledge(getattr(model, "jk", None))
-        head = self._ops.module(model.lin, "lin") if hasattr(model, "lin") else []
-        return Description("pyg", layers=described, head=head, jumping_knowledge=jumping)
-
-    def _basic_after(self, index: int) -> list[RowOp]:
-        model: Any = self._model
-        norm = self._ops.module(model.norms[index], f"norms.{index}")
-        act = activation_ops(model.act)
-        return act + norm if model.act_first else norm + act
-
     def _jumping_knowledge(self, jumping: Any) -> dict[str, Any] | None:
         kinds = {name: m for name, m in self._model.named_modules() if _is_jumping(m)}
         if jumping is None and kinds:
@@ -312,27 +328,6 @@ class _Reader:
         ]
         self.weights.take(prefix, *names, "att.weight", "att.bias")
         return {"mode": "lstm", "tensors": prefix}
-
-    def _is_gcnii(self) -> bool:
-        convs = list(getattr(self._model, "convs", []))
-        is_stack = bool(convs) and all(is_conv(c) and type(c).__name__ == "GCN2Conv" for c in convs)
-        return is_stack and len(getattr(self._model, "lins", [])) == 2
-
-    def _gcnii(self) -> Description:
-        model: Any = self._model
-        relu = {"op": "relu"}
-        return Description(
-            "pyg",
-            input=[*self._ops.module(model.lins[0], "lins.0"), relu],
-            layers=[self._layer(conv, f"convs.{i}", [relu]) for i, conv in enumerate(model.convs)],
-            head=self._ops.module(model.lins[1], "lins.1"),
-        )
-
-
-def _is_basic(model: nn.Module) -> bool:
-    from torch_geometric.nn.models import GAT, GCN, GIN, GraphSAGE
-
-    return type(model) in (GAT, GCN, GIN, GraphSAGE)
 
 
 def _is_jumping(module: Any) -> bool:

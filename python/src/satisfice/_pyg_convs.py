@@ -98,6 +98,25 @@ class PygConvs:
             normalize=conv.normalize,
         )
 
+    def graph_conv(self, conv: Any, prefix: str) -> dict[str, Any]:
+        """Of the same form as SAGEConv, with other names."""
+        inputs = _one_width(conv, prefix, conv.lin_rel.weight)
+        self._weights.rename(join(prefix, "lin_rel.weight"), join(prefix, "lin_l.weight"))
+        self._weights.rename(join(prefix, "lin_root.weight"), join(prefix, "lin_r.weight"))
+        bias = conv.lin_rel.bias is not None
+        if bias:
+            self._weights.rename(join(prefix, "lin_rel.bias"), join(prefix, "lin_l.bias"))
+        return layer(
+            "sage",
+            prefix,
+            inputs,
+            conv.out_channels,
+            aggregator=_aggregator(conv, prefix),
+            bias=bias,
+            root_weight=True,
+            normalize=False,
+        )
+
     def gat(self, conv: Any, prefix: str) -> dict[str, Any]:
         self._take_gat_weight(conv, prefix)
         lin = getattr(conv, "lin", None)
@@ -247,5 +266,6 @@ _CONVS: dict[str, Callable[[PygConvs, Any, str], dict[str, Any]]] = {
     "GATv2Conv": PygConvs.gatv2,
     "GINConv": PygConvs.gin,
     "GCN2Conv": PygConvs.gcn2,
+    "GraphConv": PygConvs.graph_conv,
 }
 KNOWN = tuple(_CONVS)

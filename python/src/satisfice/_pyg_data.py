@@ -106,7 +106,19 @@ def is_gcn_norm(edge_index: Tensor | None, weights: Tensor) -> bool:
 
 
 def of_adj_t(adj_t: Any) -> NDArray[np.int64]:
-    """Source and target of every entry: row ``i``, column ``j`` is an edge from ``j`` to ``i``."""
+    """Source and target of every entry of a matrix without weights."""
+    edges, values = entries(adj_t)
+    if values is not None and not bool((values == 1).all()):
+        raise ExportError(
+            "data.adj_t has values other than 1, which are weights of edges: edges have none when "
+            "served. If they are those of gcn_norm, export the data as it was before and pass "
+            "gcn_norm='symmetric'; T.ToSparseTensor(remove_edge_index=False) keeps edge_index"
+        )
+    return edges
+
+
+def entries(adj_t: Any) -> tuple[NDArray[np.int64], Any]:
+    """Source and target of every entry, and its value: row ``i``, column ``j`` is ``j -> i``."""
     import torch
 
     if type(adj_t).__name__ == "SparseTensor":  # torch_sparse's
@@ -120,10 +132,5 @@ def of_adj_t(adj_t: Any) -> NDArray[np.int64]:
             f"data.adj_t is a {type(adj_t).__name__} that is not sparse: keep edge_index instead "
             "(T.ToSparseTensor(remove_edge_index=False))"
         )
-    if values is not None and not bool((values == 1).all()):
-        raise ExportError(
-            "data.adj_t has values other than 1, which are weights of edges: edges have none when "
-            "served. If they are those of gcn_norm, export the data as it was before and pass "
-            "gcn_norm='symmetric'; T.ToSparseTensor(remove_edge_index=False) keeps edge_index"
-        )
-    return np.stack([np.asarray(source.cpu()), np.asarray(target.cpu())]).astype(np.int64)
+    edges = np.stack([np.asarray(source.cpu()), np.asarray(target.cpu())]).astype(np.int64)
+    return edges, values

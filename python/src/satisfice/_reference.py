@@ -289,7 +289,12 @@ def _normalized(rows: Tensor) -> Tensor:
 def apply(ops: list[RowOp], rows: Tensor, layer_input: Tensor, tensors: Tensors) -> Tensor:
     """Row operations one after another; ``layer_input`` is what a residual adds."""
     for op in ops:
-        rows = rows + layer_input if op["op"] == "residual" else _apply_one(op, rows, tensors)
+        if op["op"] == "residual":
+            rows = rows + layer_input
+        elif op["op"] == "linear_residual":
+            rows = rows + linear(tensors, op["tensors"], layer_input)
+        else:
+            rows = _apply_one(op, rows, tensors)
     return rows
 
 
@@ -309,6 +314,8 @@ def _apply_one(op: RowOp, rows: Tensor, tensors: Tensors) -> Tensor:
     if kind == "linear":
         return linear(tensors, op["tensors"], rows)
     weight, bias = (tensors.get(join(op["tensors"], name)) for name in ("weight", "bias"))
+    if kind == "prelu":
+        return functional.prelu(rows, tensors[join(op["tensors"], "weight")])
     if kind == "layer_norm":
         return functional.layer_norm(rows, rows.shape[-1:], weight, bias, op["eps"])
     if kind == "batch_norm":

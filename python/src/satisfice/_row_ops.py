@@ -46,8 +46,15 @@ _ROW_NORM_ADVICE = (
 class RowOps:
     """Turns modules of one model into row operations and claims their tensors."""
 
-    def __init__(self, model: nn.Module, weights: Weights) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Weights,
+        other: Callable[[nn.Module, str], list[RowOp] | None] | None = None,
+    ) -> None:
         self._weights = weights
+        # Reads modules of the caller's own.
+        self._other = other
         self._prefixes: dict[int, str] = {
             id(module): name for name, module in model.named_modules()
         }
@@ -87,6 +94,10 @@ class RowOps:
             raise ExportError(
                 f"{kind} is no row operation here: export the model without it, as logits"
             )
+        own = type(module).__module__.split(".")[0] not in ("torch", "torch_geometric", "dgl")
+        ops = self._other(module, prefix) if self._other is not None and own else None
+        if ops is not None:
+            return ops
         raise ExportError(
             f"module {prefix or kind!r} ({kind}) is not a known row operation. Known are Linear, "
             f"BatchNorm, LayerNorm, Sequential, MLP and the activations {_KNOWN}"
@@ -129,6 +140,13 @@ class RowOps:
             self._weights.take(prefix, "weight", "bias")
         written: RowOp = {"op": op, "tensors": prefix, "eps": float(module.eps)}
         return written if affine else {**written, "affine": False}
+
+    def prelu(self, module: Any, prefix: str) -> list[RowOp]:
+        if module.weight.numel() == 1:
+            self._weights.leave(prefix, "weight")
+            return [leaky(float(module.weight.detach()))]
+        self._weights.take(prefix, "weight")
+        return [{"op": "prelu", "tensors": prefix}]
 
     def sequential(self, module: Any, prefix: str) -> list[RowOp]:
         return [
@@ -195,16 +213,22 @@ def _function(function: Any) -> RowOp:
     return {"op": op}
 
 
-def _gelu(module: Any) -> RowOp:
-    if module.approximate != "none":
-        raise ExportError(f"GELU(approximate={module.approximate!r}) is not known: use 'none'")
+def gelu(approximate: str) -> RowOp:
+    """GELU, which is served as it is, not approximated."""
+    if approximate != "none":
+        raise ExportError(f"GELU(approximate={approximate!r}) is not known: use 'none'")
     return {"op": "gelu"}
+
+
+def leaky(slope: float) -> RowOp:
+    """LeakyReLU with this slope below 0."""
+    return {"op": "leaky_relu", "negative_slope": slope}
 
 
 _ACTIVATIONS: dict[str, Callable[[Any], RowOp]] = {
     "ELU": lambda m: {"op": "elu", "alpha": float(m.alpha)},
-    "GELU": _gelu,
-    "LeakyReLU": lambda m: {"op": "leaky_relu", "negative_slope": float(m.negative_slope)},
+    "GELU": lambda m: gelu(m.approximate),
+    "LeakyReLU": lambda m: leaky(float(m.negative_slope)),
     "ReLU": lambda _: {"op": "relu"},
     "SiLU": lambda _: {"op": "silu"},
     "Sigmoid": lambda _: {"op": "sigmoid"},
@@ -222,6 +246,7 @@ _CONVERTERS: dict[str, Callable[[RowOps, Any, str], list[RowOp]]] = {
     "LayerNorm": RowOps.layer_norm,
     "Linear": RowOps.linear,
     "MLP": RowOps.mlp,
+    "PReLU": RowOps.prelu,
     "Sequential": RowOps.sequential,
     **dict.fromkeys(_ACTIVATIONS, _activation_module),
 }

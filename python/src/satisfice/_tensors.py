@@ -24,7 +24,9 @@ def features(name: str, x: Any) -> NDArray[Any]:
     if type(x).__name__ == "SparseTensor":  # torch_sparse's
         x = x.to_dense()
     if not isinstance(x, torch.Tensor):
-        raise ExportError(f"{name} is a {type(x).__name__}: features are a tensor [nodes, features]")
+        raise ExportError(
+            f"{name} is a {type(x).__name__}: features are a tensor [nodes, features]"
+        )
     x = x.detach().cpu()
     if x.layout != torch.strided:
         x = x.to_dense()
@@ -57,7 +59,9 @@ def labels(name: str, y: Any, nodes: int) -> NDArray[np.int64] | None:
     if not hasattr(y, "detach"):
         array, problem = None, f"it is a {type(y).__name__}"
     else:
-        array, problem = classes(y.detach().cpu().float().numpy() if _is_bf16(y) else _plain(y), nodes)
+        array, problem = classes(
+            y.detach().cpu().float().numpy() if _is_bf16(y) else _plain(y), nodes
+        )
     if problem is not None:
         warnings.warn(
             f"the labels in {name} are left out ({problem}): one class a node is kept, and nothing "
@@ -98,5 +102,8 @@ def classes(y: NDArray[Any], nodes: int) -> tuple[NDArray[np.int64] | None, str 
     elif y.dtype.kind not in "iub":
         return None, f"their type is {y.dtype}"
     if y.size and (y.min() < -1 or y.max() > np.iinfo(np.int32).max - 1):
-        return None, f"they go from {y.min()} to {y.max()}, but classes count from 0, and -1 means unknown"
+        return (
+            None,
+            f"they go from {y.min()} to {y.max()}, but classes count from 0, and -1 means unknown",
+        )
     return np.ascontiguousarray(y.astype(np.int64)), None

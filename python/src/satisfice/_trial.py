@@ -22,6 +22,11 @@ from satisfice._sidecar import Description
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
+class RunError(ExportError):
+    """The model raised something when it was tried."""
+
+
 # Difference that is taken for rounding, as a share of the largest value.
 _TOLERANCE = 1e-4
 
@@ -64,12 +69,17 @@ class Trial:
         if self.rows is not None and self.rows.shape[1:] == (width,) and len(self.rows):
             graph = self.graphs[-1]
             at = torch.randint(len(self.rows), (graph.nodes,), generator=generator)
-            made.append((graph, self.rows[at].float()))
+            rows = self.rows[at].float()
+            # What is not finite is refused when the graph is written.
+            made.append((graph, rows.nan_to_num(0, 0, 0)))
         return made
 
 
 def check(
-    model: nn.Module, description: Description, weights: dict[str, NDArray[np.float32]], trial: Trial
+    model: nn.Module,
+    description: Description,
+    weights: dict[str, NDArray[np.float32]],
+    trial: Trial,
 ) -> None:
     """Runs a copy of the model, and its description, on small graphs.
 
@@ -112,7 +122,7 @@ def answer(model: nn.Module, trial: Trial, graph: SmallGraph, x: Tensor) -> Tens
         except ExportError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller's own code may raise anything
-            raise ExportError(
+            raise RunError(
                 f"the export cannot be checked: {type(model).__name__} raised "
                 f"{type(error).__name__}: {error} on a small random graph. Say how the model is "
                 f"called, {trial.example}; check=False exports it unchecked"
@@ -135,7 +145,10 @@ def small_graphs(every_node_has_a_source: bool = False) -> list[SmallGraph]:
         if every_node_has_a_source:
             targets = np.arange(nodes)
             all_edges.append(np.stack([(targets * 5 + 2) % nodes, targets]))
-        made.append(SmallGraph(nodes, np.concatenate(all_edges, axis=1)))
+        edges_of_all = np.concatenate(all_edges, axis=1)
+        # By target, as some aggregations need them.
+        order = np.argsort(edges_of_all[1], kind="stable")
+        made.append(SmallGraph(nodes, edges_of_all[:, order]))
     return made
 
 

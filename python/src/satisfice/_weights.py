@@ -22,13 +22,14 @@ class Weights:
     """A model's tensors as float32 arrays, and which of them belong to a layer."""
 
     def __init__(self, model: nn.Module) -> None:
-        _check_initialized(model)
+        check_initialized(model)
         self._left = {
             name: tensor
             for name, tensor in model.state_dict().items()
             if not name.endswith("num_batches_tracked")
         }
         self.taken: dict[str, NDArray[np.float32]] = {}
+        self._made = 0
 
     def take(self, prefix: str, *names: str) -> None:
         """Claims ``prefix.name`` for each name."""
@@ -45,6 +46,33 @@ class Weights:
             self.taken[written] = _to_array(name, tensor)
         elif written not in self.taken:
             raise ExportError(f"the state dict has no tensor {name!r}: is the prefix right?")
+
+    def add(self, tensors: dict[str, Tensor]) -> str:
+        """Tensors that the model does not name; returns the prefix under which they are written."""
+        prefix = f"made.{self._made}"
+        self._made += 1
+        for name, tensor in tensors.items():
+            self.taken[f"{prefix}.{name}"] = _to_array(f"{prefix}.{name}", tensor)
+        return prefix
+
+    def leave(self, prefix: str, *names: str) -> None:
+        """Claims tensors that are written in another form, where they are there."""
+        for name in names:
+            self._left.pop(join(prefix, name), None)
+
+    def used(self, description: Any) -> dict[str, NDArray[np.float32]]:
+        """The claimed tensors that a description names: others were only looked at."""
+        prefixes = _prefixes(description)
+        return {
+            name: array
+            for name, array in self.taken.items()
+            if any(name.startswith(f"{prefix}.") or not prefix for prefix in prefixes)
+        }
+
+    @property
+    def left(self) -> list[str]:
+        """Names of the tensors that nothing has claimed."""
+        return sorted(self._left)
 
     def drop(self, name: str) -> None:
         """Leaves out a tensor that is another one under a second name."""
@@ -65,7 +93,20 @@ class Weights:
         return self.taken
 
 
-def _check_initialized(model: nn.Module) -> None:
+def _prefixes(description: Any) -> set[str]:
+    found = set()
+    jumping = description.jumping_knowledge or {}
+    todo = [*description.input, *description.head, *description.layers, jumping]
+    while todo:
+        part = todo.pop()
+        if part.get("tensors") is not None:
+            found.add(part["tensors"])
+        todo += [*part.get("after", []), *part.get("mlp", [])]
+    return found
+
+
+def check_initialized(model: nn.Module) -> None:
+    """Refuses a model whose lazy layers have never run."""
     from torch.nn.parameter import is_lazy
 
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

@@ -77,4 +77,15 @@ def trial_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied to try it ({error}): remove what it holds "
             "besides its layers (weight norms, hooks, data loaders) before the export"
         ) from error
+    _unwrap_parts(trial)
     return trial.cpu().float().eval()
+
+
+def _unwrap_parts(model: nn.Module) -> None:
+    """Puts the modules inside of wrappers in their place: compiled ones hide what they run."""
+    for module in list(model.modules()):
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            module._compiled_call_impl = None
+        for name, child in list(module.named_children()):
+            if type(child).__name__ in _INSIDE:
+                setattr(module, name, unwrap(child))

@@ -207,8 +207,8 @@ def _labels(y: ArrayLike, rows: int, classes: int | None) -> NDArray[np.int64]:
     labels, problem = _tensors.classes(np.asarray(y), rows)
     if labels is None:
         raise ExportError(
-            f"y must be one class a row, [{rows}] or [{rows}, 1], but {problem}: leave other labels "
-            "out"
+            f"y must be one class a row, [{rows}] or [{rows}, 1], but {problem}: leave other "
+            "labels out"
         )
     if classes is not None and (labels >= classes).any():
         raise ExportError(f"y has class {labels.max()}, but there are {classes} class_names")

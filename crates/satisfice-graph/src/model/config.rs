@@ -129,8 +129,19 @@ pub(crate) enum RowOpConfig {
     Silu,
     Tanh,
     Sigmoid,
+    Prelu {
+        tensors: String,
+    },
     L2Normalize,
     Residual,
+    LinearResidual {
+        tensors: String,
+        #[serde(rename = "in")]
+        inputs: usize,
+        out: usize,
+        #[serde(default = "yes")]
+        bias: bool,
+    },
 }
 
 fn yes() -> bool {

@@ -20,7 +20,7 @@ pub(crate) enum Jumping {
 }
 
 impl Jumping {
-    /// For `layers` layers that all leave `width` values.
+    /// For `layers` layers, which all leave `width` values unless they are put side by side.
     pub(crate) fn take(
         weights: &Weights,
         config: &JumpingConfig,
@@ -39,18 +39,18 @@ impl Jumping {
         })
     }
 
-    /// Values per row that [`Jumping::apply`] leaves.
-    pub(crate) fn width(&self, layers: usize, width: usize) -> usize {
+    /// Values per row that [`Jumping::apply`] leaves, from the layers' widths.
+    pub(crate) fn width(&self, widths: &[usize]) -> usize {
         match self {
-            Self::Cat => layers * width,
-            Self::Max | Self::Lstm(_) => width,
+            Self::Cat => widths.iter().sum(),
+            Self::Max | Self::Lstm(_) => widths[0],
         }
     }
 
     /// Joins the layers' rows, each `[rows, width]`.
-    pub(crate) fn apply(&self, layers: &[Vec<f32>], width: usize) -> Vec<f32> {
+    pub(crate) fn apply(&self, layers: &[Vec<f32>], widths: &[usize]) -> Vec<f32> {
         match self {
-            Self::Cat => concatenate(layers, width),
+            Self::Cat => concatenate(layers, widths),
             Self::Max => {
                 let mut joined = layers[0].clone();
                 for layer in &layers[1..] {
@@ -60,17 +60,17 @@ impl Jumping {
                 }
                 joined
             }
-            Self::Lstm(lstm) => lstm.apply(layers, width),
+            Self::Lstm(lstm) => lstm.apply(layers, widths[0]),
         }
     }
 }
 
-fn concatenate(layers: &[Vec<f32>], width: usize) -> Vec<f32> {
-    let rows = layers[0].len() / width;
-    let mut joined = Vec::with_capacity(rows * width * layers.len());
+fn concatenate(layers: &[Vec<f32>], widths: &[usize]) -> Vec<f32> {
+    let rows = layers[0].len() / widths[0];
+    let mut joined = Vec::with_capacity(rows * widths.iter().sum::<usize>());
     for row in 0..rows {
-        for layer in layers {
-            joined.extend_from_slice(&layer[row * width..][..width]);
+        for (layer, width) in layers.iter().zip(widths) {
+            joined.extend_from_slice(&layer[row * width..][..*width]);
         }
     }
     joined
@@ -174,7 +174,7 @@ impl Lstm {
         let scores: Vec<Vec<f32>> = forward
             .into_iter()
             .zip(backward)
-            .map(|(f, b)| self.score.apply(&concatenate(&[f, b], self.hidden)))
+            .map(|(f, b)| self.score.apply(&concatenate(&[f, b], &[self.hidden; 2])))
             .collect();
         let rows = layers[0].len() / width;
         let mut joined = vec![0.0; rows * width];
@@ -192,5 +192,21 @@ impl Lstm {
             }
         }
         joined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_unequal_widths_are_put_side_by_side() {
+        let layers = [vec![1.0, 2.0], vec![3.0, 4.0, 5.0, 6.0, 7.0, 8.0]];
+        let widths = [1, 3];
+        assert_eq!(Jumping::Cat.width(&widths), 4);
+        assert_eq!(
+            Jumping::Cat.apply(&layers, &widths),
+            [1.0, 3.0, 4.0, 5.0, 2.0, 6.0, 7.0, 8.0]
+        );
     }
 }

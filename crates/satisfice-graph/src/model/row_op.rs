@@ -25,6 +25,10 @@ pub(crate) enum RowOp {
     LeakyRelu {
         negative_slope: f32,
     },
+    /// A slope of its own for each channel below 0.
+    Prelu {
+        slopes: Vec<f32>,
+    },
     Gelu,
     Silu,
     Tanh,
@@ -32,6 +36,15 @@ pub(crate) enum RowOp {
     L2Normalize,
     /// Adds the layer's input row.
     Residual,
+    /// Adds a linear map of the layer's input row.
+    LinearResidual(Linear),
+}
+
+impl RowOp {
+    /// Whether it reads the layer's input row.
+    pub(crate) fn adds_input(&self) -> bool {
+        matches!(self, Self::Residual | Self::LinearResidual(_))
+    }
 }
 
 /// Takes a list of operations on rows of `width` values; returns them with the width that they
@@ -55,6 +68,17 @@ pub(crate) fn take_ops(
                 }
                 None => return Err(wrong("residual belongs in a layer's `after`".to_owned())),
             },
+            RowOpConfig::LinearResidual { inputs, out, .. }
+                if residual != Some(*inputs) || *out != width =>
+            {
+                return Err(wrong(match residual {
+                    Some(input) => format!(
+                        "linear_residual maps width {inputs} to {out}, but the input has width \
+                         {input} and the rows {width}"
+                    ),
+                    None => "linear_residual belongs in a layer's `after`".to_owned(),
+                }));
+            }
             RowOpConfig::Linear { inputs, .. } if *inputs != width => {
                 return Err(wrong(format!(
                     "linear reads width {inputs}, but the rows have width {width}"
@@ -109,12 +133,21 @@ fn take_op(weights: &Weights, config: &RowOpConfig, width: usize) -> Result<RowO
         RowOpConfig::LeakyRelu { negative_slope } => RowOp::LeakyRelu {
             negative_slope: *negative_slope,
         },
+        RowOpConfig::Prelu { tensors } => RowOp::Prelu {
+            slopes: weights.take(tensors, "weight", &[width])?,
+        },
         RowOpConfig::Gelu => RowOp::Gelu,
         RowOpConfig::Silu => RowOp::Silu,
         RowOpConfig::Tanh => RowOp::Tanh,
         RowOpConfig::Sigmoid => RowOp::Sigmoid,
         RowOpConfig::L2Normalize => RowOp::L2Normalize,
         RowOpConfig::Residual => RowOp::Residual,
+        RowOpConfig::LinearResidual {
+            tensors,
+            inputs,
+            out,
+            bias,
+        } => RowOp::LinearResidual(Linear::take(weights, tensors, *inputs, *out, *bias)?),
     })
 }
 
@@ -181,6 +214,14 @@ pub(crate) fn apply_ops(
                     layer_norm(row, affine.as_ref(), *eps);
                 }
             }
+            RowOp::Prelu { slopes } => {
+                for row in rows.chunks_exact_mut(width) {
+                    for (v, slope) in row.iter_mut().zip(slopes) {
+                        *v = leaky_relu(*v, *slope);
+                    }
+                }
+            }
+            RowOp::LinearResidual(linear) => linear.add_to(layer_input, &mut rows),
             RowOp::L2Normalize => rows.chunks_exact_mut(width).for_each(l2_normalize),
             RowOp::Residual => {
                 for (v, x) in rows.iter_mut().zip(layer_input) {
@@ -207,8 +248,10 @@ fn apply_elementwise(op: &RowOp, values: &mut [f32]) {
         RowOp::Linear(_)
         | RowOp::Affine { .. }
         | RowOp::LayerNorm { .. }
+        | RowOp::Prelu { .. }
         | RowOp::L2Normalize
-        | RowOp::Residual => {}
+        | RowOp::Residual
+        | RowOp::LinearResidual(_) => {}
     }
 }
 

@@ -218,11 +218,11 @@ impl Workshop {
     pub(crate) fn import(
         &self,
         source: &Source,
-        options: ImportOptions,
+        options: &ImportOptions,
     ) -> Result<(PathBuf, ImportSummary), StoreError> {
         let before = self.entries();
         let out = self.path(&format!("store-{}", before.len()));
-        let result = import(source, &options, &out, &NoProgress);
+        let result = import(source, options, &out, &NoProgress);
         let mut after = self.entries();
         if result.is_ok() {
             after.retain(|name| !out.ends_with(name));
@@ -300,7 +300,7 @@ pub(crate) const PLAIN: ImportOptions = ImportOptions {
 pub(crate) fn refused(
     workshop: &Workshop,
     source: &Source,
-    options: ImportOptions,
+    options: &ImportOptions,
     wanted: &str,
 ) -> String {
     let error = workshop.import(source, options).expect_err(wanted);

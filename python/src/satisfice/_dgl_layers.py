@@ -1,0 +1,140 @@
+"""Layers of DGL in a recorded run."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv
+from satisfice._expressions import Builder, Expr
+from satisfice._graphs import same_edges
+from satisfice._record import Node
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Layers that are several steps of a normalised sum.
+_STEPS = ("APPNPConv", "SGConv", "TAGConv")
+
+
+class DglLayers:
+    """Reads the layers of one run on one graph with ``edges`` [2, E]."""
+
+    def __init__(self, edges: Tensor) -> None:
+        self._edges = edges
+
+    def read(self, builder: Builder, node: Node) -> Expr:
+        """The expression of a layer."""
+        module: Any = node.module
+        kind = type(module).__name__
+        is_steps = kind in _STEPS and type(module).__module__.startswith("dgl.")
+        if not is_conv(module) and not is_steps:
+            raise builder.refused(
+                node,
+                f"layer {node.name!r} is a {kind}; known are {', '.join((*KNOWN, *_STEPS))}, as "
+                "they are (a subclass may compute something else)",
+            )
+        if node.part:
+            raise builder.refused(node, f"the answer reads the attention of layer {node.name!r}")
+        given = inspect.signature(type(module).forward).bind(module, *node.args, **node.kwargs)
+        arguments = given.arguments
+        child = self._rows(builder, node, arguments["feat"])
+        self._check_edges(builder, node, arguments)
+        if is_steps:
+            return getattr(self, f"_{kind.lower()}")(builder, node, child)
+        if kind == "GraphConv" and module.weight is None:
+            return self._without_weight(builder, node, child)
+        convs = DglConvs(builder.weights, builder.ops)
+        described = convs.describe(module, node.name, flatten=True)
+        initial = arguments.get("feat_0")
+        more = {} if initial is None else {"initial": builder.rows(initial)}
+        if is_attention(module):
+            more["heads"] = described["heads"]
+        return builder.layer(described, node, child, **more)
+
+    def _rows(self, builder: Builder, node: Node, feat: Any) -> Expr:
+        if not isinstance(feat, (tuple, list)):
+            return builder.rows(feat)
+        rows = [builder.rows(part) for part in feat]
+        if len(rows) != 2 or rows[0] is not rows[1]:
+            raise builder.refused(
+                node, f"layer {node.name!r} reads other rows of sources than of targets"
+            )
+        return rows[0]
+
+    def _check_edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> None:
+        import torch
+
+        if arguments.get("edge_weight") is not None:
+            raise builder.refused(node, f"layer {node.name!r} is given weights of edges")
+        if arguments.get("weight") is not None:
+            raise builder.refused(node, f"layer {node.name!r} is given its weight from outside")
+        edges = torch.stack(arguments["graph"].edges(order="eid")).cpu()
+        if not same_edges((edges, None), (self._edges, None)):
+            raise builder.refused(
+                node,
+                f"layer {node.name!r} reads other edges than the model is given: edges are served "
+                "as they are stored. Change them (dgl.add_self_loop ...) before the export, and train "
+                "on them",
+            )
+
+    def _without_weight(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        import torch
+
+        module: Any = node.module
+        named = {"weight": torch.eye(child.width)}
+        if module.bias is not None:
+            builder.weights.leave(node.name, "bias")
+            named["bias"] = module.bias.detach()
+        described = {
+            **{"type": "gcn", "tensors": builder.add(named), "in": child.width},
+            **{"out": child.width, "bias": module.bias is not None, "norm": module._norm},
+        }
+        made = builder.layer(described, node, child)
+        return builder.chain(builder.ops.of(module._activation), node, made)
+
+    # Layers that are several steps
+
+    def _propagation(
+        self, builder: Builder, node: Node, child: Expr, norm: str, **more: Any
+    ) -> Expr:
+        """``1 - alpha`` of a normalised sum over sources, and ``alpha`` of the initial rows."""
+        import torch
+
+        width = child.width
+        tensors = builder.add({"weight1": torch.zeros(width, width)})
+        described = {
+            **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
+            **{"alpha": more.get("alpha", 0.0), "beta": 0.0, "shared_weights": True},
+            **{"norm": norm, "bias": False},
+        }
+        return builder.layer(described, node, child, initial=more.get("initial"))
+
+    def _appnpconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        initial = child
+        for _ in range(module._k):
+            more = {"alpha": float(module._alpha), "initial": initial}
+            child = self._propagation(builder, node, child, "both", **more)
+        return child
+
+    def _sgconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        if module._cached:
+            raise builder.refused(node, f"layer {node.name!r} has cached=True: set it to False")
+        for _ in range(module._k):
+            child = self._propagation(builder, node, child, "in_degree")
+        child = builder.chain(builder.ops.of(module.norm), node, child)
+        prefix = f"{node.name}.fc".lstrip(".")
+        return builder.chain(builder.ops.module(module.fc, prefix), node, child)
+
+    def _tagconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        hops = [child]
+        for _ in range(module._k):
+            hops.append(self._propagation(builder, node, hops[-1], "in_degree"))
+        prefix = f"{node.name}.lin".lstrip(".")
+        width = sum(hop.width for hop in hops)
+        joined = builder.join("cat", tuple(hops), node, width=width)
+        made = builder.chain(builder.ops.module(module.lin, prefix), node, joined)
+        return builder.chain(builder.ops.of(module._activation), node, made)

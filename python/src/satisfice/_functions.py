@@ -1,0 +1,374 @@
+"""Functions of PyTorch on rows, as expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from satisfice._row_ops import gelu, leaky
+
+if TYPE_CHECKING:
+    from satisfice._expressions import Builder, Expr
+    from satisfice._record import Node
+
+Convert = Callable[["Builder", "Node"], "Expr"]
+
+
+def convert(builder: Builder, node: Node) -> Expr:
+    """The expression of a function of rows.
+
+    Raises:
+        ExportError: the function is none that is served; names it and its line.
+    """
+    return convert_named(builder, node, node.name.strip("_"))
+
+
+def convert_named(builder: Builder, node: Node, name: str) -> Expr:
+    """The expression of the function ``name`` with the operands of ``node``."""
+    if name in ("max", "min") and node.part == 0:
+        return _reduced(builder, node)
+    if name in _KNOWN and node.part is None:
+        return _KNOWN[name](builder, node)
+    shape = list(node.value.shape)
+    raise builder.refused(
+        node, f"`{node.name}`, which makes {shape}, is no operation on rows that is served"
+    )
+
+
+def _argument(node: Node, at: int, name: str, default: Any = None) -> Any:
+    return node.args[at] if len(node.args) > at else node.kwargs.get(name, default)
+
+
+def _first(builder: Builder, node: Node) -> Expr:
+    return builder.rows(_argument(node, 0, "input"))
+
+
+def _same(builder: Builder, node: Node) -> Expr:
+    return _first(builder, node)
+
+
+def _dropout(builder: Builder, node: Node) -> Expr:
+    share, training = _argument(node, 1, "p", 0.5), _argument(node, 2, "training", True)
+    if training and share:
+        raise builder.refused(
+            node,
+            "dropout is applied in evaluation mode too, so that answers are random: pass "
+            "training=self.training",
+        )
+    return _first(builder, node)
+
+
+def _reshaped(builder: Builder, node: Node) -> Expr:
+    """Another shape of the same rows, or the heads of attention side by side."""
+    child = node.args[0]
+    made, found = node.value, child.value
+    column = made.dim() == 1 and found.shape == (len(made), 1)
+    if made.shape == found.shape or column:
+        if not bool((made == found.reshape(made.shape)).all()):
+            raise builder.refused(node, f"`{node.name}` puts rows or values in another order")
+        return builder.rows(child)
+    whole = made.dim() == 2 and found.dim() == 3 and made.shape[0] == found.shape[0]
+    if whole and bool((made == found.flatten(1)).all()):
+        return _join_heads(builder, node, builder.rows(child), concat=True)
+    raise builder.refused(
+        node,
+        f"`{node.name}` makes {list(made.shape)} of {list(found.shape)}, which is no row a node",
+    )
+
+
+def _join_heads(builder: Builder, node: Node, child: Expr, concat: bool) -> Expr:
+    """The heads of an attention layer joined, with what was done to each of them after it."""
+    from satisfice._expressions import ELEMENTWISE, Layer, Op
+
+    if isinstance(child, Op) and concat and child.op["op"] in ELEMENTWISE:
+        inner = _join_heads(builder, node, child.child, concat)
+        return builder.op(child.op, node, inner)
+    if isinstance(child, Layer) and child.heads is not None:
+        described = {**child.layer, "concat": concat}
+        return builder.layer(described, node, child.child)
+    if isinstance(child, Op) and not concat:
+        raise builder.refused(
+            node,
+            "an activation is applied to each head before their mean is taken: activate the mean",
+        )
+    raise builder.refused(node, f"`{node.name}` joins what are no heads of attention")
+
+
+def _reduced(builder: Builder, node: Node) -> Expr:
+    """The mean, sum or maximum of stacked rows, or of heads."""
+    from satisfice._expressions import Stack
+
+    name = node.name.strip("_")
+    dim = _argument(node, 1, "dim", node.kwargs.get("axis"))
+    child_node = node.args[0]
+    child = builder.rows(child_node) if child_node.value.dim() == 3 else None
+    dim = dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
+    if child is None or not isinstance(dim, int) or node.value.dim() != 2:
+        raise builder.refused(
+            node,
+            f"`{node.name}` reduces {list(child_node.value.shape)} to {list(node.value.shape)}",
+        )
+    dim %= 3
+    if isinstance(child, Stack) and dim == child.dim:
+        return _of_stack(builder, node, child, name)
+    if dim == 1 and name == "mean":
+        return _join_heads(builder, node, child, concat=False)
+    raise builder.refused(node, f"`{node.name}` over dimension {dim} is not served")
+
+
+def _of_stack(builder: Builder, node: Node, stack: Any, name: str) -> Expr:
+    children = list(stack.children)
+    if name in ("max", "amax"):
+        return builder.join("max", tuple(children), node)
+    total = children[0]
+    for child in children[1:]:
+        total = builder.sum(total, child, node)
+    return builder.affine(1 / len(children), None, node, total) if name == "mean" else total
+
+
+def _stack(builder: Builder, node: Node) -> Expr:
+    from satisfice._expressions import Stack
+
+    children = tuple(builder.rows(child) for child in _argument(node, 0, "tensors"))
+    dim = _argument(node, 1, "dim", 0) % 3
+    if node.value.dim() != 3:
+        raise builder.refused(node, f"`{node.name}` makes {list(node.value.shape)}")
+    key = ("stack", dim, *(id(child) for child in children))
+    made: Expr = builder.intern(Stack, key, node, children, dim, width=children[0].width)
+    return made
+
+
+def _cat(builder: Builder, node: Node) -> Expr:
+    parts = _argument(node, 0, "tensors")
+    dim = _argument(node, 1, "dim", node.kwargs.get("axis", 1 if node.name == "hstack" else 0))
+    if node.value.dim() != 2 or dim % 2 != 1:
+        raise builder.refused(node, f"`{node.name}` along dimension {dim} puts nodes side by side")
+    return builder.join("cat", tuple(builder.rows(part) for part in parts), node)
+
+
+def _maximum(builder: Builder, node: Node) -> Expr:
+    one, other = (builder.rows(operand) for operand in node.args[:2])
+    return builder.join("max", (one, other), node)
+
+
+def _add(builder: Builder, node: Node) -> Expr:
+    one, other = node.args[:2]
+    return _sum(builder, node, one, other, _argument(node, 2, "alpha", 1))
+
+
+def _sub(builder: Builder, node: Node) -> Expr:
+    one, other = node.args[:2]
+    return _sum(builder, node, one, other, -_argument(node, 2, "alpha", 1))
+
+
+def _rsub(builder: Builder, node: Node) -> Expr:
+    return _sum(builder, node, node.args[1], node.args[0], -1)
+
+
+def _sum(builder: Builder, node: Node, one: Any, other: Any, factor: float) -> Expr:
+    """``one + factor * other``."""
+    first, second = builder.constant(one), builder.constant(other)
+    if second is not None:
+        return builder.affine(None, factor * second, node, builder.rows(one))
+    scaled = builder.affine(factor, first, node, builder.rows(other))
+    return scaled if first is not None else builder.sum(builder.rows(one), scaled, node)
+
+
+def _mul(builder: Builder, node: Node) -> Expr:
+    one, other = node.args[:2]
+    for rows, factor in ((one, other), (other, one)):
+        constant = builder.constant(factor)
+        if constant is not None:
+            return builder.affine(constant, None, node, builder.rows(rows))
+    for rows, gate in ((one, other), (other, one)):
+        if gate.name.strip("_") == "sigmoid" and gate.args[0] is rows:
+            return builder.op({"op": "silu"}, node, builder.rows(rows))
+    raise builder.refused(node, "rows are multiplied by rows (a gate), which is not served")
+
+
+def _div(builder: Builder, node: Node) -> Expr:
+    rows, divisor = node.args[:2]
+    constant = builder.constant(divisor)
+    if constant is not None:
+        return builder.affine(1 / constant, None, node, builder.rows(rows))
+    if _is_norm(divisor, rows):
+        return builder.op({"op": "l2_normalize"}, node, builder.rows(rows))
+    raise builder.refused(node, "rows are divided by what depends on them or on the graph")
+
+
+def _is_norm(divisor: Any, rows: Any) -> bool:
+    """Whether a node is the Euclidean norm of each row."""
+    import torch
+
+    if getattr(divisor, "name", "") in ("clamp", "clamp_min", "expand_as"):
+        return _is_norm(divisor.args[0], rows)
+    reads = getattr(divisor, "args", ())
+    named = getattr(divisor, "name", "") in ("norm", "vector_norm")
+    if not named or not reads or reads[0] is not rows or divisor.value.dim() != 2:
+        return False
+    return torch.allclose(divisor.value, rows.value.norm(dim=-1, keepdim=True))
+
+
+def _neg(builder: Builder, node: Node) -> Expr:
+    return builder.affine(-1.0, None, node, _first(builder, node))
+
+
+def _linear(builder: Builder, node: Node) -> Expr:
+    weight, bias = _argument(node, 1, "weight"), _argument(node, 2, "bias")
+    return _map(builder, node, node.args[0], weight, bias, transposed=True)
+
+
+def _matmul(builder: Builder, node: Node) -> Expr:
+    return _map(builder, node, node.args[0], node.args[1], None, transposed=False)
+
+
+def _addmm(builder: Builder, node: Node) -> Expr:
+    return _map(builder, node, node.args[1], node.args[2], node.args[0], transposed=False)
+
+
+def _map(builder: Builder, node: Node, rows: Any, weight: Any, bias: Any, transposed: bool) -> Expr:
+    matrix = builder.constant(weight)
+    shift = None if bias is None else builder.constant(bias)
+    if matrix is None or matrix.dim() != 2 or (bias is not None and shift is None):
+        raise builder.refused(
+            node, "a matrix that depends on the features or the graph is multiplied by rows"
+        )
+    matrix = matrix if transposed else matrix.T
+    shift = None if shift is None else shift.reshape(-1).expand(matrix.shape[0])
+    return builder.linear(matrix, shift, node, builder.rows(rows))
+
+
+def _normalize(builder: Builder, node: Node) -> Expr:
+    power, dim = _argument(node, 1, "p", 2.0), _argument(node, 2, "dim", 1)
+    if power != 2 or dim not in (1, -1) or node.value.dim() != 2:
+        raise builder.refused(
+            node, f"normalize(p={power}, dim={dim}) is not the Euclidean norm of a row"
+        )
+    return builder.op({"op": "l2_normalize"}, node, _first(builder, node))
+
+
+def _layer_norm(builder: Builder, node: Node) -> Expr:
+    import torch
+
+    child = _first(builder, node)
+    if list(_argument(node, 1, "normalized_shape")) != [child.width]:
+        raise builder.refused(node, "layer_norm normalises more than one row")
+    weight, bias = _argument(node, 2, "weight"), _argument(node, 3, "bias")
+    op: dict[str, Any] = {"op": "layer_norm", "tensors": "", "eps": _argument(node, 4, "eps", 1e-5)}
+    if weight is None and bias is None:
+        return builder.op({**op, "affine": False}, node, child)
+    scale = torch.ones(child.width) if weight is None else builder.constant(weight)
+    shift = torch.zeros(child.width) if bias is None else builder.constant(bias)
+    tensors = builder.add({"weight": scale, "bias": shift})
+    return builder.op({**op, "tensors": tensors}, node, child)
+
+
+def _batch_norm(builder: Builder, node: Node) -> Expr:
+    mean, variance, weight, bias = (
+        builder.constant(_argument(node, at + 1, name))
+        for at, name in enumerate(("running_mean", "running_var", "weight", "bias"))
+    )
+    if _argument(node, 5, "training", False) or mean is None or variance is None:
+        raise builder.refused(node, "batch_norm without running statistics reads the whole graph")
+    scale = (variance + _argument(node, 7, "eps", 1e-5)) ** -0.5
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return builder.affine(scale, shift, node, _first(builder, node))
+
+
+def _activation(kind: str) -> Convert:
+    def convert(builder: Builder, node: Node) -> Expr:
+        return builder.op({"op": kind}, node, _first(builder, node))
+
+    return convert
+
+
+def _elu(builder: Builder, node: Node) -> Expr:
+    op = {"op": "elu", "alpha": float(_argument(node, 1, "alpha", 1.0))}
+    return builder.op(op, node, _first(builder, node))
+
+
+def _selu(builder: Builder, node: Node) -> Expr:
+    # selu(x) = s elu(x; a); from "Self-Normalizing Neural Networks" (2017).
+    op = {"op": "elu", "alpha": 1.6732632423543772}
+    return builder.affine(
+        1.0507009873554805, None, node, builder.op(op, node, _first(builder, node))
+    )
+
+
+def _celu(builder: Builder, node: Node) -> Expr:
+    # celu(x; a) = a elu(x / a; 1).
+    alpha = float(_argument(node, 1, "alpha", 1.0))
+    scaled = builder.affine(1 / alpha, None, node, _first(builder, node))
+    return builder.affine(alpha, None, node, builder.op({"op": "elu", "alpha": 1.0}, node, scaled))
+
+
+def _leaky_relu(builder: Builder, node: Node) -> Expr:
+    slope = float(_argument(node, 1, "negative_slope", 0.01))
+    return builder.op(leaky(slope), node, _first(builder, node))
+
+
+def _gelu(builder: Builder, node: Node) -> Expr:
+    op = gelu(_argument(node, 1, "approximate", "none"))
+    return builder.op(op, node, _first(builder, node))
+
+
+def _prelu(builder: Builder, node: Node) -> Expr:
+    slopes = builder.constant(_argument(node, 1, "weight"))
+    child = _first(builder, node)
+    if slopes is None:
+        raise builder.refused(node, "the slopes of prelu depend on the features")
+    if slopes.numel() == 1:
+        return builder.op(leaky(float(slopes)), node, child)
+    return builder.op({"op": "prelu", "tensors": builder.add({"weight": slopes})}, node, child)
+
+
+def _clamp(builder: Builder, node: Node) -> Expr:
+    lower, upper = _argument(node, 1, "min"), _argument(node, 2, "max")
+    if lower != 0 or upper is not None:
+        raise builder.refused(node, f"clamp({lower}, {upper}) is not served; clamp(min=0) is")
+    return builder.op({"op": "relu"}, node, _first(builder, node))
+
+
+def _final(kind: str) -> Convert:
+    def convert(builder: Builder, node: Node) -> Expr:
+        dim = _argument(node, 1, "dim", getattr(node.module, "dim", None))
+        if dim not in (1, -1, None):
+            raise builder.refused(node, f"{kind} over nodes reads the whole graph")
+        return builder.op({"op": kind}, node, _first(builder, node))
+
+    return convert
+
+
+_SAME = ("alpha_dropout", "clone", "contiguous", "detach", "float", "to", "type", "requires_grad_")
+_RESHAPED = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "getitem", "narrow", "type_as")
+_KNOWN: dict[str, Convert] = {
+    **dict.fromkeys(_SAME, _same),
+    **dict.fromkeys(("dropout", "feature_alpha_dropout", "dropout1d", "dropout2d"), _dropout),
+    **dict.fromkeys((*_RESHAPED, "select", "permute", "transpose", "T", "t"), _reshaped),
+    **dict.fromkeys(("add", "radd", "iadd"), _add),
+    **dict.fromkeys(("sub", "isub", "subtract"), _sub),
+    **dict.fromkeys(("rsub",), _rsub),
+    **dict.fromkeys(("mul", "rmul", "imul", "multiply"), _mul),
+    **dict.fromkeys(("div", "truediv", "itruediv", "true_divide", "divide"), _div),
+    **dict.fromkeys(("neg", "negative"), _neg),
+    **dict.fromkeys(("cat", "concat", "concatenate", "hstack"), _cat),
+    **dict.fromkeys(("mean", "sum", "amax"), _reduced),
+    **dict.fromkeys(("matmul", "mm", "rmatmul"), _matmul),
+    **dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp),
+    **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid")},
+    **{kind: _final(kind) for kind in ("softmax", "log_softmax")},
+    "addmm": _addmm,
+    "batch_norm": _batch_norm,
+    "celu": _celu,
+    "elu": _elu,
+    "gelu": _gelu,
+    "layer_norm": _layer_norm,
+    "leaky_relu": _leaky_relu,
+    "linear": _linear,
+    "maximum": _maximum,
+    "normalize": _normalize,
+    "prelu": _prelu,
+    "selu": _selu,
+    "stack": _stack,
+}

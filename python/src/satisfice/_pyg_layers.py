@@ -1,0 +1,250 @@
+"""Layers of PyTorch Geometric in a recorded run."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from satisfice import _pyg_data
+from satisfice._expressions import Builder, Expr
+from satisfice._graphs import same_edges
+from satisfice._pyg_convs import KNOWN, PygConvs, is_conv
+from satisfice._record import Node
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Layers without weights of their own between steps, in terms of those that have them.
+_STEPS = ("APPNP", "LGConv", "SGConv", "SimpleConv", "TAGConv")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The edges [2, E] of the run's graph of ``nodes`` nodes."""
+
+    edges: Tensor
+    nodes: int
+
+
+class PygLayers:
+    """Reads the layers of one run on one graph."""
+
+    def __init__(self, plain: Plain, asks: bool) -> None:
+        self._plain = plain
+        # Whether the caller may weigh edges without having said so.
+        self._asks = asks
+
+    def read(self, builder: Builder, node: Node) -> Expr:
+        """The expression of a layer."""
+        module: Any = node.module
+        kind = type(module).__name__
+        is_steps = kind in _STEPS and type(module).__module__.startswith("torch_geometric.nn")
+        if not is_conv(module) and not is_steps:
+            raise builder.refused(
+                node,
+                f"layer {node.name!r} is a {kind}; known are {', '.join((*KNOWN, *_STEPS))}, as "
+                "they are (a subclass may compute something else)",
+            )
+        if node.part:
+            raise builder.refused(node, f"the answer reads the attention of layer {node.name!r}")
+        given = inspect.signature(type(module).forward).bind(module, *node.args, **node.kwargs)
+        arguments = given.arguments
+        child = self._rows(builder, node, arguments["x"])
+        weighed = self._edges(builder, node, arguments)
+        if self._asks and weighed == "plain" and weighable(module):
+            raise builder.refused(
+                node,
+                f"layer {node.name!r} has normalize=False, so the caller may weigh the edges: pass "
+                "gcn_norm='symmetric' if they came from gcn_norm with self-loops, or "
+                "gcn_norm='none' if the model gets the plain edges",
+            )
+        if is_steps:
+            return getattr(self, f"_{kind.lower()}")(builder, node, child, weighed)
+        if kind not in ("GCNConv", "GCN2Conv") and weighed != "plain":
+            raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
+        convs = PygConvs(builder.weights, builder.ops, _GCN_NORM[weighed])
+        if module_normalizes(module) and weighed != "plain":
+            raise builder.refused(
+                node, f"layer {node.name!r} normalises edges that were normalised before"
+            )
+        described = convs.describe(module, node.name)
+        initial = arguments.get("x_0")
+        more = {} if initial is None else {"initial": builder.rows(initial)}
+        if weighed == "symmetric_without_loops":
+            described["self_loops"] = False
+        return builder.layer(described, node, child, **more)
+
+    def _rows(self, builder: Builder, node: Node, x: Any) -> Expr:
+        if not isinstance(x, (tuple, list)):
+            return builder.rows(x)
+        rows = [builder.rows(part) for part in x if part is not None]
+        if len(x) != 2 or len(rows) != 2 or rows[0] is not rows[1]:
+            raise builder.refused(
+                node, f"layer {node.name!r} reads other rows of sources than of targets"
+            )
+        return rows[0]
+
+    def _edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> str:
+        """How the edges that a layer reads are weighed."""
+        import torch
+
+        edges, weight = arguments["edge_index"], arguments.get("edge_weight")
+        if arguments.get("edge_attr") is not None:
+            raise builder.refused(node, f"layer {node.name!r} reads features of edges")
+        value = edges.value if isinstance(edges, Node) else edges
+        weights = weight.value if isinstance(weight, Node) else weight
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            edge_array, weights = _pyg_data.entries(value)
+            value = torch.from_numpy(edge_array)
+            weights = None if weights is None or bool((weights == 1).all()) else weights
+        kind = self._kind(value, weights)
+        if kind is None:
+            what = "other edges than the model is given" if weights is None else "weights of edges"
+            raise builder.refused(
+                node,
+                f"layer {node.name!r} reads {what}: edges are served as they are stored. Change "
+                "them before the export, and train on them",
+            )
+        return kind
+
+    def _kind(self, edges: Tensor, weights: Tensor | None) -> str | None:
+        from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+        plain = self._plain
+        if weights is None or bool((weights == 1).all()):
+            return "plain" if same_edges((edges, None), (plain.edges, None)) else None
+        for kind, loops in (("symmetric", True), ("symmetric_without_loops", False)):
+            other = gcn_norm(plain.edges, None, plain.nodes, add_self_loops=loops)
+            if same_edges((edges, weights), other):
+                return kind
+        return None
+
+    # Layers that are several steps
+
+    def _propagation(
+        self, builder: Builder, node: Node, child: Expr, norm: tuple[str, bool], **more: Any
+    ) -> Expr:
+        """One normalised sum over the sources, through ``weight`` if there is one."""
+        import torch
+
+        weight, bias = more.get("weight"), more.get("bias")
+        matrix = torch.eye(child.width) if weight is None else weight
+        named = {"lin.weight": matrix} if bias is None else {"lin.weight": matrix, "bias": bias}
+        described = {
+            **{"type": "gcn", "tensors": builder.add(named)},
+            **{"in": child.width, "out": int(matrix.shape[0]), "bias": bias is not None},
+            **{"norm": norm[0], "self_loops": norm[1]},
+        }
+        return builder.layer(described, node, child)
+
+    def _norm(self, builder: Builder, node: Node, weighed: str) -> tuple[str, bool]:
+        """Norm of a layer that normalises unless told not to, and whether it adds self-loops."""
+        module: Any = node.module
+        if getattr(module, "cached", False):
+            raise builder.refused(node, f"layer {node.name!r} has cached=True: set it to False")
+        if getattr(module, "normalize", True):
+            if weighed != "plain":
+                raise builder.refused(node, f"layer {node.name!r} is given weights of edges")
+            return "symmetric", bool(getattr(module, "add_self_loops", False))
+        return _NORMS[weighed]
+
+    def _lgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        norm, _ = self._norm(builder, node, weighed)
+        return self._propagation(builder, node, child, (norm, False))
+
+    def _sgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        module: Any = node.module
+        norm = self._norm(builder, node, weighed)
+        builder.weights.leave(node.name, "lin.weight", "lin.bias")
+        lin = module.lin
+        if module.K == 0:
+            raise builder.refused(node, f"layer {node.name!r} has K=0 and reads no edge")
+        # The map comes where rows are narrower.
+        first = lin.weight.shape[0] <= lin.weight.shape[1]
+        for step in range(module.K):
+            at_end = step == module.K - 1
+            mapped = step == 0 if first else at_end
+            more = {
+                "weight": lin.weight.detach() if mapped else None,
+                "bias": lin.bias.detach() if at_end and lin.bias is not None else None,
+            }
+            child = self._propagation(builder, node, child, norm, **more)
+        return child
+
+    def _appnp(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        import torch
+
+        module: Any = node.module
+        norm, loops = self._norm(builder, node, weighed)
+        initial, width = child, child.width
+        for _ in range(module.K):
+            tensors = builder.add({"weight1": torch.zeros(width, width)})
+            described = {
+                **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
+                **{"alpha": float(module.alpha), "beta": 0.0, "norm": norm, "self_loops": loops},
+            }
+            child = builder.layer(described, node, child, initial=initial)
+        return child
+
+    def _tagconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        module: Any = node.module
+        norm, _ = self._norm(builder, node, weighed)
+        total: Expr | None = None
+        for step, lin in enumerate(module.lins):
+            child = self._propagation(builder, node, child, (norm, False)) if step else child
+            names = ["weight"] if lin.bias is None else ["weight", "bias"]
+            builder.weights.leave(f"{node.name}.lins.{step}".lstrip("."), *names)
+            bias = None if lin.bias is None else lin.bias.detach()
+            mapped = builder.linear(lin.weight.detach(), bias, node, child)
+            total = mapped if total is None else builder.sum(total, mapped, node)
+        assert total is not None
+        if module.bias is None:
+            return total
+        builder.weights.leave(node.name, "bias")
+        return builder.affine(None, module.bias.detach(), node, total)
+
+    def _simpleconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        import torch
+
+        module: Any = node.module
+        names = {"MeanAggregation": "mean", "MaxAggregation": "max", "SumAggregation": "sum"}
+        aggregator = names.get(type(module.aggr_module).__name__)
+        root = module.combine_root
+        if aggregator is None or root == "self_loop" or weighed != "plain":
+            raise builder.refused(
+                node, f"layer {node.name!r} is a SimpleConv with options that are not served"
+            )
+        eye, zeros = torch.eye(child.width), torch.zeros(child.width, child.width)
+        if root == "cat":
+            weights = {
+                "lin_l.weight": torch.cat([zeros, eye]),
+                "lin_r.weight": torch.cat([eye, zeros]),
+            }
+        else:
+            weights = {"lin_l.weight": eye} | ({} if root is None else {"lin_r.weight": eye})
+        described = {
+            **{"type": "sage", "tensors": builder.add(weights), "in": child.width},
+            **{"out": int(weights["lin_l.weight"].shape[0]), "aggregator": aggregator},
+            **{"bias": False, "root_weight": root is not None, "normalize": False},
+        }
+        return builder.layer(described, node, child)
+
+
+_GCN_NORM = {"plain": "none", "symmetric": "symmetric", "symmetric_without_loops": "symmetric"}
+_NORMS = {
+    "plain": ("none", False),
+    "symmetric": ("symmetric", True),
+    "symmetric_without_loops": ("symmetric", False),
+}
+
+
+def weighable(module: Any) -> bool:
+    """Whether the layer leaves the normalisation of edges to its caller."""
+    is_kind = type(module).__name__ in ("GCNConv", "GCN2Conv", *_STEPS)
+    return is_kind and getattr(module, "normalize", None) is False
+
+
+def module_normalizes(module: Any) -> bool:
+    """Whether the layer normalises edges itself."""
+    return bool(getattr(module, "normalize", False)) and hasattr(module, "add_self_loops")

@@ -1,0 +1,456 @@
+"""Models without hints: what a recorded run is understood as, each proved by the export's check."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+from torch.nn import functional
+from torch_geometric.nn import (
+    APPNP,
+    GAE,
+    GATConv,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    GraphConv,
+    JumpingKnowledge,
+    LayerNorm,
+    LGConv,
+    MessagePassing,
+    SAGEConv,
+    Sequential,
+    SGConv,
+    SimpleConv,
+    TAGConv,
+    TransformerConv,
+)
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.utils import add_self_loops, dropout_edge
+
+from satisfice import ExportError, export_pyg
+
+
+class Net(nn.Module):
+    """Modules, and a function that runs them."""
+
+    def __init__(self, run: Any, **parts: Any) -> None:
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Any, edge_index: Any) -> Any:
+        return self.run(self, x, edge_index)
+
+
+def exported(path: Path, model: nn.Module, **options: Any) -> dict[str, Any]:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    export_pyg(model, None, path / "m", **options)
+    return tomllib.loads((path / "m/model.toml").read_text())
+
+
+def kinds(ops: list[dict[str, Any]]) -> list[str]:
+    return [op["op"] for op in ops]
+
+
+def shape(sidecar: dict[str, Any]) -> list[Any]:
+    layers = [(layer["type"], kinds(layer.get("after", []))) for layer in sidecar["layers"]]
+    return [kinds(sidecar.get("input", [])), layers, kinds(sidecar.get("head", []))]
+
+
+def looped(net: Any, x: Any, edges: Any) -> Any:
+    for i, conv in enumerate(net.convs):
+        x = conv(functional.dropout(x, 0.5, training=net.training), edges)
+        if i < 2:
+            x = functional.leaky_relu(net.norms[i](x), 0.2)
+    return functional.log_softmax(x, dim=-1)
+
+
+def residuals(net: Any, x: Any, edges: Any) -> Any:
+    x = net.inp(x)
+    for conv in (net.a, net.b):
+        x = torch.relu_(conv(x, edges)) + x
+    return net.out(x)
+
+
+def shared(net: Any, x: Any, edges: Any) -> Any:
+    return net.conv(net.conv(x, edges).tanh(), edges)
+
+
+def skips(net: Any, x: Any, edges: Any) -> Any:
+    x = functional.elu(net.a(x, edges) + net.skip(x))
+    return net.b(x, edges) + net.more(x)
+
+
+def bare(net: Any, x: Any, edges: Any) -> Any:
+    x = functional.linear(x @ net.first + net.shift, net.second) / 3 - 0.5
+    return net.scale * net.conv(x, edges)
+
+
+def normalised(net: Any, x: Any, edges: Any) -> Any:
+    x = functional.normalize(net.a(x, edges), p=2.0, dim=-1)
+    return (x := net.b(x, edges)) / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def weighed(net: Any, x: Any, edges: Any) -> Any:
+    edges_and_loops, weights = gcn_norm(edges, None, x.size(0))
+    x = net.a(x, edges_and_loops, weights).relu()
+    return net.b(x, dropout_edge(edges, 0.3, training=net.training)[0])
+
+
+def attention(net: Any, x: Any, edges: Any) -> Any:
+    x, (_, weights) = net.conv(x, edges, return_attention_weights=True)
+    return net.out(x), weights
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, rows: Any) -> Any:
+        return self.two(self.one(rows).relu()).relu()
+
+
+MODELS = {
+    "loop": (
+        lambda: Net(
+            looped,
+            convs=nn.ModuleList([SAGEConv(6, 8), GCNConv(8, 8), SAGEConv(8, 3)]),
+            norms=nn.ModuleList([nn.BatchNorm1d(8), LayerNorm(8, mode="node")]),
+        ),
+        [
+            [],
+            [
+                ("sage", ["batch_norm", "leaky_relu"]),
+                ("gcn", ["layer_norm", "leaky_relu"]),
+                ("sage", []),
+            ],
+            [],
+        ],
+    ),
+    "residuals": (
+        lambda: Net(
+            residuals,
+            out=nn.Linear(8, 3),
+            a=GCNConv(8, 8),
+            b=SAGEConv(8, 8),
+            inp=nn.Linear(6, 8),
+        ),
+        [["linear"], [("gcn", ["relu", "residual"]), ("sage", ["relu", "residual"])], ["linear"]],
+    ),
+    "shared": (
+        lambda: Net(shared, conv=GraphConv(6, 6, aggr="max")),
+        [[], [("sage", ["tanh"]), ("sage", [])], []],
+    ),
+    "bare": (
+        lambda: Net(
+            bare,
+            first=nn.Parameter(torch.randn(6, 5)),
+            shift=nn.Parameter(torch.randn(5)),
+            second=nn.Parameter(torch.randn(7, 5)),
+            scale=nn.Parameter(torch.randn(3)),
+            conv=GCNConv(7, 3),
+        ),
+        [
+            ["linear", "batch_norm", "linear", "batch_norm", "batch_norm"],
+            [("gcn", ["batch_norm"])],
+            [],
+        ],
+    ),
+    "normalised": (
+        lambda: Net(normalised, a=SAGEConv(6, 8), b=SAGEConv(8, 3)),
+        [[], [("sage", ["l2_normalize"]), ("sage", ["l2_normalize"])], []],
+    ),
+    "weighed": (
+        lambda: Net(weighed, a=GCNConv(6, 8, normalize=False), b=GCNConv(8, 3, normalize=False)),
+        [[], [("gcn", ["relu"]), ("gcn", [])], []],
+    ),
+    "sequential": (
+        lambda: Sequential(
+            "x, edge_index",
+            [
+                (GCNConv(6, 8), "x, edge_index -> x"),
+                nn.ReLU(inplace=True),
+                (GATConv(8, 2, heads=3), "x, edge_index -> x"),
+                nn.Linear(6, 3),
+            ],
+        ),
+        [[], [("gcn", ["relu"]), ("gat", [])], ["linear"]],
+    ),
+    "encoder": (
+        lambda: GAE(Net(shared, conv=SAGEConv(6, 6))),
+        [[], [("sage", ["tanh"]), ("sage", [])], []],
+    ),
+    "own mlp": (
+        lambda: Net(lambda net, x, edges: net.conv(x, edges), conv=GINConv(Two())),
+        [[], [("gin", [])], []],
+    ),
+    "sgc": (
+        lambda: Net(lambda net, x, edges: net.conv(x, edges), conv=SGConv(6, 3, K=2)),
+        [[], [("gcn", []), ("gcn", [])], []],
+    ),
+    "appnp": (
+        lambda: Net(
+            lambda net, x, edges: net.steps(net.lin(x).relu(), edges).softmax(1),
+            lin=nn.Linear(6, 3),
+            steps=APPNP(K=3, alpha=0.2),
+        ),
+        [["linear", "relu"], [("gcn2", []), ("gcn2", []), ("gcn2", [])], []],
+    ),
+    "simple": (
+        lambda: Net(
+            lambda net, x, edges: net.out(net.conv(x, edges)),
+            conv=SimpleConv("mean", combine_root="cat"),
+            out=nn.Linear(12, 3),
+        ),
+        [[], [("sage", [])], ["linear"]],
+    ),
+    "one value": (
+        lambda: Net(
+            lambda net, x, edges: functional.selu(net.conv(x, edges)).squeeze(-1).sigmoid(),
+            conv=SAGEConv(6, 1),
+        ),
+        [[], [("sage", ["elu", "batch_norm", "sigmoid"])], []],
+    ),
+    "compiled parts": (
+        lambda: Net(
+            lambda net, x, edges: net.b(net.a(x, edges).relu(), edges),
+            a=torch.compile(SAGEConv(6, 8), backend="eager"),
+            b=nn.DataParallel(SAGEConv(8, 3)).module,
+        ),
+        [[], [("sage", ["relu"]), ("sage", [])], []],
+    ),
+    "slope": (
+        lambda: Net(
+            lambda net, x, edges: net.b(net.act(net.a(x, edges)), edges),
+            a=SAGEConv(6, 8),
+            act=nn.PReLU(),
+            b=SAGEConv(8, 3),
+        ),
+        [[], [("sage", ["leaky_relu"]), ("sage", [])], []],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("error:.*left out")
+def test_models_need_no_hints(tmp_path: Path, name: str) -> None:
+    make, wanted = MODELS[name]
+    assert shape(exported(tmp_path, make())) == wanted
+
+
+def test_each_layer_has_the_norm_of_its_edges(tmp_path: Path) -> None:
+    layers = exported(tmp_path, MODELS["weighed"][0]())["layers"]
+    assert [(layer["norm"], layer["self_loops"]) for layer in layers] == [
+        ("symmetric", True),
+        ("none", False),
+    ]
+
+
+def test_what_is_used_twice_has_its_tensors_twice(tmp_path: Path) -> None:
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        for _ in range(2):
+            x = net.norm(net.conv(x, edges)).relu()
+        return x
+
+    mlp = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6))
+    model = Net(run, conv=GINConv(mlp, train_eps=True), norm=nn.LayerNorm(6))
+    layers = exported(tmp_path, model)["layers"]
+    weights = load_file(tmp_path / "m/1/weights.safetensors")
+    first, second = (
+        [
+            layer["tensors"],
+            *(op["tensors"] for op in layer["mlp"] + layer["after"] if "tensors" in op),
+        ]
+        for layer in layers
+    )
+    assert not set(first) & set(second)
+    assert len(weights) == 2 * (1 + 4 + 2)
+    for one, other in zip(first[1:], second[1:]):
+        assert (weights[f"{one}.weight"] == weights[f"{other}.weight"]).all()
+
+
+def gcnii(net: Any, x: Any, edges: Any) -> Any:
+    x = first = net.lin(x).relu()
+    for conv in net.convs:
+        x = conv(x, first, edges).relu() + x
+    return net.out(x)
+
+
+def test_residuals_of_gcn2_layers(tmp_path: Path) -> None:
+    convs = nn.ModuleList(GCN2Conv(8, 0.3, 0.5, i + 1, shared_weights=i == 0) for i in range(2))
+    model = Net(gcnii, convs=convs, lin=nn.Linear(6, 8), out=nn.Linear(8, 3))
+    layers = [("gcn2", ["relu", "residual"])] * 2
+    assert shape(exported(tmp_path, model)) == [["linear", "relu"], layers, ["linear"]]
+
+
+def joined(*parts: str) -> Any:
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        values = {"x": x}
+        values["a"] = net.a(x, edges).relu()
+        values["b"] = net.b(values["a"], edges).relu()
+        return net.out(torch.cat([values[part] for part in parts], dim=1))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("parts", "layers", "head"), [("ab", 2, 1), ("ba", 2, 2), ("xab", 3, 2), ("xb", 3, 2)]
+)
+def test_levels_are_joined_in_any_order(tmp_path: Path, parts: str, layers: int, head: int) -> None:
+    out = nn.Linear(6 * len(parts), 3)
+    sidecar = exported(tmp_path, Net(joined(*parts), a=GCNConv(6, 6), b=SAGEConv(6, 6), out=out))
+    assert sidecar["jumping_knowledge"] == {"mode": "cat"}
+    assert (len(sidecar["layers"]), len(sidecar["head"])) == (layers, head)
+
+
+@pytest.mark.parametrize("mode", ["cat", "max", "lstm", "mean", "sum", "weighted", "maximum"])
+def test_levels_are_joined_in_every_mode(tmp_path: Path, mode: str) -> None:
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        levels = [x := net.a(x, edges).relu(), net.b(x, edges).relu()]
+        if mode in ("mean", "sum"):
+            return getattr(torch.stack(levels, dim=1), mode)(dim=1)
+        if mode == "weighted":
+            return 0.25 * levels[0] + levels[1] * net.share
+        return torch.maximum(*levels) if mode == "maximum" else net.jk(levels)
+
+    jk = None if mode in ("mean", "sum", "weighted", "maximum") else JumpingKnowledge(mode, 6, 2)
+    share = nn.Parameter(torch.tensor([0.7]))
+    sidecar = exported(tmp_path, Net(run, a=GCNConv(6, 6), b=GCNConv(6, 6), jk=jk, share=share))
+    if mode in ("cat", "max", "maximum", "lstm"):
+        assert sidecar["jumping_knowledge"]["mode"] == mode[:3].replace("lst", "lstm")
+
+
+@pytest.mark.parametrize(
+    ("layer", "levels"), [(TAGConv(6, 3, K=2), 3), (TAGConv(6, 3, K=1, normalize=False), 1)]
+)
+def test_hops_are_layers(tmp_path: Path, layer: Any, levels: int) -> None:
+    model = Net(lambda net, x, edges: net.conv(x, edges), conv=layer)
+    sidecar = exported(tmp_path, model)
+    assert len(sidecar["layers"]) == levels
+    # One hop is a layer with a linear residual of its input.
+    assert (kinds(sidecar["layers"][-1]["after"])[:2] == ["linear", "linear_residual"]) is (
+        levels == 1
+    )
+
+
+def test_a_mean_over_hops_without_weights(tmp_path: Path) -> None:
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        levels = [x]
+        for _ in range(2):
+            levels.append(net.conv(levels[-1], edges))
+        return sum(levels) / len(levels)
+
+    sidecar = exported(tmp_path, Net(run, conv=LGConv()))
+    assert [layer["type"] for layer in sidecar["layers"]] == ["gcn2", "gcn", "gcn"]
+
+
+def test_parts_that_the_answer_does_not_read_are_left_out(tmp_path: Path) -> None:
+    model = Net(shared, conv=SAGEConv(6, 6), decoder=nn.Linear(12, 1), critic=GCNConv(6, 2))
+    with pytest.warns(UserWarning, match=r"does not depend on it: critic, critic.lin, decoder"):
+        exported(tmp_path, model)
+    names = load_file(tmp_path / "m/1/weights.safetensors")
+    assert not any(name.startswith(("critic", "decoder")) for name in names)
+
+
+def test_a_call_chooses_what_is_recorded(tmp_path: Path) -> None:
+    model = Net(attention, conv=GATConv(6, 4), out=nn.Linear(4, 3))
+    sidecar = exported(tmp_path, model, call=lambda m, x, edges: m(x, edges)[0])
+    assert shape(sidecar) == [[], [("gat", [])], ["linear"]]
+
+
+class Gated(MessagePassing):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(6, 6)
+
+    def forward(self, x: Any, edge_index: Any) -> Any:
+        return self.propagate(edge_index, x=x)
+
+    def message(self, x_j: Any) -> Any:
+        return x_j * self.gate(x_j).sigmoid()
+
+
+def branches(net: Any, x: Any, edges: Any) -> Any:
+    x = net.conv(x, edges)
+    return x.relu() if len(x) > 15 else x
+
+
+REFUSED = {
+    "a layer of one's own": (
+        lambda net, x, edges: net.conv(x, edges),
+        {"conv": Gated()},
+        r"layer 'conv' is a Gated; known are GCNConv.*test_export_recorded.py, line \d+",
+    ),
+    "another layer": (
+        lambda net, x, edges: net.conv(x, edges),
+        {"conv": TransformerConv(6, 3)},
+        "layer 'conv' is a TransformerConv",
+    ),
+    "a gate": (
+        lambda net, x, edges: net.lin(x).tanh() * net.conv(x, edges),
+        {"conv": GCNConv(6, 3), "lin": nn.Linear(6, 3)},
+        r"rows are multiplied by rows.*line \d+: `lambda net, x, edges: net.lin",
+    ),
+    "layers side by side": (
+        lambda net, x, edges: net.a(x, edges) + net.b(x, edges),
+        {"a": GCNConv(6, 3), "b": SAGEConv(6, 3)},
+        "layer 'b' does not read what layer 'a' leaves",
+    ),
+    "other edges": (
+        lambda net, x, edges: net.conv(x, add_self_loops(edges)[0]),
+        {"conv": SAGEConv(6, 3)},
+        "reads other edges than the model is given",
+    ),
+    "reversed edges": (
+        lambda net, x, edges: net.conv(x, edges.flip(0)),
+        {"conv": SAGEConv(6, 3)},
+        "reads other edges",
+    ),
+    "weights of edges": (
+        lambda net, x, edges: net.conv(x, edges, torch.rand(edges.shape[1])),
+        {"conv": GraphConv(6, 3)},
+        "another answer every time|weights of edges",
+    ),
+    "the whole graph": (
+        lambda net, x, edges: net.conv(x, edges) - net.conv(x, edges).mean(0),
+        {"conv": SAGEConv(6, 3)},
+        r"`mean` reduces \[13, 3\] to \[3\]",
+    ),
+    "a softmax over nodes": (
+        lambda net, x, edges: net.conv(x, edges).softmax(0),
+        {"conv": SAGEConv(6, 3)},
+        "softmax over nodes",
+    ),
+    "other rows": (
+        lambda net, x, edges: net.conv(x, edges)[torch.arange(len(x) - 1, -1, -1)],
+        {"conv": SAGEConv(6, 3)},
+        "another order",
+    ),
+    "no graph": (
+        lambda net, x, edges: net.lin(x),
+        {"lin": nn.Linear(6, 3)},
+        "depends on no layer of the graph",
+    ),
+    "a branch on the size": (branches, {"conv": SAGEConv(6, 3)}, "something else on another graph"),
+    "a size that is built in": (
+        lambda net, x, edges: net.conv(x, edges) * len(x),
+        {"conv": SAGEConv(6, 3)},
+        "something else on another graph",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_sidecar_cannot_say_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    run, parts, message = REFUSED[name]
+    with pytest.raises(ExportError, match=message):
+        export_pyg(Net(run, **parts), None, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
