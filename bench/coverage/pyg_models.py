@@ -464,6 +464,14 @@ SERVED = [
     ),
     Model("sgc", lambda: Net(lambda n, x, e: n.c(x, e), c=g.SGConv(FEATURES, CLASSES, K=2))),
     Model("tag", lambda: Net(lambda n, x, e: n.c(x, e), c=g.TAGConv(FEATURES, CLASSES, K=3))),
+    Model(
+        "mixhop",
+        lambda: Net(mixhop, conv=g.MixHopConv(FEATURES, H), lin=nn.Linear(3 * H, CLASSES)),
+    ),
+    Model(
+        "ssgc",
+        lambda: Net(lambda n, x, e: n.c(x, e), c=g.SSGConv(FEATURES, CLASSES, alpha=0.1, K=3)),
+    ),
     Model("light", lambda: Net(light, lin=nn.Linear(FEATURES, CLASSES), conv=g.LGConv())),
     Model(
         "simple",
@@ -575,9 +583,13 @@ REFUSED = [
         "rows are multiplied by rows",
     ),
     Model(
-        "mixhop",
-        lambda: Net(mixhop, conv=g.MixHopConv(FEATURES, H), lin=nn.Linear(3 * H, CLASSES)),
-        "MixHopConv",
+        "mixhop twice",
+        lambda: Net(
+            lambda n, x, e: n.b(n.a(x, e).relu(), e),
+            a=g.MixHopConv(FEATURES, H),
+            b=g.MixHopConv(3 * H, CLASSES),
+        ),
+        "does not read what layer",
     ),
     Model(
         "tutorial",

@@ -327,6 +327,18 @@ def test_the_weights_of_gcn_norm_are_told_from_others(tmp_path: Path) -> None:
         export_pyg(GraphSAGE(6, 8, 2, 3), data(edge_weight=torch.rand(5)), tmp_path / "m")
 
 
+def test_self_loops_on_every_node_are_found(tmp_path: Path) -> None:
+    loops = torch.arange(5).repeat(2, 1)
+    looped = data(edge_index=torch.cat([EDGES, loops], dim=1))
+    export_pyg(GraphSAGE(6, 8, 2, 3), looped, tmp_path / "a")
+    assert sidecar(tmp_path / "a")["query_self_loops"] is True
+    some = data(edge_index=torch.cat([EDGES, loops[:, 1:]], dim=1))
+    export_pyg(GraphSAGE(6, 8, 2, 3), some, tmp_path / "b")
+    assert "query_self_loops" not in sidecar(tmp_path / "b")
+    export_pyg(GraphSAGE(6, 8, 2, 3), looped, tmp_path / "c", query_self_loops=False)
+    assert "query_self_loops" not in sidecar(tmp_path / "c")
+
+
 WHOLE = torch.tensor([[0, 1, 255, 7, 0, 3]]).repeat(5, 1)
 
 

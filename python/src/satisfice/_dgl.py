@@ -21,7 +21,7 @@ from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
 from satisfice._trial import SmallGraph
 from satisfice._weights import Weights, check_initialized
-from satisfice.graph import export_graph, is_undirected
+from satisfice.graph import all_have_loops, export_graph, is_undirected
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +107,7 @@ def export_dgl(
     model = _wrappers.unwrap(model)
     _kinds.refuse_types(model)
     check_initialized(model)
-    loops = edges is not None and _all_have_loops(edges, graph.num_nodes())
+    loops = edges is not None and all_have_loops(edges, graph.num_nodes())
     plan = _Plan(graph, features, x, loops, call)
     if call is None and check:
         _refuse_weights_outside(model, graph)
@@ -390,11 +390,6 @@ def _edges(graph: Any) -> np.ndarray[Any, Any]:
         raise ExportError("the graph has several kinds of node or edge: only one of each is served")
     source, target = graph.edges(order="eid")
     return np.stack([np.asarray(source.cpu()), np.asarray(target.cpu())]).astype(np.int64)
-
-
-def _all_have_loops(edges: np.ndarray[Any, Any], nodes: int) -> bool:
-    loops = edges[0][edges[0] == edges[1]]
-    return nodes > 0 and len(np.unique(loops)) == nodes
 
 
 def _node_data(

@@ -19,7 +19,7 @@ from satisfice._row_ops import activation as activation_ops
 from satisfice._sidecar import Description, Options, with_after
 from satisfice._trial import SmallGraph
 from satisfice._weights import Weights, check_initialized
-from satisfice.graph import export_graph, is_undirected
+from satisfice.graph import all_have_loops, export_graph, is_undirected
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +35,7 @@ def export_pyg(
     ids: Sequence[str] | ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
     undirected: bool | None = None,
+    query_self_loops: bool | None = None,
     feature_dtype: str | None = None,
     activation: Any = None,
     layers: Iterable[tuple[str, Any, Iterable[Any]]] | None = None,
@@ -67,6 +68,7 @@ def export_pyg(
         ids: the nodes' own ids, N strings or integers; positions if absent.
         class_names: names of the label values.
         undirected: whether every edge's reverse is there and none stands twice; found out if None.
+        query_self_loops: whether new nodes get a self-loop; if None, whether every node has one.
         feature_dtype: ``"float32"`` or ``"float16"`` for the stored features.
         activation: module, function or name used between the layers of a module of your own.
         layers: ``(prefix, conv, after)`` for each layer: the name of its tensors, the module, and
@@ -103,7 +105,8 @@ def export_pyg(
     _kinds.refuse_types(model)
     check_initialized(model)
     given = _Given(activation, layers, list(input), list(head), jumping_knowledge)
-    tried = _Tried(data, graph, call)
+    loops = graph is not None and all_have_loops(graph.edges, len(graph.x))
+    tried = _Tried(data, graph, call, loops)
     if given.any() or not check:
         reader = _Reader(model, gcn_norm)
         description = reader.describe(given)
@@ -117,6 +120,7 @@ def export_pyg(
         description, weights = recorded.description, recorded.weights
         _recorded.say_what_is_left_out(recorded.left)
     weights = _shared.with_copies(description, weights)
+    description.query_self_loops = loops if query_self_loops is None else query_self_loops
     if check:
         _run_checks(model, description, weights, tried, gcn_norm)
     if graph is not None:
@@ -177,6 +181,8 @@ class _Tried:
     data: Any
     graph: _pyg_data.GraphData | None
     call: Any
+    # Whether every node of the graph has a self-loop.
+    loops: bool
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,8 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
         example=_EXAMPLE,
     )
     graphs = _trial.small_graphs()
+    if tried.loops:
+        graphs = _trial.with_loops(graphs)
     if adj_t is not None:
         source, target = _pyg_data.of_adj_t(adj_t)
         graphs = _trial.without_repeats(graphs, loops=bool((source == target).any()))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Layers without weights of their own between steps, in terms of those that have them.
-_STEPS = ("APPNP", "LGConv", "SGConv", "SimpleConv", "TAGConv")
+_STEPS = ("APPNP", "LGConv", "MixHopConv", "SGConv", "SSGConv", "SimpleConv", "TAGConv")
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,34 @@ class PygLayers:
             return total
         builder.weights.leave(node.name, "bias")
         return builder.affine(None, module.bias.detach(), node, total)
+
+    def _mixhopconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        module: Any = node.module
+        norm = self._norm(builder, node, weighed)
+        parts: dict[int, Expr] = {}
+        for power in range(max(module.powers) + 1):
+            child = self._propagation(builder, node, child, norm) if power else child
+            if power in module.powers:
+                names = f"{node.name}.lins.{power}".lstrip(".")
+                parts[power] = builder.chain(
+                    builder.ops.module(module.lins[power], names), node, child
+                )
+        joined = builder.join("cat", tuple(parts[power] for power in module.powers), node)
+        if module.bias is None:
+            return joined
+        builder.weights.leave(node.name, "bias")
+        return builder.affine(None, module.bias.detach(), node, joined)
+
+    def _ssgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        module: Any = node.module
+        norm = self._norm(builder, node, weighed)
+        total = builder.affine(module.alpha, None, node, child)
+        for _ in range(module.K):
+            child = self._propagation(builder, node, child, norm)
+            part = builder.affine((1 - module.alpha) / module.K, None, node, child)
+            total = builder.sum(total, part, node)
+        names = f"{node.name}.lin".lstrip(".")
+        return builder.chain(builder.ops.module(module.lin, names), node, total)
 
     def _simpleconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         import torch

@@ -130,6 +130,12 @@ def is_undirected(edge_index: NDArray[np.int64], nodes: int) -> bool:
     return not _repeats(keys) and np.array_equal(keys, reverse)
 
 
+def all_have_loops(edge_index: NDArray[np.int64], nodes: int) -> bool:
+    """Whether every node has a self-loop."""
+    loops = edge_index[0][edge_index[0] == edge_index[1]]
+    return nodes > 0 and len(np.unique(loops)) == nodes
+
+
 def _edge_keys(
     edge_index: NDArray[np.int64], nodes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
