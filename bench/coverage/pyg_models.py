@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 from torch_geometric.data import Data
 
+import pyg_random
 from measure import CLASSES, FEATURES, STORED, Model, features, graphs
 from pyg_nets import (
     HIDDEN,
@@ -397,4 +398,4 @@ REFUSED = [
     ),
 ]
 
-MODELS = [*SERVED, *REFUSED]
+MODELS = [*SERVED, *REFUSED, *pyg_random.models(24)]
