@@ -257,6 +257,13 @@ def test_wrappers_are_looked_through(tmp_path: Path, wrap: Any) -> None:
     assert weights.keys() == model.state_dict().keys()
 
 
+def test_without_a_check_a_model_is_recorded_all_the_same(tmp_path: Path) -> None:
+    model = GraphSAGE(6, 8, 2, 3, jk="cat")
+    for check in (True, False):
+        export_pyg(model, None, tmp_path / str(check), check=check)
+    assert sidecar(tmp_path / "True") == sidecar(tmp_path / "False")
+
+
 def test_torchscript_and_state_dicts_are_named(tmp_path: Path) -> None:
     script = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
     with pytest.raises(ExportError, match="TorchScript"):

@@ -112,12 +112,12 @@ def export_dgl(
     if call is None and check:
         _refuse_weights_outside(model, graph)
     given = _Given(activation, layers, flatten, list(input), list(head))
-    if given.any() or not check:
+    try:
+        description, taken = _described(model, given) if given.any() else _record(model, plan)
+    except _trial.RunError:
+        if check:
+            raise
         description, taken = _described(model, given)
-    else:
-        recorded = _record(model, plan)
-        description, taken = recorded.description, recorded.weights
-        _recorded.say_what_is_left_out(recorded.left)
     description.query_self_loops = loops if query_self_loops is None else query_self_loops
     taken = _shared.with_copies(description, taken)
     if check:
@@ -174,8 +174,14 @@ def _described(model: nn.Module, given: _Given) -> tuple[Description, Any]:
     return description, weights.finish()
 
 
-def _record(model: nn.Module, plan: _Plan) -> _recorded.Recorded:
-    """The description that two recorded runs give."""
+def _record(model: nn.Module, plan: _Plan) -> tuple[Description, Any]:
+    """The description that two recorded runs give, and its weights."""
+    recorded = _recorded_of(model, plan)
+    _recorded.say_what_is_left_out(recorded.left)
+    return recorded.description, recorded.weights
+
+
+def _recorded_of(model: nn.Module, plan: _Plan) -> _recorded.Recorded:
     widths = _recorded.widths_of(model, plan.rows)
     try:
         trial = _trial_of(model, plan, needs_sources=False)

@@ -74,8 +74,8 @@ class DglLayers:
             raise builder.refused(
                 node,
                 f"layer {node.name!r} reads other edges than the model is given: edges are served "
-                "as they are stored. Change them (dgl.add_self_loop ...) before the export, and train "
-                "on them",
+                "as they are stored. Change them (dgl.add_self_loop ...) before the export, and "
+                "train on them",
             )
 
     def _without_weight(self, builder: Builder, node: Node, child: Expr) -> Expr:

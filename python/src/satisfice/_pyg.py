@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from satisfice import _calls, _kinds, _pyg_data, _recorded, _shared, _sidecar, _trial, _wrappers
 from satisfice._calls import Forms
@@ -107,18 +108,15 @@ def export_pyg(
     given = _Given(activation, layers, list(input), list(head), jumping_knowledge)
     loops = graph is not None and all_have_loops(graph.edges, len(graph.x))
     tried = _Tried(data, graph, call, loops)
-    if given.any() or not check:
-        reader = _Reader(model, gcn_norm)
-        description = reader.describe(given)
-        weights = reader.weights.finish()
-    else:
-        features = None if graph is None else graph.x
-        widths = _recorded.widths_of(model, features)
-        trial = _trial_of(model, tried, weighs=gcn_norm == "symmetric")
-        asks = gcn_norm is None and call is None and _calls.weight_argument(model) is not None
-        recorded = _recorded.describe(model, trial, _framework(asks), widths)
-        description, weights = recorded.description, recorded.weights
-        _recorded.say_what_is_left_out(recorded.left)
+    try:
+        if given.any():
+            description, weights = _described(model, given, gcn_norm)
+        else:
+            description, weights = _record(model, tried, gcn_norm)
+    except _trial.RunError:
+        if check:
+            raise
+        description, weights = _described(model, given, gcn_norm)
     weights = _shared.with_copies(description, weights)
     description.query_self_loops = loops if query_self_loops is None else query_self_loops
     if check:
@@ -139,6 +137,28 @@ def export_pyg(
         )
     _sidecar.write(directory, description, weights, options)
     return directory
+
+
+def _described(
+    model: nn.Module, given: _Given, gcn_norm: str | None
+) -> tuple[Description, dict[str, NDArray[np.float32]]]:
+    """The description that the caller gives, and its weights."""
+    reader = _Reader(model, gcn_norm)
+    description = reader.describe(given)
+    return description, reader.weights.finish()
+
+
+def _record(
+    model: nn.Module, tried: _Tried, gcn_norm: str | None
+) -> tuple[Description, dict[str, NDArray[np.float32]]]:
+    """The description that two recorded runs give, and its weights."""
+    widths = _recorded.widths_of(model, None if tried.graph is None else tried.graph.x)
+    trial = _trial_of(model, tried, weighs=gcn_norm == "symmetric")
+    may_weigh = tried.call is None and _calls.weight_argument(model) is not None
+    framework = _framework(asks=gcn_norm is None and may_weigh)
+    recorded = _recorded.describe(model, trial, framework, widths)
+    _recorded.say_what_is_left_out(recorded.left)
+    return recorded.description, recorded.weights
 
 
 _EXAMPLE = "call=lambda model, x, edge_index: model(x, edge_index)"
