@@ -80,7 +80,7 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
     kinds = _kinds(model, forms)
     optional = [name for name in _optional(model) if weighs and name.lower() in _WEIGHTS][:1]
 
-    def call(trial: nn.Module, rows: Tensor, graph: Any) -> Any:
+    def call(trial: Any, rows: Tensor, graph: Any) -> Any:
         values = {
             "rows": lambda: rows,
             "graph": lambda: forms.graph(rows, graph),
@@ -89,7 +89,8 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
             "weights": lambda: forms.weights(graph),
         }
         more = {name: forms.weights(graph) for name in optional}
-        return trial(*(values[kind]() for kind in kinds), **more)
+        answered: Any = trial(*(values[kind]() for kind in kinds), **more)
+        return answered
 
     call.__name__ = f"{name}.forward"
     return call

@@ -41,7 +41,8 @@ class DglLayers:
         child = self._rows(builder, node, arguments["feat"])
         self._check_edges(builder, node, arguments)
         if is_steps:
-            return getattr(self, f"_{kind.lower()}")(builder, node, child)
+            made: Expr = getattr(self, f"_{kind.lower()}")(builder, node, child)
+            return made
         if kind == "GraphConv" and module.weight is None:
             return self._without_weight(builder, node, child)
         convs = DglConvs(builder.weights, builder.ops)

@@ -153,10 +153,10 @@ class Builder:
         from satisfice import _program
         from satisfice._record import record
 
-        width = next((m.in_features for m in module.modules() if hasattr(m, "in_features")), None)
-        if width is None:
+        found: list[Any] = [m.in_features for m in module.modules() if hasattr(m, "in_features")]
+        if not found:
             return None
-        rows = torch.randn(5, int(width))
+        rows = torch.randn(5, int(found[0]))
         with torch.no_grad():
             recorder = record(self._model, lambda: module(rows), rows, self._is_leaf)
         inner = copy.copy(self)

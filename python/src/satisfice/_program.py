@@ -146,7 +146,7 @@ class _Program:
             parts = [self._linear(term, base) for term in expr.terms]
             if parts[0] is None or parts[1] is None:
                 return None
-            (one, shift), (other, more) = parts
+            (one, shift), (other, more) = parts[0], parts[1]
             weight = _matrix(one, base.width) + _matrix(other, base.width)
             return weight, _added(shift, more)
         if not isinstance(expr, Op) or expr.op["op"] not in ("linear", "batch_norm"):

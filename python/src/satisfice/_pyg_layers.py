@@ -60,7 +60,8 @@ class PygLayers:
                 "gcn_norm='none' if the model gets the plain edges",
             )
         if is_steps:
-            return getattr(self, f"_{kind.lower()}")(builder, node, child, weighed)
+            made: Expr = getattr(self, f"_{kind.lower()}")(builder, node, child, weighed)
+            return made
         if kind not in ("GCNConv", "GCN2Conv") and weighed != "plain":
             raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
         convs = PygConvs(builder.weights, builder.ops, _GCN_NORM[weighed])

@@ -109,7 +109,7 @@ def widths_of(model: nn.Module, features: NDArray[Any] | None) -> list[int]:
             value = value[0] if isinstance(value, (tuple, list)) and value else value
             if isinstance(value, int) and value > 0 and value not in found:
                 found.append(value)
-        weight = getattr(module, "weight", None)
+        weight: Any = getattr(module, "weight", None)
         if hasattr(weight, "shape") and len(weight.shape) == 2:
             found += [w for w in weight.shape[::-1] if w not in found]
     for parameter in model.parameters():
