@@ -381,6 +381,11 @@ impl Config {
                 "limits.header_read_timeout_ms",
                 !limits.header_read_timeout.is_zero(),
             ),
+            ("limits.idle_timeout_ms", !limits.idle_timeout.is_zero()),
+            (
+                "limits.connections_per_address_max",
+                limits.connections_per_address_max != Some(0),
+            ),
             (
                 "limits.body_read_timeout_ms",
                 !limits.body_read_timeout.is_zero(),

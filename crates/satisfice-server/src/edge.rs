@@ -182,7 +182,7 @@ impl Drop for Ending<'_> {
 }
 
 /// Different in every process and for every request.
-fn next_id() -> String {
+pub(crate) fn next_id() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u8));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

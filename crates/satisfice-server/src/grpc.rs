@@ -1,4 +1,5 @@
-//! The protocol over gRPC: `inference.GRPCInferenceService` and `grpc.health.v1.Health`.
+//! The protocol over gRPC: `inference.GRPCInferenceService`, `grpc.health.v1.Health`, and the reflection of both. It is
+//! on a listener of its own, and beside HTTP on the HTTP listener.
 //!
 //! | method | answer |
 //! |---|---|
@@ -37,10 +38,12 @@ mod codec;
 mod config;
 mod contents;
 mod error;
+mod frames;
 mod handlers;
 mod health;
 mod metering;
 mod parameters;
+mod reflection;
 mod request;
 mod settings;
 mod statistics;
@@ -60,16 +63,25 @@ pub mod proto {
     pub mod health {
         tonic::include_proto!("grpc.health.v1");
     }
+
+    /// The services as they describe themselves by reflection: an encoded `FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 }
 
 use crate::{
     Service,
-    connection::{self, Respond, Server},
+    connection::{self, Respond, Server, Spoken},
     edge::{Edge, Transport},
     front::{Front, Listener, Peer},
+    http,
     protocol::{DecodedRequest, TensorLimits},
 };
-use axum::{Router, extract::Request, response::Response};
+use axum::{
+    Router,
+    extract::Request,
+    http::{Version, header::CONTENT_TYPE},
+    response::Response,
+};
 use bytes::Bytes;
 use handlers::Inference;
 use health::Health;
@@ -93,7 +105,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (listener, front) = (listener.into(), front.into());
     let routes = Routes::new(Arc::clone(&service), front.clone());
-    let server = Server::http2(routes, front.limits());
+    let server = Server::new(Spoken::Grpc, routes, front.limits());
     connection::serve(listener, server, &service, &front, shutdown).await
 }
 
@@ -105,9 +117,19 @@ pub fn decode_request(bytes: Bytes, limits: TensorLimits) -> Result<DecodedReque
     request::decode(codec::decode(bytes)?, limits).map_err(error::status)
 }
 
+/// Whether a request is a call, by what it says of itself.
+pub(crate) fn is_grpc(request: &Request) -> bool {
+    let Some(kind) = request.headers().get(CONTENT_TYPE) else {
+        return false;
+    };
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+    request.version() == Version::HTTP_2
+        && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// The methods with everything around them.
 #[derive(Clone)]
-struct Routes(Arc<Inner>);
+pub(crate) struct Routes(Arc<Inner>);
 
 struct Inner {
     edge: Edge,
@@ -116,7 +138,7 @@ struct Inner {
 }
 
 impl Routes {
-    fn new(service: Arc<Service>, front: Front) -> Self {
+    pub(crate) fn new(service: Arc<Service>, front: Front) -> Self {
         let limits = front.limits();
         let inference = Inference {
             service: Arc::clone(&service),
@@ -132,6 +154,8 @@ impl Routes {
         }
         let methods = service::Routes::new(inference)
             .add_service(HealthServer::new(Health { service }))
+            .add_service(reflection::v1())
+            .add_service(reflection::v1alpha())
             .prepare()
             .into_axum_router();
         let meter = Meter::new(&front);
@@ -152,6 +176,14 @@ impl Respond for Routes {
             meter,
             methods,
         } = &*self.0;
+        if !is_grpc(&request) {
+            let edge = Edge {
+                front: edge.front.clone(),
+                transport: Transport::Http,
+            };
+            let refuse = async |request, _| http::not_grpc(request);
+            return edge.observe(request, peer, refuse).await;
+        }
         let answer = |request, asked| meter.answer(request, asked, methods);
         edge.observe(request, peer, answer).await
     }

@@ -1,4 +1,4 @@
-//! The protocol over HTTP/1.1: routes, headers, status codes, connections.
+//! The protocol over HTTP/1.1 and HTTP/2: routes, headers, status codes, connections.
 //!
 //! | method and path | answer |
 //! |---|---|
@@ -32,9 +32,9 @@
 //! | `Unavailable` | 503, with `Retry-After` |
 //! | `DeadlineExceeded` | 504 |
 //!
-//! 405 answers a method that a path does not have, 408 a body that came too slowly, 414 a path that
-//! is too long, 415 a body in an encoding other than gzip and deflate, and 431, without a body,
-//! headers that are too many or too long. Answers are compressed when the client asks for
+//! 405 answers a method that a path does not have, 408 headers or a body that came too slowly, 414 a path that
+//! is too long, 415 a body in an encoding other than gzip and deflate, 417 an expectation other than
+//! `100-continue`, and 431 headers that are too many or too long. Answers are compressed when the client asks for
 //! it. Every answer carries `X-Request-Id`: the request's own, or one made here; traced
 //! requests have `traceparent` in the answer. Who may ask what: [`access`](crate::access).
 
@@ -50,14 +50,18 @@ mod process;
 mod repository;
 mod settings;
 
+pub(crate) use body::too_slow;
+pub(crate) use error::body as error_body;
+pub(crate) use guard::not_grpc;
 pub use openapi::openapi;
 
 use crate::{
     Service,
     access::Role,
-    connection::{self, Respond, Server},
+    connection::{self, Respond, Server, Spoken},
     edge::{Asked, Edge, Transport},
     front::{Front, Listener, Peer},
+    grpc,
 };
 use axum::{
     Router,
@@ -76,7 +80,7 @@ struct App {
     role: Role,
 }
 
-/// Serves HTTP/1.1 on `listener` until `shutdown` completes, then lets running requests end.
+/// Serves HTTP/1.1 and HTTP/2 on `listener`, and the gRPC services beside it where the listener is the main one, until `shutdown` completes, then lets running requests end.
 ///
 /// After `shutdown` no connection is accepted, idle ones are closed, and the service says that it
 /// is not ready. Requests that run get [`Limits::drain_timeout`] to end; then they are dropped. An
@@ -94,9 +98,29 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (listener, front) = (listener.into(), front.into());
-    let routes = Routes::new(listener.role, Arc::clone(&service), front.clone());
-    let server = Server::http1(routes, front.limits());
+    let routes = Everything {
+        http: Routes::new(listener.role, Arc::clone(&service), front.clone()),
+        grpc: (listener.role == Role::Main)
+            .then(|| grpc::Routes::new(Arc::clone(&service), front.clone())),
+    };
+    let server = Server::new(Spoken::Http, routes, front.limits());
     connection::serve(listener, server, &service, &front, shutdown).await
+}
+
+/// What is answered on a listener that both transports come by.
+#[derive(Clone)]
+struct Everything {
+    http: Routes,
+    grpc: Option<grpc::Routes>,
+}
+
+impl Respond for Everything {
+    async fn respond(&self, request: Request, peer: Option<Peer>) -> Response {
+        match &self.grpc {
+            Some(grpc) if grpc::is_grpc(&request) => grpc.respond(request, peer).await,
+            _ => self.http.respond(request, peer).await,
+        }
+    }
 }
 
 /// What a listener answers. Limits on connections and headers are up to whoever serves it; [`serve`] keeps
@@ -143,7 +167,7 @@ impl Inner {
     /// Inferences whose names are written plainly do not go through the router: what it does for each request
     /// would be a good part of their time.
     async fn route(&self, request: Request, asked: Asked) -> Response {
-        if let Err(error) = guard::check_uri(request.uri(), &self.app) {
+        if let Err(error) = guard::check_request(&request, &asked, &self.app) {
             return guard::refuse(request, error);
         }
         let (mut parts, body) = request.into_parts();

@@ -28,6 +28,7 @@ mod exchange;
 mod front;
 pub mod grpc;
 pub mod http;
+mod inflate;
 mod limits;
 mod observe;
 pub mod protocol;
@@ -37,6 +38,7 @@ pub mod service;
 mod tls;
 
 pub use access::{Access, Role};
+pub use connection::raise_open_files;
 pub use front::{Front, Listener};
 pub use http::{Routes, serve};
 pub use limits::Limits;

@@ -157,14 +157,17 @@ impl Observer {
         *self.log.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, transport: &'static str, code: &str) {
+        let mut refusals = lock(&self.refusals);
+        *refusals.entry((transport, code.to_owned())).or_default() += 1;
+    }
+
     /// Notes the end of a request. The context is that of its trace, if it is traced.
     pub(crate) fn finish(&self, record: &Record, end: &Finished<'_>) -> Option<SpanContext> {
         let facts = record.facts();
         if let Some(code) = end.code {
-            let mut refusals = lock(&self.refusals);
-            *refusals
-                .entry((end.transport, code.to_owned()))
-                .or_default() += 1;
+            self.refused(end.transport, code);
         }
         let context = self.export(record, &facts, end);
         self.write_line(record, &facts, end, context.as_ref());

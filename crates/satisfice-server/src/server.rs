@@ -4,7 +4,7 @@ use crate::{
     Access, Front, Listener, Observer, Role, Service, Tls, TlsError, TraceError,
     access::TokensError,
     config::{Config, Level},
-    grpc, http,
+    connection, grpc, http,
 };
 use std::{
     future::Future,
@@ -49,16 +49,16 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds every listener of the configuration.
+    /// Binds every listener of the configuration. Needs a runtime.
     ///
     /// # Errors
     /// [`SetupError::Listen`].
-    pub async fn bind(config: &Config) -> Result<Self, SetupError> {
+    pub fn bind(config: &Config) -> Result<Self, SetupError> {
         Ok(Self {
-            http: bind("http.listen", config.http.listen).await?,
-            grpc: bind("grpc.listen", config.grpc.listen).await?,
-            admin: bind_if("admin.listen", config.admin.listen).await?,
-            metrics: bind_if("metrics.listen", config.metrics.listen).await?,
+            http: bind("http.listen", config.http.listen)?,
+            grpc: bind("grpc.listen", config.grpc.listen)?,
+            admin: bind_if("admin.listen", config.admin.listen)?,
+            metrics: bind_if("metrics.listen", config.metrics.listen)?,
         })
     }
 
@@ -82,22 +82,21 @@ impl Bound {
     }
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, SetupError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| SetupError::Listen {
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, SetupError> {
+    connection::listen(address).map_err(|source| SetupError::Listen {
         key,
         address,
         source,
     })
 }
 
-async fn bind_if(
+fn bind_if(
     key: &'static str,
     address: Option<SocketAddr>,
 ) -> Result<Option<TcpListener>, SetupError> {
     match address {
         None => Ok(None),
-        Some(address) => bind(key, address).await.map(Some),
+        Some(address) => bind(key, address).map(Some),
     }
 }
 
@@ -138,7 +137,17 @@ impl Server {
     /// # Errors
     /// When a listener has no local address.
     pub async fn run(&self, bound: Bound, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let limits = self.lock().limits;
+        let mut limits = self.lock().limits;
+        let listeners = 2 + bound.admin.iter().count() + bound.metrics.iter().count();
+        let possible = connection::connections_max(&limits, listeners);
+        if possible < limits.connections_max {
+            tracing::warn!(
+                connections_max = possible,
+                configured = limits.connections_max,
+                "fewer connections than configured: each needs an open file (hint: raise the limit of open files, `ulimit -n`)"
+            );
+            limits.connections_max = possible;
+        }
         let drain_delay = limits.drain_delay;
         let mut front = Front::new(limits)
             .with_access(Arc::clone(&self.access))

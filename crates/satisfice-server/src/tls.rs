@@ -51,16 +51,18 @@ pub enum TlsError {
 /// What is spoken within TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alpn {
-    Http1,
+    /// HTTP/2, or HTTP/1.1 with clients that know no other.
+    Both,
     Http2,
 }
 
 impl Alpn {
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::Http1 => b"http/1.1",
-            Self::Http2 => b"h2",
-        }
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Both => &[b"h2", b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
     }
 }
 
@@ -88,7 +90,7 @@ impl Tls {
     pub(crate) fn acceptor(&self, alpn: Alpn) -> TlsAcceptor {
         let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut config = ServerConfig::clone(&config);
-        config.alpn_protocols = vec![alpn.name().to_vec()];
+        config.alpn_protocols = alpn.names();
         TlsAcceptor::from(Arc::new(config))
     }
 }

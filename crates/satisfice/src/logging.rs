@@ -1,5 +1,8 @@
 //! Where events go: standard error, as lines for people or JSON for programs.
 
+mod lines;
+
+use lines::Lines;
 use satisfice_server::config::{Level, Log, LogFormat};
 use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -9,7 +12,7 @@ pub(crate) fn init(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Lines(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
         .init();
 }
@@ -19,7 +22,7 @@ pub(crate) fn init_server(log: Log) -> impl Fn(Level) + Send + Sync + 'static {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| filter_of(log.level));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(|| Lines(io::stderr()))
         .with_ansi(io::stderr().is_terminal());
     let lines = match log.format {
         LogFormat::Text => lines.boxed(),
@@ -37,15 +40,15 @@ pub(crate) fn init_server(log: Log) -> impl Fn(Level) + Send + Sync + 'static {
 }
 
 /// Libraries below speak only when something is wrong, and the lines of requests are switched on
-/// and off elsewhere.
+/// and off elsewhere. That of HTTP/2 warns of every connection that is hostile, of which there may be any number.
 fn filter_of(level: Level) -> EnvFilter {
-    let libraries = match level {
-        Level::Error => "error",
-        Level::Trace => "debug",
-        Level::Warn | Level::Info | Level::Debug => "warn",
+    let (libraries, http2) = match level {
+        Level::Error => ("error", "error"),
+        Level::Trace => ("debug", "debug"),
+        Level::Warn | Level::Info | Level::Debug => ("warn", "error"),
     };
     let level = level.name();
     EnvFilter::new(format!(
-        "{libraries},satisfice={level},satisfice_server::access=info"
+        "{libraries},h2={http2},satisfice={level},satisfice_server::access=info"
     ))
 }

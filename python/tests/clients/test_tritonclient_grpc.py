@@ -37,6 +37,14 @@ def inputs(debian: Debian, ids: str) -> list[triton.InferInput]:
     return [tensor("x", batch.x, "FP32"), edges, between]
 
 
+def test_the_http_port_answers_calls(debian: Debian) -> None:
+    """As on platforms that give a server one port."""
+    with triton.InferenceServerClient(debian.url.removeprefix("http://")) as client:
+        assert client.is_server_ready()
+        answer = client.infer("gcn2", inputs(debian, "positions"), compression_algorithm="gzip")
+    assert answer.as_numpy("logits").shape[0] == 256
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 @pytest.mark.parametrize("ids", ["names", "positions"])
 def test_infer(

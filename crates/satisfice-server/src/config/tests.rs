@@ -75,8 +75,8 @@ fn a_wrong_file_is_refused_with_line_column_and_hint() {
         refused("[http]\nlisten = \"127.0.0.1:1\"\n\n[limits]\nbody_byte_max = 1\n"),
         "satisfice.toml:5:1: unknown field `body_byte_max`, expected one of `body_bytes_max`, \
          `bodies_bytes_max`, `decompression_ratio_max`, `tensors`, `header_bytes_max`, `headers_max`, \
-         `uri_bytes_max`, `connections_max`, `header_read_timeout_ms`, `tls_handshake_timeout_ms`, \
-         `body_read_timeout_ms`, `write_timeout_ms`, `drain_delay_ms`, `drain_timeout_ms` (hint: did you mean \
+         `uri_bytes_max`, `connections_max`, `connections_per_address_max`, `header_read_timeout_ms`, \
+         `idle_timeout_ms`, `tls_handshake_timeout_ms`, `body_read_timeout_ms`, `body_bytes_per_second_min`, `write_timeout_ms`, `drain_delay_ms`, `drain_timeout_ms` (hint: did you mean \
          `body_bytes_max`?)"
     );
     for (text, start) in [
@@ -110,6 +110,10 @@ fn what_makes_no_sense_is_refused() {
         (
             "[limits]\nheader_read_timeout_ms = 0",
             "`limits.header_read_timeout_ms`",
+        ),
+        (
+            "[limits]\nconnections_per_address_max = 0",
+            "`limits.connections_per_address_max`",
         ),
         (
             "[limits]\nheader_bytes_max = 1",

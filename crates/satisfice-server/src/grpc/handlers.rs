@@ -75,7 +75,7 @@ impl Inference {
         let model = self.find(call, &message.model_name, &message.model_version)?;
         let held = call
             .arriving
-            .take(request_bytes)
+            .whole(request_bytes)
             .inspect_err(|error| model.stats().failed(error, received.elapsed()))?;
         let exchange = Exchange {
             model,

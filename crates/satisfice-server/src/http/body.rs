@@ -1,7 +1,11 @@
 //! Taking in a request body, within its limits.
 
 use super::{App, error::HttpError};
-use crate::protocol::{Pieces, message::parse};
+use crate::{
+    Limits,
+    inflate::too_large,
+    protocol::{Pieces, message::parse},
+};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -13,12 +17,16 @@ use satisfice_core::{Error, ErrorKind};
 use serde::Deserialize;
 use std::{
     convert::Infallible,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// A piece of a body that is kept as it arrived. Smaller ones are copied together: each keeps the buffer
 /// that it was read into, which is twice this long at most.
@@ -53,6 +61,7 @@ pub(super) fn announced_length(
             "wrong_header",
             "the header `Content-Length` is not a number of bytes",
         )
+        .with_hint("send it as decimal digits")
         .into()),
     }
 }
@@ -66,29 +75,20 @@ pub(super) fn number(value: &HeaderValue) -> Option<usize> {
 
 /// Reads the body to its end.
 pub(super) async fn read(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
-    let timeout = app.front.limits().body_read_timeout;
-    match tokio::time::timeout(timeout, collect(app, body)).await {
-        Ok(result) => result,
-        Err(_) => Err(HttpError::with_status(
-            StatusCode::REQUEST_TIMEOUT,
-            Error::new(
-                ErrorKind::InvalidInput,
-                "body_too_slow",
-                format!("the body did not arrive within {timeout:?}"),
-            ),
-        )),
-    }
-}
-
-async fn collect(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
-    let (max, bodies) = (app.front.limits().body_bytes_max, app.front.bodies());
+    let (limits, bodies) = (app.front.limits(), app.front.bodies());
+    let max = limits.body_bytes_max;
+    let begun = Instant::now();
+    let mut frames = TimedFrames {
+        body,
+        limits: &limits,
+        begun,
+        received: 0,
+        late: pin!(sleep_until(begun + limits.body_time(0))),
+    };
     let mut bytes = Pieces::default();
     let mut small = Vec::new();
     let mut held: Option<OwnedSemaphorePermit> = None;
-    while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(incomplete)?.into_data() else {
-            continue; // trailers
-        };
+    while let Some(chunk) = frames.next().await? {
         if chunk.len() > max - bytes.remaining() - small.len() {
             return Err(too_large(max).into());
         }
@@ -97,7 +97,7 @@ async fn collect(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
             Some(held) => held.merge(more),
             None => held = Some(more),
         }
-        let whole = chunk.len() >= PIECE_BYTES_MIN || body.is_end_stream() && small.is_empty();
+        let whole = chunk.len() >= PIECE_BYTES_MIN || frames.ended() && small.is_empty();
         if whole || small.len() >= COPIED_BYTES_MAX {
             bytes.push(std::mem::take(&mut small));
         }
@@ -112,6 +112,59 @@ async fn collect(app: &App, body: &mut Body) -> Result<HeldBody, HttpError> {
         None => hold(bodies, 0)?,
     };
     Ok(HeldBody { bytes, held })
+}
+
+/// The data of a body, as long as it comes in time.
+struct TimedFrames<'a> {
+    body: &'a mut Body,
+    limits: &'a Limits,
+    begun: Instant,
+    received: usize,
+    late: Pin<&'a mut Sleep>,
+}
+
+impl TimedFrames<'_> {
+    fn ended(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            match poll_fn(|context| self.poll(context)).await {
+                None => return Ok(None),
+                Some(frame) => {
+                    // What is no data is trailers.
+                    if let Ok(data) = frame?.into_data() {
+                        self.received += data.len();
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut *self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(incomplete)));
+        }
+        // Every byte buys time.
+        let time = self.limits.body_time(self.received);
+        if self.late.deadline() != self.begun + time {
+            self.late.as_mut().reset(self.begun + time);
+        }
+        ready!(self.late.as_mut().poll(context));
+        Poll::Ready(Some(Err(HttpError::with_status(
+            StatusCode::REQUEST_TIMEOUT,
+            too_slow(time, self.received),
+        ))))
+    }
+}
+
+/// A body or message of which `received` bytes came in `time`.
+pub(crate) fn too_slow(time: Duration, received: usize) -> Error {
+    let message = format!("{received} bytes came in {time:.1?}, and not the end");
+    Error::new(ErrorKind::InvalidInput, "body_too_slow", message)
+        .with_hint("send less in one request, or by a faster way")
 }
 
 /// The body of an answer, written from where its pieces lie.
@@ -177,14 +230,6 @@ pub(super) fn hold(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemapho
         })
 }
 
-pub(super) fn too_large(max: usize) -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        "body_too_large",
-        format!("the body has more than the {max} bytes that are allowed"),
-    )
-}
-
 /// Most often nobody is left to read this.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn incomplete(error: axum::Error) -> HttpError {
@@ -193,5 +238,6 @@ fn incomplete(error: axum::Error) -> HttpError {
         "body_incomplete",
         format!("the body ended early: {error}"),
     )
+    .with_hint("send as many bytes as the headers announce")
     .into()
 }

@@ -4,54 +4,31 @@ use super::{
     body::{self, HeldBody},
     error::HttpError,
 };
-use crate::{Limits, clip::clip, protocol::Pieces};
+use crate::{
+    Limits,
+    clip::clip,
+    inflate::{Count, Encoding, inflate},
+    protocol::Pieces,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Buf;
 use flate2::{
     Compression,
-    read::{GzDecoder, ZlibDecoder},
     write::{GzEncoder, ZlibEncoder},
 };
 use satisfice_core::{Error, ErrorKind};
-use std::{
-    io::{self, Read},
-    sync::Arc,
-};
-use tokio::sync::Semaphore;
+use std::{io, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Answers below this length are not worth it.
 const ANSWER_BYTES_MIN: usize = 1 << 10;
-/// Bytes that a compressed body may hold however short it is.
-const RATIO_FREE_BYTES: usize = 1 << 20;
-/// Bytes that are decompressed at a time.
-const CHUNK_BYTES: usize = 64 << 10;
 
-/// How a body is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Gzip,
-    /// A zlib stream, which HTTP calls `deflate`.
-    Deflate,
-}
-
-impl Encoding {
-    fn from_name(name: &str) -> Option<Self> {
-        if name.eq_ignore_ascii_case("gzip") {
-            Some(Self::Gzip)
-        } else if name.eq_ignore_ascii_case("deflate") {
-            Some(Self::Deflate)
-        } else {
-            None
-        }
-    }
-
-    /// The value of `Content-Encoding`.
-    pub(super) fn name(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Gzip => "gzip",
-            Self::Deflate => "deflate",
-        })
-    }
+/// The value of `Content-Encoding`.
+pub(super) fn name(encoding: Encoding) -> HeaderValue {
+    HeaderValue::from_static(match encoding {
+        Encoding::Gzip => "gzip",
+        Encoding::Deflate => "deflate",
+    })
 }
 
 /// How the body of a request is compressed, if it is.
@@ -113,41 +90,29 @@ pub(super) fn decompress(
     limits: Limits,
     bodies: &Arc<Semaphore>,
 ) -> Result<HeldBody, Error> {
+    // What came counts until what it holds is there.
     let HeldBody { bytes, held: _held } = compressed;
-    let compressed = bytes.join();
-    let bytes = &*compressed;
-    let max = limits.body_bytes_max;
-    let ratio_max = limits.decompression_ratio_max;
-    let grown_max = RATIO_FREE_BYTES.saturating_add(ratio_max.saturating_mul(bytes.len()));
-    let mut reader: Box<dyn Read> = match encoding {
-        Encoding::Gzip => Box::new(GzDecoder::new(bytes)),
-        Encoding::Deflate => Box::new(ZlibDecoder::new(bytes)),
-    };
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut bytes = Vec::new();
-    let mut held = body::hold(bodies, 0)?;
-    loop {
-        let length = reader.read(&mut chunk).map_err(|error| {
-            let message = format!("the body is not what its Content-Encoding says: {error}");
-            Error::new(ErrorKind::InvalidInput, "wrong_compression", message)
-        })?;
-        if length == 0 {
-            let bytes = bytes.into();
-            return Ok(HeldBody { bytes, held });
-        }
-        if length > max - bytes.len() {
-            return Err(body::too_large(max));
-        }
-        if length > grown_max - bytes.len() {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                "compressed_too_much",
-                format!("the body holds more than {ratio_max} times its own length"),
-            )
-            .with_hint("send it uncompressed"));
-        }
-        held.merge(body::hold(bodies, length)?);
-        bytes.extend_from_slice(&chunk[..length]);
+    let held = body::hold(bodies, 0)?;
+    let mut count = Held { bodies, held };
+    let bytes = inflate(encoding, bytes, limits, &mut count)?.into();
+    let held = count.held;
+    Ok(HeldBody { bytes, held })
+}
+
+/// Counts what one body holds.
+struct Held<'a> {
+    bodies: &'a Arc<Semaphore>,
+    held: OwnedSemaphorePermit,
+}
+
+impl Count for Held<'_> {
+    fn take(&mut self, bytes: usize) -> Result<(), Error> {
+        self.held.merge(body::hold(self.bodies, bytes)?);
+        Ok(())
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        drop(self.held.split(bytes));
     }
 }
 

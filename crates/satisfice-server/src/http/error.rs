@@ -65,6 +65,22 @@ struct ErrorBody<'a> {
     hint: Option<&'a str>,
 }
 
+impl<'a> From<&'a Error> for ErrorBody<'a> {
+    fn from(error: &'a Error) -> Self {
+        Self {
+            error: error.message(),
+            code: error.code(),
+            hint: error.hint(),
+        }
+    }
+}
+
+/// The body of an answer that bears this error.
+pub(crate) fn body(error: &Error) -> Vec<u8> {
+    // Three texts can always be written.
+    serde_json::to_vec(&ErrorBody::from(error)).unwrap_or_default()
+}
+
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         // Refusals are counted; to log each would be work when there is too much of it.
@@ -83,12 +99,7 @@ impl IntoResponse for HttpError {
                 self.error
             );
         }
-        let body = axum::Json(ErrorBody {
-            error: self.error.message(),
-            code: self.error.code(),
-            hint: self.error.hint(),
-        });
-        let mut response = (self.status, body).into_response();
+        let mut response = (self.status, axum::Json(ErrorBody::from(&self.error))).into_response();
         response
             .extensions_mut()
             .insert(ErrorCode(self.error.code()));

@@ -3,13 +3,14 @@
 use super::{
     App,
     body::{self, HeldBody},
-    compression::{self, Encoding},
+    compression,
     error::HttpError,
 };
 use crate::{
     access::Caller,
     edge::Asked,
     exchange::Exchange,
+    inflate::Encoding,
     observe::Record,
     protocol::{
         Answer, AnswerFormat, Encoded, JSON_LENGTH_HEADER, Pieces, ServerDescription,
@@ -294,6 +295,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
             "wrong_header",
             format!("the header `{JSON_LENGTH_HEADER}` is not a number of bytes"),
         )
+        .with_hint("send the number of bytes of the JSON before the tensors, once")
     })
 }
 
@@ -309,7 +311,7 @@ fn respond(encoded: Encoded<Pieces>, encoding: Option<Encoding>) -> Response {
         }
     };
     if let Some(encoding) = encoding {
-        headers.insert(header::CONTENT_ENCODING, encoding.name());
+        headers.insert(header::CONTENT_ENCODING, compression::name(encoding));
     }
     response
 }

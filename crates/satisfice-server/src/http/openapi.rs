@@ -100,7 +100,7 @@ pub fn openapi() -> Value {
             "title": "Satisfice",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Open Inference Protocol v2 with the extensions that Triton's clients use",
-            "description": "Any request may also be answered with 414 (path too long) or 431 (headers too many or too long), and what is not HTTP with 400 and no body. Every answer has `X-Request-Id`.",
+            "description": "Any request may also be answered with 408 (headers too slow), 414 (path too long), 417 (an expectation other than `100-continue`), 431 (headers too many or too long) or 501 (a transfer coding other than `chunked`), and what is not HTTP with 400; over HTTP/2 the 431 of headers twice as long as allowed has no body. Every answer with a body has `X-Request-Id`.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "security": [{}, { "bearer": [] }, { "apiKey": [] }],

@@ -15,6 +15,10 @@ use satisfice_server::{
 use std::{fmt::Write, fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 use tonic::{Code, Request};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 
 const EMPTY: &[u8] = br#"{"inputs":[]}"#;
 
@@ -361,4 +365,31 @@ fn a_file_of_tokens_that_is_not_there_is_named() {
     config.auth.file = Some(Path::new("/nowhere/tokens.toml").to_owned());
     let error = Access::open(&config).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/tokens.toml: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_describe_themselves_to_any_token() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    let channel = crate::grpc::channel(&server).await;
+    let ask = async |token: Option<&str>| {
+        let message = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut request = Request::new(futures_util::stream::iter([message]));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let mut client = ServerReflectionClient::new(channel.clone());
+        let mut answers = client.server_reflection_info(request).await?.into_inner();
+        Ok::<_, tonic::Status>(answers.message().await?.is_some())
+    };
+    assert_eq!(ask(None).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        ask(Some("satisfice_wrong")).await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    assert!(ask(Some(&tokens.echo)).await.unwrap());
 }

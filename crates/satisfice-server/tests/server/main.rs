@@ -27,3 +27,4 @@ mod sharing;
 mod statistics;
 mod tls;
 mod traces;
+mod transport;

@@ -145,7 +145,7 @@ fn a_whole_server_takes_a_new_configuration() {
     let service = Arc::new(Service::new(Models::new(), Admission::default()));
     let server = satisfice_server::Server::new(config.clone(), service, |_| {}).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bound = runtime.block_on(Bound::bind(&config)).unwrap();
+    let bound = runtime.block_on(async { Bound::bind(&config) }).unwrap();
     let addresses: Vec<_> = bound.addresses().unwrap();
     let address = |name: &str| addresses.iter().find(|(n, _)| *n == name).unwrap().1;
     let (http, admin, metrics) = (address("HTTP"), address("admin"), address("metrics"));

@@ -135,8 +135,6 @@ fn http_within_tls() {
     assert_eq!(ask(&server, client).unwrap().status, 200);
     // Whoever trusts another authority does not talk to us.
     assert!(ask(&server, Authority::new().client(None, "http/1.1")).is_err());
-    // HTTP listeners do not speak HTTP/2.
-    assert!(ask(&server, secure.authority.client(None, "h2")).is_err());
 }
 
 #[test]
@@ -207,15 +205,15 @@ fn clients_show_certificates() {
 async fn grpc_within_tls() {
     let secure = Secure::new(None);
     let server = secure.server(Limits::default());
-    let ready = async |config: ClientConfig| {
+    let ready = async |config: ClientConfig, address| {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let address = server.grpc_address;
         let connect = tower::service_fn(move |_: tonic::transport::Uri| {
             let connector = connector.clone();
             async move {
                 let stream = tokio::net::TcpStream::connect(address).await?;
                 let name = ServerName::try_from("localhost").unwrap();
                 let stream = connector.connect(name, stream).await?;
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });
@@ -226,8 +224,13 @@ async fn grpc_within_tls() {
             .await;
         Ok::<_, tonic::transport::Error>(answer.unwrap().into_inner().ready)
     };
-    assert!(ready(secure.authority.client(None, "h2")).await.unwrap());
-    assert!(ready(Authority::new().client(None, "h2")).await.is_err());
+    // The HTTP listener speaks it too, with who asks for it.
+    for address in [server.grpc_address, server.address] {
+        let client = secure.authority.client(None, "h2");
+        assert!(ready(client, address).await.unwrap());
+        let stranger = Authority::new().client(None, "h2");
+        assert!(ready(stranger, address).await.is_err());
+    }
 }
 
 #[test]

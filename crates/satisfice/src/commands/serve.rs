@@ -9,6 +9,7 @@ use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_
 use satisfice_server::{
     Bound, Models, Server, Service,
     config::{Config, ModelControl},
+    raise_open_files,
     service::Polling,
 };
 use satisfice_store::Check;
@@ -21,6 +22,10 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Serve) -> Result<()> {
     let config = settings::load(args)?.config;
     let set_level = logging::init_server(config.log);
+    match raise_open_files() {
+        Ok(files) => tracing::info!(files, "open files that the system allows"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
     let service = match (&args.cluster, args.node) {
         (Some(cluster), Some(node)) => {
             let models = cluster_model(cluster, node, args.model_name.as_deref(), check(&config))?;
@@ -34,7 +39,7 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         if config.repository.control == ModelControl::Poll {
             poll(&service, &config).await?;
         }
-        let bound = Bound::bind(&config).await?;
+        let bound = Bound::bind(&config)?;
         let tls = config.tls.certificate.is_some();
         let server = Server::new(config, service, set_level)?;
         announce(&bound, tls)?;
