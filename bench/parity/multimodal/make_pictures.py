@@ -92,16 +92,27 @@ def on_background(picture: Image.Image, colour: tuple[int, int, int]) -> Image.I
     return ground
 
 
-def raw_png(size: tuple[int, int], depth: int, colour: int, rows: list[bytes], *chunks: tuple) -> bytes:
+def raw_png(
+    size: tuple[int, int], depth: int, colour: int, rows: list[bytes], *chunks: tuple, interlaced: bool = False
+) -> bytes:
     """A PNG file of kinds that Pillow does not write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     middle = b"".join(chunk(*c) for c in chunks)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + middle + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def adam7(picture: Image.Image) -> bytes:
+    """An RGB picture in seven passes."""
+    pixels = np.asarray(picture)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    parts = [pixels[y::down, x::across] for y, x, down, across in passes]
+    rows = [row.tobytes() for part in parts if part.size for row in part]
+    return raw_png(picture.size, 8, 2, rows, interlaced=True)
 
 
 def png_kinds(fixture: Fixture) -> None:
@@ -129,6 +140,7 @@ def png_kinds(fixture: Fixture) -> None:
         "palette with alpha": raw_png((7, 2), 8, 3, indices, palette, (b"tRNS", bytes([0, 128]))),
         "16 bits": raw_png((7, 2), 16, 2, wide),
         "16 bits with alpha": raw_png((7, 2), 16, 6, wide_alpha),
+        "interlaced": adam7(rgb),
         "transparent colour": png(rgb, transparency=key),
         "transparent grey": png(grey, transparency=int(np.asarray(grey)[1, 1])),
     }

@@ -87,7 +87,8 @@ pub(crate) fn choose(
     library: Option<&Path>,
 ) -> Result<Box<dyn Runtime>, MultimodalError> {
     let library = library.map(Path::to_owned);
-    let library = library.or_else(|| env::var_os(LIBRARY_VARIABLE).map(PathBuf::from));
+    let named = env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty());
+    let library = library.or_else(|| named.map(PathBuf::from));
     match (choice, library) {
         (RuntimeChoice::Tract, _) | (RuntimeChoice::Auto, None) => Ok(Box::new(tract::Tract)),
         (RuntimeChoice::OnnxRuntime, None) => Err(unavailable(

@@ -154,36 +154,42 @@ impl Pictures {
 
     /// The tensor's values of a picture in the right size.
     fn values(&self, picture: &Picture) -> TensorData {
+        if self.tensor.datatype == DataType::Uint8 {
+            return TensorData::Uint8(self.arranged(picture, |byte, _| byte));
+        }
+        let of = |numbers: &Option<Vec<f32>>, default: f32| match numbers {
+            Some(numbers) => numbers.clone(),
+            None => vec![default; self.channels],
+        };
+        let (mean, std) = (of(&self.config.mean, 0.0), of(&self.config.std, 1.0));
+        let scale = self.config.scale.unwrap_or(1.0 / 255.0);
+        let value = |byte: u8, c: usize| (f32::from(byte) * scale - mean[c]) / std[c];
+        TensorData::Fp32(self.arranged(picture, value))
+    }
+
+    /// A value of each byte and its channel of the tensor, in the tensor's order.
+    fn arranged<T>(&self, picture: &Picture, value: impl Fn(u8, usize) -> T) -> Vec<T> {
         let channels = self.channels;
         let source = |channel: usize| match self.config.colours {
             Colours::Rgb => channel,
             Colours::Bgr => channels - 1 - channel,
         };
-        // For each element, its byte and the channel of the tensor.
-        let pixels = self.width * self.height;
-        let element = |i: usize| {
-            let (pixel, channel) = match self.config.layout {
-                Layout::Nchw => (i % pixels, i / pixels),
-                Layout::Nhwc => (i / channels, i % channels),
-            };
-            (picture.bytes[pixel * channels + source(channel)], channel)
-        };
-        let elements = (0..channels * pixels).map(element);
-        if self.tensor.datatype == DataType::Uint8 {
-            return TensorData::Uint8(elements.map(|(byte, _)| byte).collect());
+        let pixels = || picture.bytes.chunks_exact(channels);
+        let mut values = Vec::with_capacity(picture.bytes.len());
+        match self.config.layout {
+            Layout::Nchw => {
+                for channel in 0..channels {
+                    let from = source(channel);
+                    values.extend(pixels().map(|pixel| value(pixel[from], channel)));
+                }
+            }
+            Layout::Nhwc => {
+                for pixel in pixels() {
+                    values.extend((0..channels).map(|c| value(pixel[source(c)], c)));
+                }
+            }
         }
-        let of = |numbers: &Option<Vec<f32>>, default: f32| match numbers {
-            Some(numbers) => numbers.clone(),
-            None => vec![default; channels],
-        };
-        let (mean, std) = (of(&self.config.mean, 0.0), of(&self.config.std, 1.0));
-        let scale = self.config.scale.unwrap_or(1.0 / 255.0);
-        let value = |byte: u8, c: usize| (f32::from(byte) * scale - mean[c]) / std[c];
-        TensorData::Fp32(
-            elements
-                .map(|(byte, channel)| value(byte, channel))
-                .collect(),
-        )
+        values
     }
 }
 

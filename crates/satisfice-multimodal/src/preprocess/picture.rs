@@ -43,7 +43,8 @@ impl Refused {
 }
 
 const WHOLE: &str = "a picture is a whole PNG or JPEG file";
-const RAW_BYTES: &str = "send the file's bytes, as a binary tensor, not their base64 text";
+const RAW_BYTES: &str =
+    "send the file's bytes as a binary tensor, or their base64 in JSON as {\"b64\": \"...\"}";
 
 /// Decodes a PNG or JPEG file of at most `pixels_max` pixels, which is checked before anything is
 /// allocated.

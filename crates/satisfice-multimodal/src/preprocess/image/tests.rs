@@ -112,6 +112,39 @@ fn cut_files_are_refused() {
     assert_eq!(values("", &[3, 5, 7], &garbage).unwrap(), right);
 }
 
+/// Whatever a changed byte makes of a file, it is answered or refused.
+#[test]
+fn damaged_files_end_in_an_answer_or_a_refusal() {
+    let names = [
+        "palette with alpha",
+        "rgba",
+        "packed xmp",
+        "packed raw",
+        "interlaced",
+        "jpeg 6",
+        "jpeg 420",
+        "jpeg progressive 420",
+        "jpeg restarts",
+        "jpeg cmyk",
+        "jpeg xmp",
+    ];
+    for name in names {
+        let whole = file(name);
+        for position in (0..whole.len()).step_by(1 + whole.len() / 150) {
+            for change in [0xff, 0x01, 0x40] {
+                let mut damaged = whole.to_vec();
+                damaged[position] ^= change;
+                let made = values("pixels_max = 100000", &[3, 4, 4], &damaged);
+                if let Err(error) = made {
+                    let known = code(&error) == Some("wrong_picture")
+                        || matches!(error, MultimodalError::TooLarge { .. });
+                    assert!(known, "{name}, {position}: {error}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn pictures_that_are_not_served_are_named() {
     let rgb = file("rgb");
