@@ -327,11 +327,47 @@ def test_weights_in_a_matrix_are_not_dropped(tmp_path: Path) -> None:
         export_pyg(GraphSAGE(6, 8, 2, 3), other, tmp_path / "m")
 
 
-def test_the_weights_of_gcn_norm_are_told_from_others(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="as it was before T.GCNNorm"):
+class OfMatrix(nn.Module):
+    """As the example of GCN2 has it: the caller normalises the matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(GCN2Conv(6, 0.2, 0.5, i + 1, normalize=False) for i in range(2))
+
+    def forward(self, x: Any, adj_t: Any) -> Any:
+        first = x
+        for conv in self.convs:
+            x = conv(x, first, adj_t).relu()
+        return x
+
+
+@pytest.mark.parametrize("layout", [None, torch.sparse_csr, torch.sparse_coo])
+def test_data_after_gcn_norm_is_exported_as_before(tmp_path: Path, layout: Any) -> None:
+    plain = torch.cat([EDGES, torch.tensor([[2], [2]])], dim=1)
+    graph = GCNNorm()(data(edge_index=plain))
+    model: nn.Module = Weighed((True, True), own=False)
+    if layout is not None:
+        graph, model = ToSparseTensor(attr="edge_weight", layout=layout)(graph), OfMatrix()
+    export_pyg(model, graph, tmp_path / "m")
+    written = load_file(tmp_path / "m/graph.safetensors")["edge_index"]
+    assert sorted(zip(*written.tolist())) == sorted(zip(*EDGES.tolist()))
+    for layer in sidecar(tmp_path / "m")["layers"]:
+        assert (layer["norm"], layer["self_loops"]) == ("symmetric", True)
+
+
+def test_other_weights_and_layers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="'convs.0' reads other edges"):
         export_pyg(GraphSAGE(6, 8, 2, 3), GCNNorm()(data()), tmp_path / "m")
+    model = GraphSAGE(6, 8, 2, 3)
+    hints = {"layers": described(model), "check": False}
+    with pytest.raises(ExportError, match="'convs.0' does not normalise as GCNNorm does"):
+        export_pyg(model, GCNNorm()(data()), tmp_path / "m", **hints)
     with pytest.raises(ExportError, match="answers wrongly without"):
         export_pyg(GraphSAGE(6, 8, 2, 3), data(edge_weight=torch.rand(5)), tmp_path / "m")
+    without_loops = GCNNorm(add_self_loops=False)(data())
+    with pytest.raises(ExportError, match="data has edge_weight"):
+        export_pyg(GraphSAGE(6, 8, 2, 3), without_loops, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
 
 
 def test_self_loops_on_every_node_are_found(tmp_path: Path) -> None:

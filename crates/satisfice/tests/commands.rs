@@ -46,6 +46,24 @@ fn import_precompute_and_verify_tell_what_they_did() {
 }
 
 #[test]
+fn columns_that_would_be_lost_are_named_and_those_left_out_are_listed() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("nodes.csv"), "person,age\n4,31\n7,28\n").unwrap();
+    fs::write(path("edges.csv"), "from,to,trust\n4,7,0.5\n").unwrap();
+    let [nodes, edges, out] = [path("nodes.csv"), path("edges.csv"), path("graph")];
+    let mut import = vec!["import", "--nodes", text(&nodes), "--edges", text(&edges)];
+    import.extend(["--out", text(&out)]);
+    let refused = run_err(&import);
+    assert!(refused.contains("--id-column"), "{refused}");
+    import.extend(["--id-column", "person"]);
+    let refused = run_err(&import);
+    assert!(refused.contains("--ignore-column trust"), "{refused}");
+    import.extend(["--ignore-column", "trust"]);
+    assert!(run_ok(&import).contains("left out: trust"));
+}
+
+#[test]
 fn an_interrupted_precomputation_goes_on_where_it_stopped() {
     let dir = TempDir::new().unwrap();
     let model = add_model(dir.path(), "pyg_gcn_3_layers_directed");

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +102,13 @@ def export_pyg(
     options = Options(output, default_plan, graph_store, version, overwrite)
     directory = _sidecar.check_free(path, options, data is not None)
     graph = None if data is None else _pyg_data.read(data)
+    if graph is not None and graph.normalized:
+        gcn_norm = gcn_norm or "symmetric"
     model = _wrappers.unwrap(model)
     _kinds.refuse_types(model)
     check_initialized(model)
     given = _Given(activation, layers, list(input), list(head), jumping_knowledge)
-    loops = graph is not None and all_have_loops(graph.edges, len(graph.x))
+    loops = graph is not None and not graph.normalized and all_have_loops(graph.edges, len(graph.x))
     tried = _Tried(data, graph, call, loops)
     try:
         if given.any():
@@ -117,6 +119,8 @@ def export_pyg(
         if check:
             raise
         description, weights = _described(model, given, gcn_norm)
+    if graph is not None and graph.normalized:
+        graph = _without_norm(graph, description)
     weights = _shared.with_copies(description, weights)
     description.query_self_loops = loops if query_self_loops is None else query_self_loops
     if check:
@@ -137,6 +141,18 @@ def export_pyg(
         )
     _sidecar.write(directory, description, weights, options)
     return directory
+
+
+def _without_norm(graph: _pyg_data.GraphData, description: Description) -> _pyg_data.GraphData:
+    """The graph as it was before T.GCNNorm, where every layer normalises it again when served."""
+    for layer in description.layers:
+        if (layer.get("norm"), layer.get("self_loops")) != ("symmetric", True):
+            raise ExportError(
+                "data has the weights of GCNNorm, which new nodes change, but layer "
+                f"{layer['tensors']!r} does not normalise as GCNNorm does: export the data as it "
+                "was before T.GCNNorm"
+            )
+    return replace(graph, edges=_pyg_data.without_loops(graph.edges))
 
 
 def _described(
@@ -229,8 +245,8 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
             from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
             edges, weights = gcn_norm(edges, None, graph.nodes)
-        sparse = None if adj_t is None else _like(adj_t, edges, graph.nodes)
-        return _Edges(edges, weights, sparse)
+        made = _Edges(edges, weights, None)
+        return made if adj_t is None else replace(made, adj_t=_like(adj_t, made, graph.nodes))
 
     def whole(rows: Tensor, edges: _Edges) -> Any:
         from torch_geometric.data import Data
@@ -258,8 +274,9 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
     if tried.loops:
         graphs = _trial.with_loops(graphs)
     if adj_t is not None:
-        source, target = _pyg_data.of_adj_t(adj_t)
-        graphs = _trial.without_repeats(graphs, loops=bool((source == target).any()))
+        (source, target), normalized = _pyg_data.of_adj_t(adj_t)
+        loops = not normalized and bool((source == target).any())
+        graphs = _trial.without_repeats(graphs, loops)
     given = None if call is None else lambda m, rows, edges: call(m, rows, edges.edge_index)
     return _trial.Trial(
         call=given or _calls.of(model, forms, weighs),
@@ -270,15 +287,17 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
     )
 
 
-def _like(adj_t: Any, edges: Tensor, nodes: int) -> Any:
+def _like(adj_t: Any, edges: _Edges, nodes: int) -> Any:
     """The edges as a transposed sparse matrix of the same kind as `adj_t`."""
     from torch_geometric.data import Data
     from torch_geometric.transforms import ToSparseTensor
 
     layout = getattr(adj_t, "layout", None)
     layout = layout() if callable(layout) else layout
-    data = Data(edge_index=edges, num_nodes=nodes)
-    return ToSparseTensor(layout=layout)(data).adj_t
+    data = Data(edge_index=edges.edge_index, num_nodes=nodes)
+    if edges.weights is not None:
+        data.edge_weight = edges.weights
+    return ToSparseTensor(attr="edge_weight", layout=layout)(data).adj_t
 
 
 def _run_checks(

@@ -22,6 +22,8 @@ class GraphData:
     edges: NDArray[np.int64]
     x: NDArray[Any]
     y: NDArray[np.int64] | None
+    # Whether the data had the weights of `gcn_norm`, with a self-loop a node, which is left out.
+    normalized: bool = False
 
 
 def read(data: Any) -> GraphData:
@@ -31,7 +33,7 @@ def read(data: Any) -> GraphData:
         ExportError: something is missing, or would be lost.
     """
     check_kind(data)
-    edges = _edges(data)
+    edges, normalized = _edges(data)
     x = getattr(data, "x", None)
     if x is None:
         raise ExportError(
@@ -40,7 +42,8 @@ def read(data: Any) -> GraphData:
         )
     x = _tensors.features("data.x", x)
     y = getattr(data, "y", None)
-    return GraphData(edges, x, None if y is None else _tensors.labels("data.y", y, len(x)))
+    labels = None if y is None else _tensors.labels("data.y", y, len(x))
+    return GraphData(edges, x, labels, normalized)
 
 
 def check_kind(data: Any) -> None:
@@ -52,69 +55,84 @@ def check_kind(data: Any) -> None:
         )
 
 
-def _edges(data: Any) -> NDArray[np.int64]:
+def _edges(data: Any) -> tuple[NDArray[np.int64], bool]:
+    """The edges, and whether they had the weights of ``gcn_norm``."""
     edge_index, adj_t = (getattr(data, name, None) for name in ("edge_index", "adj_t"))
     if edge_index is None and adj_t is None:
         raise ExportError(
             "data has neither edge_index nor adj_t: homogeneous Data with one of them is read"
         )
-    _refuse_values(data)
-    from_adj = None if adj_t is None else of_adj_t(adj_t)
-    if edge_index is None:
-        return from_adj  # type: ignore[return-value]
-    edges = np.asarray(edge_index.cpu()).astype(np.int64)
-    if from_adj is not None and not np.array_equal(_sorted(edges), _sorted(from_adj)):
+    found = []
+    if edge_index is not None:
+        edges = np.asarray(edge_index.cpu()).astype(np.int64)
+        found.append((edges, _normalized(data, edges)))
+    if adj_t is not None:
+        found.append(of_adj_t(adj_t))
+    if len(found) == 2 and not np.array_equal(_sorted(found[0][0]), _sorted(found[1][0])):
         raise ExportError(
             "data.adj_t and data.edge_index are different edges: delete the one that the model "
             "does not read"
         )
-    return edges
+    # With both, the weights of either count.
+    return found[0][0], any(normalized for _, normalized in found)
 
 
 def _sorted(edges: NDArray[np.int64]) -> NDArray[np.int64]:
     return edges[:, np.lexsort(edges)]
 
 
-def _refuse_values(data: Any) -> None:
+def _normalized(data: Any, edges: NDArray[np.int64]) -> bool:
+    """Whether the edges have the weights of ``gcn_norm``; refuses any others, and features."""
+    normalized = False
     for name in ("edge_weight", "edge_attr"):
         values = getattr(data, name, None)
         if values is None:
             continue
-        if is_gcn_norm(data.edge_index, values):
+        if not _is_gcn_norm(edges, values):
             raise ExportError(
-                f"data.{name} is what GCNNorm makes of the edges, which new nodes change: export "
-                "the data as it was before T.GCNNorm, and pass gcn_norm='symmetric', so that the "
-                "server normalises"
+                f"data has {name}: edges have neither weights nor features when served. If the "
+                f"model does not read it, export a copy of the data without it (del data.{name}); "
+                "a model that was trained with it answers wrongly without"
             )
-        raise ExportError(
-            f"data has {name}: edges have neither weights nor features when served. If the model "
-            f"does not read it, export a copy of the data without it (del data.{name}); a model "
-            "that was trained with it answers wrongly without"
-        )
+        normalized = True
+    return normalized
 
 
-def is_gcn_norm(edge_index: Tensor | None, weights: Tensor) -> bool:
-    """Whether the weights [E] or [E, 1] are those of ``gcn_norm`` for these edges."""
-    import torch
+def _is_gcn_norm(edges: NDArray[np.int64], weights: Tensor) -> bool:
+    """Whether the weights [E] or [E, 1] are those of ``gcn_norm`` for these edges.
 
-    if edge_index is None or weights.numel() != edge_index.shape[1] or weights.numel() == 0:
+    Every node has one self-loop then.
+    """
+    source, target = edges
+    if weights.numel() != len(source) or not len(source):
         return False
-    source, target = edge_index.cpu()
-    degree = torch.bincount(target, minlength=int(edge_index.max()) + 1).double()
+    nodes = int(edges.max()) + 1
+    loops = np.bincount(source[source == target], minlength=nodes)
+    degree = np.bincount(target, minlength=nodes).astype(np.float64)
+    if not (loops == 1).all():
+        return False
     wanted = (degree[source] * degree[target]) ** -0.5
-    return bool(torch.allclose(weights.detach().cpu().flatten().double(), wanted, atol=1e-5))
+    found = weights.detach().cpu().flatten().double().numpy()
+    return bool(np.allclose(found, wanted, atol=1e-5))
 
 
-def of_adj_t(adj_t: Any) -> NDArray[np.int64]:
-    """Source and target of every entry of a matrix without weights."""
+def without_loops(edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The edges between different nodes."""
+    return edges[:, edges[0] != edges[1]]
+
+
+def of_adj_t(adj_t: Any) -> tuple[NDArray[np.int64], bool]:
+    """Source and target of every entry, and whether the values are the weights of ``gcn_norm``."""
     edges, values = entries(adj_t)
-    if values is not None and not bool((values == 1).all()):
-        raise ExportError(
-            "data.adj_t has values other than 1, which are weights of edges: edges have none when "
-            "served. If they are those of gcn_norm, export the data as it was before and pass "
-            "gcn_norm='symmetric'; T.ToSparseTensor(remove_edge_index=False) keeps edge_index"
-        )
-    return edges
+    if values is None or bool((values == 1).all()):
+        return edges, False
+    if _is_gcn_norm(edges, values):
+        return edges, True
+    raise ExportError(
+        "data.adj_t has values other than 1, which are weights of edges: edges have none when "
+        "served. T.ToSparseTensor(remove_edge_index=False) keeps edge_index; a model that was "
+        "trained with the weights answers wrongly without"
+    )
 
 
 def entries(adj_t: Any) -> tuple[NDArray[np.int64], Any]:
