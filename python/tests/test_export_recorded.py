@@ -454,3 +454,11 @@ def test_what_the_sidecar_cannot_say_is_refused_by_name(tmp_path: Path, name: st
     with pytest.raises(ExportError, match=message):
         export_pyg(Net(run, **parts), None, tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_too_wide_to_be_passed_on_unmapped_are_refused(tmp_path: Path) -> None:
+    model = Net(
+        lambda net, x, edges: net.out(net.hop(x, edges)), hop=LGConv(), out=nn.Linear(9_000, 2)
+    )
+    with pytest.raises(ExportError, match="rows of 9000 values are passed on"):
+        export_pyg(model, None, tmp_path / "m")

@@ -80,10 +80,9 @@ class DglLayers:
             )
 
     def _without_weight(self, builder: Builder, node: Node, child: Expr) -> Expr:
-        import torch
 
         module: Any = node.module
-        named = {"weight": torch.eye(child.width)}
+        named = {"weight": builder.square(child.width, node.where)}
         if module.bias is not None:
             builder.weights.leave(node.name, "bias")
             named["bias"] = module.bias.detach()
@@ -96,27 +95,32 @@ class DglLayers:
 
     # Layers that are several steps
 
-    def _propagation(
-        self, builder: Builder, node: Node, child: Expr, norm: str, **more: Any
-    ) -> Expr:
-        """``1 - alpha`` of a normalised sum over sources, and ``alpha`` of the initial rows."""
-        import torch
+    def _propagation(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        """A sum over the sources, normalised by the in-degree at both ends."""
 
         width = child.width
-        tensors = builder.add({"weight1": torch.zeros(width, width)})
         described = {
-            **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
-            **{"alpha": more.get("alpha", 0.0), "beta": 0.0, "shared_weights": True},
-            **{"norm": norm, "bias": False},
+            **{
+                "type": "gcn",
+                "tensors": builder.add({"weight": builder.square(width, node.where)}),
+                "in": width,
+            },
+            **{"out": width, "bias": False, "norm": "in_degree"},
         }
-        return builder.layer(described, node, child, initial=more.get("initial"))
+        return builder.layer(described, node, child)
 
     def _appnpconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+
         module: Any = node.module
-        initial = child
+        initial, width = child, child.width
         for _ in range(module._k):
-            more = {"alpha": float(module._alpha), "initial": initial}
-            child = self._propagation(builder, node, child, "both", **more)
+            tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
+            described = {
+                **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
+                **{"alpha": float(module._alpha), "beta": 0.0, "shared_weights": True},
+                **{"norm": "both", "bias": False},
+            }
+            child = builder.layer(described, node, child, initial=initial)
         return child
 
     def _sgconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
@@ -124,18 +128,20 @@ class DglLayers:
         if module._cached:
             raise builder.refused(node, f"layer {node.name!r} has cached=True: set it to False")
         for _ in range(module._k):
-            child = self._propagation(builder, node, child, "in_degree")
+            child = self._propagation(builder, node, child)
         child = builder.chain(builder.ops.of(module.norm), node, child)
         prefix = f"{node.name}.fc".lstrip(".")
         return builder.chain(builder.ops.module(module.fc, prefix), node, child)
 
     def _tagconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
         module: Any = node.module
-        hops = [child]
-        for _ in range(module._k):
-            hops.append(self._propagation(builder, node, hops[-1], "in_degree"))
-        prefix = f"{node.name}.lin".lstrip(".")
-        width = sum(hop.width for hop in hops)
-        joined = builder.join("cat", tuple(hops), node, width=width)
-        made = builder.chain(builder.ops.module(module.lin, prefix), node, joined)
-        return builder.chain(builder.ops.of(module._activation), node, made)
+        width, weight = child.width, module.lin.weight.detach()
+        builder.weights.leave(f"{node.name}.lin".lstrip("."), "weight", "bias")
+        bias = None if module.lin.bias is None else module.lin.bias.detach()
+        # One map of all hops side by side is a sum of a map each.
+        total = builder.linear(weight[:, :width], bias, node, child)
+        for hop in range(1, module._k + 1):
+            child = self._propagation(builder, node, child)
+            part = weight[:, hop * width : (hop + 1) * width]
+            total = builder.sum(total, builder.linear(part, None, node, child), node)
+        return builder.chain(builder.ops.of(module._activation), node, total)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The ends of a classifier that a server leaves to its clients.
 FINAL = ("softmax", "log_softmax")
+# Widest rows that layers without weights pass on: a matrix of 256 MiB.
+_SQUARE_MAX = 8192
 ELEMENTWISE = ("relu", "elu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
 
 
@@ -272,6 +274,18 @@ class Builder:
         op: RowOp = {"op": "linear", "tensors": self.add(named)}
         op |= {"in": int(weight.shape[1]), "out": int(weight.shape[0])}
         return op if bias is not None else {**op, "bias": False}
+
+    def square(self, width: int, where: str, value: float = 1.0) -> Tensor:
+        """``value`` times the identity on rows of ``width`` values, for layers without weights."""
+        import torch
+
+        if width > _SQUARE_MAX:
+            raise refused(
+                f"rows of {width} values are passed on without being mapped to fewer, which takes "
+                f"a matrix of {width} x {width}: map them before; at most {_SQUARE_MAX} are served",
+                where,
+            )
+        return torch.eye(width) * value
 
     def add(self, tensors: dict[str, Tensor]) -> str:
         """Writes tensors that the model does not name; returns their prefix."""

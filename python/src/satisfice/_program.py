@@ -83,7 +83,7 @@ class _Program:
             if join.mode == "lstm":
                 jumping["tensors"] = join.tensors
             if join.input:
-                described.insert(0, self._identity(first.width))
+                described.insert(0, self._identity(first))
         return Description(
             framework,
             input=self._input(first),
@@ -246,11 +246,11 @@ class _Program:
         op = self._builder.linear_op(weight, bias if bool((bias != 0).any()) else None)
         return _Found("cat", "", after, [op], with_input)
 
-    def _identity(self, width: int) -> dict[str, Any]:
+    def _identity(self, first: Expr) -> dict[str, Any]:
         """A layer that leaves its input as it is, so that level 1 is level 0."""
-        import torch
-
-        tensors = self._builder.add({"weight1": torch.zeros(width, width)})
+        width = first.width
+        zeros = self._builder.square(width, first.where, 0.0)
+        tensors = self._builder.add({"weight1": zeros})
         return {
             **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
             **{"alpha": 1.0, "beta": 0.0, "norm": "none", "self_loops": False},

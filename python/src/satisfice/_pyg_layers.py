@@ -127,10 +127,9 @@ class PygLayers:
         self, builder: Builder, node: Node, child: Expr, norm: tuple[str, bool], **more: Any
     ) -> Expr:
         """One normalised sum over the sources, through ``weight`` if there is one."""
-        import torch
 
         weight, bias = more.get("weight"), more.get("bias")
-        matrix = torch.eye(child.width) if weight is None else weight
+        matrix = builder.square(child.width, node.where) if weight is None else weight
         named = {"lin.weight": matrix} if bias is None else {"lin.weight": matrix, "bias": bias}
         described = {
             **{"type": "gcn", "tensors": builder.add(named)},
@@ -174,13 +173,12 @@ class PygLayers:
         return child
 
     def _appnp(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
-        import torch
 
         module: Any = node.module
         norm, loops = self._norm(builder, node, weighed)
         initial, width = child, child.width
         for _ in range(module.K):
-            tensors = builder.add({"weight1": torch.zeros(width, width)})
+            tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
             described = {
                 **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
                 **{"alpha": float(module.alpha), "beta": 0.0, "norm": norm, "self_loops": loops},
@@ -244,7 +242,7 @@ class PygLayers:
             raise builder.refused(
                 node, f"layer {node.name!r} is a SimpleConv with options that are not served"
             )
-        eye, zeros = torch.eye(child.width), torch.zeros(child.width, child.width)
+        eye, zeros = (builder.square(child.width, node.where, value) for value in (1.0, 0.0))
         if root == "cat":
             weights = {
                 "lin_l.weight": torch.cat([zeros, eye]),
