@@ -10,7 +10,17 @@ from typing import Any
 import dgl
 import numpy as np
 import torch
-from dgl.nn import APPNPConv, GATConv, GATv2Conv, GCN2Conv, GINConv, GraphConv, SAGEConv
+from dgl import function as fn
+from dgl.nn import (
+    APPNPConv,
+    GATConv,
+    GATv2Conv,
+    GCN2Conv,
+    GINConv,
+    GraphConv,
+    SAGEConv,
+    SGConv,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,6 +67,7 @@ def cases() -> list[Case]:
         Case("dgl_gcn2_shared_weights", partial(Gcnii, True), _gcnii_steps, _export_gcnii),
         Case("dgl_gcn2_own_weights", partial(Gcnii, False), _gcnii_steps, _export_gcnii),
         Case("dgl_appnp", Steady, _steady_steps, _export_recorded),
+        Case("dgl_sgc", Hops, _hops_steps, _export_recorded),
     ]
 
 
@@ -211,6 +222,29 @@ def _steady_steps(model: Steady) -> Steps:
         return 0.8 * model.one(graph, rows) + 0.2 * initial
 
     return Steps(_graph, model.lins, [step] * 3, lambda levels: levels[-1], model)
+
+
+class Hops(nn.Module):
+    """SGC: hops without weights, then one linear map; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = SGConv(FEATURES, CLASSES, k=2, allow_zero_in_degree=True)
+
+    def forward(self, x: Tensor, graph: Any) -> Tensor:
+        return self.conv(graph, x)
+
+
+def _hop(rows: Tensor, _: Tensor, graph: Any) -> Tensor:
+    scale = graph.in_degrees().clamp(min=1).float().rsqrt()[:, None]
+    with graph.local_scope():
+        graph.ndata["h"] = rows * scale
+        graph.update_all(fn.copy_u("h", "m"), fn.sum("m", "h"))
+        return graph.ndata["h"] * scale
+
+
+def _hops_steps(model: Hops) -> Steps:
+    return Steps(_graph, lambda x: x, [_hop, _hop], lambda levels: model.conv.fc(levels[-1]), model)
 
 
 def _export_recorded(model: nn.Module, graph: StoredGraph, path: Path) -> None:

@@ -364,7 +364,10 @@ impl Builder<'_> {
         let problem = match &layer.conv {
             ConvConfig::Gcn(c) => match (framework, c.norm) {
                 (Framework::Pyg, Norm::Symmetric | Norm::None)
-                | (Framework::Dgl, Norm::Both | Norm::Right | Norm::Left | Norm::None) => None,
+                | (
+                    Framework::Dgl,
+                    Norm::Both | Norm::Right | Norm::Left | Norm::InDegree | Norm::None,
+                ) => None,
                 (_, norm) => Some(format!("norm {norm:?} is not {framework:?}'s")),
             },
             ConvConfig::Sage(c) => match (framework, c.aggregator) {
