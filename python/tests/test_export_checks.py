@@ -257,6 +257,33 @@ def test_wrappers_are_looked_through(tmp_path: Path, wrap: Any) -> None:
     assert weights.keys() == model.state_dict().keys()
 
 
+class LightningModule(nn.Module):
+    """By its name: the library need not be there."""
+
+    def forward(self, *args: Any) -> Any:
+        raise NotImplementedError
+
+
+class Trained(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = GraphSAGE(6, 8, 2, 3)
+
+
+class TrainedWithForward(Trained):
+    def forward(self, x: Any, edge_index: Any) -> Any:
+        return self.net(x, edge_index)
+
+
+def test_lightning_modules(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"without a forward: export the module inside.*\(it has net"
+    ):
+        export_pyg(Trained(), None, tmp_path / "m")
+    export_pyg(TrainedWithForward(), None, tmp_path / "m")
+    assert sidecar(tmp_path / "m")["layers"][0]["tensors"] == "net.convs.0"
+
+
 def test_without_a_check_a_model_is_recorded_all_the_same(tmp_path: Path) -> None:
     model = GraphSAGE(6, 8, 2, 3, jk="cat")
     for check in (True, False):

@@ -227,6 +227,14 @@ MODELS = {
         ),
         [[], [("sage", ["relu"]), ("sage", [])], []],
     ),
+    "arithmetic": (
+        lambda: Net(
+            lambda net, x, edges: (1 - net.conv(x, edges).add_(x, alpha=0.5).div(2)).mul_(net.by),
+            conv=SAGEConv(6, 6),
+            by=nn.Parameter(torch.randn(6)),
+        ),
+        [[], [("sage", ["linear_residual", "batch_norm", "batch_norm", "batch_norm"])], []],
+    ),
     "slope": (
         lambda: Net(
             lambda net, x, edges: net.b(net.act(net.a(x, edges)), edges),
@@ -378,6 +386,11 @@ class Gated(MessagePassing):
         return x_j * self.gate(x_j).sigmoid()
 
 
+def set_first(rows: Any) -> Any:
+    rows[:, 0] = 0.0
+    return rows
+
+
 def branches(net: Any, x: Any, edges: Any) -> Any:
     x = net.conv(x, edges)
     return x.relu() if len(x) > 15 else x
@@ -433,6 +446,21 @@ REFUSED = {
         lambda net, x, edges: net.conv(x, edges)[torch.arange(len(x) - 1, -1, -1)],
         {"conv": SAGEConv(6, 3)},
         "another order",
+    ),
+    "values set in place": (
+        lambda net, x, edges: set_first(net.conv(x, edges)),
+        {"conv": SAGEConv(6, 3)},
+        "`__setitem__`",
+    ),
+    "a product the other way round": (
+        lambda net, x, edges: (net.matrix @ net.conv(x, edges).T).T,
+        {"conv": SAGEConv(6, 3), "matrix": nn.Parameter(torch.randn(3, 3))},
+        "multiplied by rows|no row a node",
+    ),
+    "a function called by name": (
+        lambda net, x, edges: torch.flatten(input=net.conv(x, edges), start_dim=1),
+        {"conv": SAGEConv(6, 3)},
+        "`flatten` is called in a way that is not read",
     ),
     "no graph": (
         lambda net, x, edges: net.lin(x),

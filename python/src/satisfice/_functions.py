@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from satisfice._errors import ExportError
 from satisfice._row_ops import gelu, leaky
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ def convert(builder: Builder, node: Node) -> Expr:
     Raises:
         ExportError: the function is none that is served; names it and its line.
     """
-    return convert_named(builder, node, node.name.strip("_"))
+    try:
+        return convert_named(builder, node, node.name.strip("_"))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise builder.refused(node, f"`{node.name}` is called in a way that is not read") from error
 
 
 def convert_named(builder: Builder, node: Node, name: str) -> Expr:
@@ -354,7 +360,7 @@ _KNOWN: dict[str, Convert] = {
     **dict.fromkeys(("neg", "negative"), _neg),
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack"), _cat),
     **dict.fromkeys(("mean", "sum", "amax"), _reduced),
-    **dict.fromkeys(("matmul", "mm", "rmatmul"), _matmul),
+    **dict.fromkeys(("matmul", "mm"), _matmul),
     **dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp),
     **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid")},
     **{kind: _final(kind) for kind in ("softmax", "log_softmax")},

@@ -132,8 +132,14 @@ def _one(model: nn.Module, trial: Trial, framework: Framework, width: int, at: i
     made = trial.make(graph)
     # Before it is recorded, so that what a first run keeps is kept.
     _trial.answer(copy, trial, graph, rows)
-    with torch.no_grad():
-        recorder = record(copy, lambda: trial.call(copy, rows, made), rows, framework.is_leaf)
+    try:
+        with torch.no_grad():
+            recorder = record(copy, lambda: trial.call(copy, rows, made), rows, framework.is_leaf)
+    except Exception as error:  # noqa: BLE001 - it ran before, unrecorded
+        raise ExportError(
+            f"{type(model).__name__} cannot be recorded ({type(error).__name__}: {error}): "
+            "describe it by `layers`, `input` and `head`"
+        ) from error
     answer = row_tensor(recorder.answer, graph.nodes, trial.example)
     builder = Builder(copy, framework.is_layer, framework.layers(graph), framework.is_leaf)
     description = lower(builder, recorder.node(answer), framework.name)
