@@ -52,8 +52,12 @@ class Op(Expr):
 
 @dataclass(eq=False)
 class Layer(Expr):
-    """A layer of the graph, as the sidecar has it; ``heads`` of attention still stand apart."""
+    """A layer of the graph, as the sidecar has it; ``heads`` of attention still stand apart.
 
+    ``name`` is that of the module that it comes from.
+    """
+
+    name: str
     layer: dict[str, Any]
     child: Expr
     initial: Expr | None = None
@@ -215,7 +219,8 @@ class Builder:
         if described["type"] in ("gat", "gatv2") and described["concat"]:
             width *= described["heads"]
         made: Expr = self.intern(
-            Layer, key, node, described, child, initial, more.get("heads"), width=width
+            *(Layer, key, node, node.name, described, child, initial, more.get("heads")),
+            width=width,
         )
         return self.chain(after, node, made)
 

@@ -71,7 +71,7 @@ class _Program:
         for layer in self._layers:
             if layer.initial is not None and layer.initial is not first:
                 raise refused(
-                    f"layer {layer.layer['tensors']!r} reads initial rows that are not those "
+                    f"layer {layer.name!r} reads initial rows that are not those "
                     "before the first layer",
                     layer.where,
                 )
@@ -103,9 +103,9 @@ class _Program:
 
     def _no_chain(self, k: int) -> Exception:
         before, layer = self._layers[k - 1], self._layers[k]
-        names = f"{layer.layer['tensors']!r}"
+        names = f"{layer.name!r}"
         return refused(
-            f"layer {names} does not read what layer {before.layer['tensors']!r} leaves, followed "
+            f"layer {names} does not read what layer {before.name!r} leaves, followed "
             f"by row operations and a residual of that layer's input. {_WAY_OUT}",
             layer.where,
         )
