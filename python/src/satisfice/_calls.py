@@ -78,6 +78,8 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
     """
     name = type(model).__name__
     kinds = _kinds(model, forms)
+    by_name = _by_name(model)
+    positions = len(kinds) - len(by_name)
     optional = [name for name in _optional(model) if weighs and name.lower() in _WEIGHTS][:1]
 
     def call(trial: Any, rows: Tensor, graph: Any) -> Any:
@@ -88,8 +90,10 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
             "blocks": lambda: forms.blocks(trial, rows, graph),
             "weights": lambda: forms.weights(graph),
         }
+        given = [values[kind]() for kind in kinds]
         more = {name: forms.weights(graph) for name in optional}
-        answered: Any = trial(*(values[kind]() for kind in kinds), **more)
+        more |= dict(zip(by_name, given[positions:]))
+        answered: Any = trial(*given[:positions], **more)
         return answered
 
     call.__name__ = f"{name}.forward"
@@ -140,7 +144,14 @@ def required(model: nn.Module) -> list[str]:
     """The names of the arguments that ``forward`` cannot do without."""
     parameters = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind in positional]
+    first = [p.name for p in parameters if p.default is p.empty and p.kind in positional]
+    return first + _by_name(model)
+
+
+def _by_name(model: nn.Module) -> list[str]:
+    """Those of them that are given by name only."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
 
 
 def _optional(model: nn.Module) -> list[str]:
