@@ -270,6 +270,21 @@ class TrainedWithForward(Trained):
         return self.net(x, edge_index)
 
 
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(5, 6)
+        self.conv = SAGEConv(6, 3)
+
+    def forward(self, x: Any, edge_index: Any) -> Any:
+        return self.conv(x + self.ids.weight, edge_index)
+
+
+def test_a_row_for_every_stored_node_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"a row for every stored node \(ids.weight \[5, 6\]\)"):
+        export_pyg(Table(), data(), tmp_path / "m")
+
+
 def test_lightning_modules(tmp_path: Path) -> None:
     with pytest.raises(
         ExportError, match=r"without a forward: export the module inside.*\(it has net"

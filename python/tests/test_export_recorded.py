@@ -235,6 +235,15 @@ MODELS = {
         ),
         [[], [("sage", ["linear_residual", "batch_norm", "batch_norm", "batch_norm"])], []],
     ),
+    "weights that a norm makes": (
+        lambda: Net(
+            lambda net, x, edges: net.b(net.a(net.conv(x, edges))),
+            conv=SAGEConv(6, 5),
+            a=nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)),
+            b=nn.utils.spectral_norm(nn.Linear(4, 3)),
+        ),
+        [[], [("sage", [])], ["linear", "linear"]],
+    ),
     "slope": (
         lambda: Net(
             lambda net, x, edges: net.b(net.act(net.a(x, edges)), edges),

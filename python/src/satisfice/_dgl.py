@@ -255,6 +255,7 @@ def _trial_of(model: nn.Module, plan: _Plan, needs_sources: bool) -> _trial.Tria
         graphs=graphs,
         example=_EXAMPLE,
         rows=None if plan.rows is None else torch.from_numpy(plan.rows),
+        stored=None if plan.rows is None else len(plan.rows),
     )
 
 

@@ -146,11 +146,17 @@ class Builder:
             return _functions.convert_named(self, node, FINAL[kind == "LogSoftmax"])
         if kind == "Embedding":
             raise self.refused(node, f"{_shown(node)} looks nodes up by number, not by features")
+        rows = self.rows([*node.args, *node.kwargs.values()][0])
+        if kind == "Linear" and not self.weights.has(node.name, "weight"):
+            # A weight norm or a spectral norm makes it of other tensors.
+            self.weights.leave_all(node.name)
+            bias = None if module.bias is None else module.bias.detach()
+            return self.linear(module.weight.detach(), bias, node, rows)
         try:
             ops = self.ops.module(module, node.name)
         except ExportError as error:
             raise self.refused(node, str(error)) from error
-        return self.chain(ops, node, self.rows([*node.args, *node.kwargs.values()][0]))
+        return self.chain(ops, node, rows)
 
     def _recorded(self, module: nn.Module, prefix: str) -> list[RowOp] | None:
         """The row operations of a module of the caller's own inside of a layer."""

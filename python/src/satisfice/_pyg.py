@@ -284,6 +284,7 @@ def _trial_of(model: nn.Module, tried: _Tried, weighs: bool) -> _trial.Trial:
         graphs=graphs,
         example=_EXAMPLE,
         rows=None if tried.graph is None else torch.from_numpy(tried.graph.x),
+        stored=None if tried.graph is None else len(tried.graph.x),
     )
 
 

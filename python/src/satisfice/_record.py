@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Packages whose frames are not the caller's own code.
-_LIBRARIES = ("torch", "torch_geometric", "dgl", "satisfice", "torch_sparse", "torch_scatter")
+_LIBRARIES = ("torch", "torch_geometric", "dgl", "torch_sparse", "torch_scatter")
 
 
 @dataclass(eq=False)
@@ -191,8 +191,12 @@ def _name(function: Any) -> str:
 def _where() -> str:
     """The innermost line of the caller's own code: file, line, text."""
     frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        if package == "satisfice":  # What calls the model; no code of the caller's was met.
+            return ""
         if package not in _LIBRARIES:
             name, line = frame.f_code.co_filename, frame.f_lineno
             text = linecache.getline(name, line).strip()

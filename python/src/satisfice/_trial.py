@@ -50,6 +50,7 @@ class Trial:
         example: how a call is given, for messages.
         rows: features [n, F] from which rows are drawn in one of the runs, as those that are
             drawn at random may be unlike them.
+        stored: number of nodes of the caller's graph.
     """
 
     call: Call
@@ -57,6 +58,7 @@ class Trial:
     graphs: list[SmallGraph]
     example: str
     rows: Tensor | None = field(default=None, repr=False)
+    stored: int | None = None
 
     def inputs(self, width: int) -> list[tuple[SmallGraph, Tensor]]:
         """Every graph with random rows [nodes, width], and the last with rows of the data."""
@@ -122,12 +124,27 @@ def answer(model: nn.Module, trial: Trial, graph: SmallGraph, x: Tensor) -> Tens
         except ExportError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller's own code may raise anything
+            # A size that does not fit is that of the caller's graph.
+            table = _row_for_each(model, trial.stored) if str(trial.stored) in str(error) else ""
+            if table:
+                raise ExportError(
+                    f"{type(model).__name__} has a row for every stored node ({table}), which new "
+                    "nodes do not have"
+                ) from error
             raise RunError(
                 f"the export cannot be checked: {type(model).__name__} raised "
                 f"{type(error).__name__}: {error} on a small random graph. Say how the model is "
                 f"called, {trial.example}; check=False exports it unchecked"
             ) from error
     return row_answer(answered, graph.nodes, trial.example).double()
+
+
+def _row_for_each(model: nn.Module, nodes: int | None) -> str:
+    """A parameter with a row for each of the caller's nodes, if there is one."""
+    for name, parameter in model.named_parameters():
+        if nodes is not None and nodes in parameter.shape:
+            return f"{name} {list(parameter.shape)}"
+    return ""
 
 
 def small_graphs(every_node_has_a_source: bool = False) -> list[SmallGraph]:

@@ -60,6 +60,15 @@ class Weights:
         for name in names:
             self._left.pop(join(prefix, name), None)
 
+    def has(self, prefix: str, name: str) -> bool:
+        """Whether the model has a tensor ``prefix.name``."""
+        return join(prefix, name) in self._left or join(prefix, name) in self.taken
+
+    def leave_all(self, prefix: str) -> None:
+        """Claims all tensors ``prefix.*``, which are written in another form."""
+        for name in [name for name in self._left if name.startswith(f"{prefix}.")]:
+            del self._left[name]
+
     def used(self, description: Any) -> dict[str, NDArray[np.float32]]:
         """The claimed tensors that a description names: others were only looked at."""
         prefixes = _prefixes(description)
