@@ -322,3 +322,48 @@ def test_cut_off_answers_are_refused() -> None:
         _protocol.decode_tensor("BF16", [1], b"\0\0")
     with pytest.raises(TypeError, match="cannot be sent"):
         _protocol.encode_tensor(np.array([1j]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"min_fidelty": 0.9}, "did you mean 'min_fidelity'"),
+        ({"Plan": "exact"}, "did you mean 'plan'"),
+        ({"": 1}, "there are deadline_ms"),
+        ({"sequence_id": 1}, "no parameter"),
+        ({"deadline_ms": 0}, "a number over 0"),
+        ({"deadline_ms": float("nan")}, "a number over 0"),
+        ({"deadline_ms": "20"}, "a number over 0"),
+        ({"min_accuracy": 1.5}, "from 0 to 1"),
+        ({"priority": 1.5}, "a whole number, 0 or more"),
+        ({"priority": True}, "a whole number, 0 or more"),
+        ({"plan": 1}, "a string"),
+        ({"node_ids": ["own"]}, "'own' or 'position'"),
+    ],
+)
+def test_a_wrong_parameter_is_not_sent(
+    server: Server, client: Client, parameters: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        client.infer("m", [[1.0]], np.zeros((2, 0), np.int64), parameters=parameters)
+    assert server.requests == []
+
+
+def test_parameters_are_sent_as_json_has_them(server: Server, client: Client) -> None:
+    given = {
+        "deadline_ms": np.float32(2.5),
+        "priority": np.int64(1),
+        "timeout": 7.0,
+        "min_accuracy": 1,
+        "min_fidelity": None,
+    }
+    client.infer("m", [[1.0]], np.zeros((2, 0), np.int64), plan="exact", parameters=given)
+    sent = server.requests[0]["json"]["parameters"]
+    assert sent == {
+        "deadline_ms": 2.5,
+        "priority": 1,
+        "timeout": 7,
+        "min_accuracy": 1,
+        "plan": "exact",
+        "binary_data_output": True,
+    }

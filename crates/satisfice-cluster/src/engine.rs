@@ -6,6 +6,7 @@ use crate::{
 use satisfice_core::{
     Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Offer,
     Parameter, Parameters, Readiness,
+    parameters::{CLUSTER, EXCHANGE, ParameterSpec},
 };
 use satisfice_graph::{GraphError, GraphFacts, Outlook, Plan, QueryBatch, RequestFormat};
 use std::{
@@ -79,23 +80,11 @@ impl ClusterEngine {
     /// The configuration's choice, unless the request may choose and does.
     fn choice_of(&self, request: &InferRequest) -> Result<Choice, Error> {
         let configured = self.node.config().exchange;
-        let word = match request.parameters.get("exchange") {
+        let wanted = match EXCHANGE.text(&request.parameters)? {
             None => return Ok(configured),
-            Some(Parameter::String(word)) => word.as_str(),
-            Some(_) => "",
-        };
-        let wanted = match word {
-            "auto" => Choice::Auto,
-            "partials" => Choice::Partials,
-            "rows" => Choice::Rows,
-            _ => {
-                let message = "parameter `exchange` is `auto`, `partials` or `rows`";
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "unknown_exchange",
-                    message,
-                ));
-            }
+            Some("partials") => Choice::Partials,
+            Some("rows") => Choice::Rows,
+            Some(_) => Choice::Auto,
         };
         match (configured, wanted) {
             (Choice::Partials, Choice::Rows) => Err(Error::new(
@@ -175,6 +164,14 @@ impl Engine for ClusterEngine {
             outputs: self.format.encode(&request.outputs, answer.outputs)?,
             parameters,
         })
+    }
+
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &CLUSTER
+    }
+
+    fn example(&self) -> Option<InferRequest> {
+        self.format.example()
     }
 
     /// What the profile promises of each plan for the batch. A plan takes the time of one machine over the

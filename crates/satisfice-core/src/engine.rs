@@ -1,4 +1,6 @@
-use crate::{Batching, Cancellation, DataType, Error, Offer, Parameters, Tensor};
+use crate::{
+    Batching, Cancellation, DataType, Error, Offer, Parameters, Tensor, parameters::ParameterSpec,
+};
 use std::time::Instant;
 
 /// A tensor with its name in the model's signature.
@@ -94,6 +96,9 @@ pub enum Readiness {
     Degraded,
     /// It would wait, or be refused: something that answers need, such as other machines, is not there.
     Forming,
+    /// It would be refused until an operator has looked: something that answers need is lost, such as a file, or
+    /// the model could not be loaded.
+    Failed,
     /// Requests are still answered, but should be sent elsewhere: the end is near.
     Draining,
 }
@@ -104,12 +109,13 @@ impl Readiness {
         matches!(self, Self::Ready | Self::Degraded)
     }
 
-    /// `"ready"`, `"degraded"`, `"forming"` or `"draining"`.
+    /// `"ready"`, `"degraded"`, `"forming"`, `"failed"` or `"draining"`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Degraded => "degraded",
             Self::Forming => "forming",
+            Self::Failed => "failed",
             Self::Draining => "draining",
         }
     }
@@ -137,6 +143,18 @@ pub trait Engine: Send + Sync {
     fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
         let _ = request;
         Ok(Vec::new())
+    }
+
+    /// What a request's parameters may be besides the contract's
+    /// ([`CONTRACT`](crate::parameters::CONTRACT)), which every model's requests have. A server refuses any
+    /// other.
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &[]
+    }
+
+    /// The smallest request that it answers, for who wants to see one, or to be the first to ask.
+    fn example(&self) -> Option<InferRequest> {
+        None
     }
 
     /// Whether a request would be answered now.

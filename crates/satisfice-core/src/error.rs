@@ -62,6 +62,13 @@ impl Error {
         self
     }
 
+    /// The same error with the place that it is about before its message.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

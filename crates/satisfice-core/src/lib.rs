@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod offer;
 mod parameter;
+pub mod parameters;
 mod tensor;
 mod version_dir;
 

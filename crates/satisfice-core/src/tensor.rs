@@ -162,6 +162,26 @@ pub enum TensorData {
 }
 
 impl TensorData {
+    /// So many zeros, `false`s or empty strings.
+    pub fn zeros(datatype: DataType, elements: usize) -> Self {
+        match datatype {
+            DataType::Bool => Self::Bool(vec![false; elements]),
+            DataType::Uint8 => Self::Uint8(vec![0; elements]),
+            DataType::Uint16 => Self::Uint16(vec![0; elements]),
+            DataType::Uint32 => Self::Uint32(vec![0; elements]),
+            DataType::Uint64 => Self::Uint64(vec![0; elements]),
+            DataType::Int8 => Self::Int8(vec![0; elements]),
+            DataType::Int16 => Self::Int16(vec![0; elements]),
+            DataType::Int32 => Self::Int32(vec![0; elements]),
+            DataType::Int64 => Self::Int64(vec![0; elements]),
+            DataType::Fp16 => Self::Fp16(vec![half::f16::ZERO; elements]),
+            DataType::Bf16 => Self::Bf16(vec![half::bf16::ZERO; elements]),
+            DataType::Fp32 => Self::Fp32(vec![0.0; elements]),
+            DataType::Fp64 => Self::Fp64(vec![0.0; elements]),
+            DataType::Bytes => Self::Bytes(std::iter::repeat_n(b"", elements).collect()),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {

@@ -17,6 +17,7 @@ use crate::{
 use contract::Minimum;
 use satisfice_core::{
     Cancellation, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters,
+    parameters::{GRAPH, ParameterSpec},
 };
 use satisfice_store::{Check, GraphStore};
 use std::{
@@ -184,6 +185,14 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &Answer, decode: Duration) -
 impl Engine for GraphEngine {
     fn metadata(&self) -> &ModelMetadata {
         self.format.metadata()
+    }
+
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &GRAPH
+    }
+
+    fn example(&self) -> Option<InferRequest> {
+        self.format.example()
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {

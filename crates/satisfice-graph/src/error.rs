@@ -134,6 +134,17 @@ impl GraphError {
     }
 }
 
+impl From<Error> for GraphError {
+    /// What is wrong with a parameter.
+    fn from(error: Error) -> Self {
+        Self::Request {
+            code: error.code(),
+            message: error.message().to_owned(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
 impl From<GraphError> for Error {
     fn from(error: GraphError) -> Self {
         let kind = error.kind();

@@ -1,6 +1,7 @@
 use satisfice_core::{
     DataType, Engine, Error, InferRequest, InferResponse, ModelMetadata, NamedTensor, Parameter,
     Parameters, TensorSpec,
+    parameters::{ParameterSpec, Reader, Values},
 };
 use std::time::Duration;
 
@@ -36,13 +37,20 @@ impl Default for Identity {
     }
 }
 
+/// How long to take, in milliseconds.
+const WORK_MS: ParameterSpec = ParameterSpec::new("work_ms", Reader::Other, Values::Whole(0));
+
 impl Engine for Identity {
     fn metadata(&self) -> &ModelMetadata {
         &self.0
     }
 
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &[WORK_MS]
+    }
+
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
-        if let Some(&Parameter::Int(ms)) = request.parameters.get("work_ms") {
+        if let Some(&Parameter::Int(ms)) = request.parameters.get(WORK_MS.name) {
             let ms = ms.clamp(0, WORK_MS_MAX) as u64;
             std::thread::sleep(Duration::from_millis(ms));
         }

@@ -1,4 +1,5 @@
 mod answer;
+mod example;
 mod request;
 
 use crate::{
@@ -333,6 +334,10 @@ fn metadata(config: &ModelConfig) -> ModelMetadata {
 impl Engine for MultimodalEngine {
     fn metadata(&self) -> &ModelMetadata {
         &self.metadata
+    }
+
+    fn example(&self) -> Option<InferRequest> {
+        example::example(&self.config, &self.ways)
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {

@@ -106,6 +106,17 @@ impl MultimodalError {
     }
 }
 
+impl From<Error> for MultimodalError {
+    /// What is wrong with a parameter.
+    fn from(error: Error) -> Self {
+        Self::Request {
+            code: error.code(),
+            message: error.message().to_owned(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
 impl From<MultimodalError> for Error {
     fn from(error: MultimodalError) -> Self {
         let kind = error.kind();

@@ -2,9 +2,9 @@
 //!
 //! | what | who may |
 //! |---|---|
-//! | health, readiness, the OpenAPI document | everybody |
+//! | the server's health and readiness, the OpenAPI document, the form of the page at `/` | everybody |
 //! | the server's metadata, index and statistics, about models in scope | any token |
-//! | a model's metadata, configuration, statistics, inference | a token with that model in `models` |
+//! | a model's readiness, metadata, configuration, statistics, inference | a token with that model in `models` |
 //! | load, unload, log and trace settings | a token with `admin` |
 //! | `/metrics` on the HTTP listener | a token with `metrics` or `admin` |
 //!

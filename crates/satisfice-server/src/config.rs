@@ -118,6 +118,7 @@ pub struct AuthFile {
 
 /// The model repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[serde(default, deny_unknown_fields)]
 pub struct Repository {
     /// A directory of model directories.
@@ -129,9 +130,13 @@ pub struct Repository {
     pub skip_checksums: bool,
     /// Seconds between two looks at the directory when it is polled; at least 1.
     pub poll_interval_s: u64,
-    /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of
+    /// Have every model answer a small request before it is served. A model with a `warmup.json`, the body of
     /// a request, always answers that.
     pub warm_up: bool,
+    /// End at the start when a model cannot be loaded, instead of serving the others.
+    pub exit_on_error: bool,
+    /// Not to be ready while a model could not be loaded, instead of ready for the others.
+    pub strict_readiness: bool,
 }
 
 impl Default for Repository {
@@ -142,6 +147,8 @@ impl Default for Repository {
             skip_checksums: false,
             poll_interval_s: 15,
             warm_up: false,
+            exit_on_error: false,
+            strict_readiness: false,
         }
     }
 }

@@ -39,8 +39,8 @@ impl Exchange {
         let model = Arc::clone(&self.model);
         self.record
             .is_for(model.name(), model.version(), self.request_bytes);
-        let recording = Recording::new(model.stats(), self.received);
-        let result = self.answer(codecs, &recording, decode, encode).await;
+        let mut recording = Recording::new(model.stats(), self.received);
+        let result = self.answer(codecs, &mut recording, decode, encode).await;
         recording.finish(&result);
         result
     }
@@ -48,7 +48,7 @@ impl Exchange {
     async fn answer<T: Send + 'static>(
         self,
         codecs: &Codecs,
-        recording: &Recording<'_>,
+        recording: &mut Recording<'_>,
         decode: impl FnOnce() -> Result<DecodedRequest, Error> + Send + 'static,
         encode: impl FnOnce(Answer, AnswerFormat) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -70,6 +70,7 @@ impl Exchange {
         };
         let response = self.model.infer(call).await?;
         self.record.answered(&response);
+        recording.answered(&response);
         let response_bytes = size(&response);
         let model = self.model;
         let encode = move || {

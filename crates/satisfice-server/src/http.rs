@@ -198,12 +198,12 @@ fn inference(path: &str) -> Option<(&str, Option<&str>)> {
 
 fn router(app: &Arc<App>) -> Guarded {
     let routes = match app.role {
-        Role::Main => everybodys()
+        Role::Main => everybodys(app)
             .merge(known())
             .merge(models(app))
             .merge(admins(app))
             .merge(metrics(app)),
-        Role::Admin => everybodys()
+        Role::Admin => everybodys(app)
             .merge(known())
             .merge(admins(app))
             .merge(metrics(app)),
@@ -227,13 +227,18 @@ fn of_model<const N: usize>(routes: [(&str, MethodRouter<Arc<App>>); N]) -> Guar
     routes.into_iter().fold(Router::new(), under)
 }
 
-/// What needs no token.
-fn everybodys() -> Guarded {
+/// What needs no token, and the readiness of models, which only those learn who may use them: whether a model is
+/// there is not everybody's business.
+fn everybodys(app: &Arc<App>) -> Guarded {
+    let model_ready = of_model([("/ready", get(handlers::model_ready))])
+        .route_layer(from_fn_with_state(Arc::clone(app), guard::model));
     Router::new()
+        // Says itself who may see what.
+        .route("/", get(index::page))
         .route("/openapi.json", get(openapi_document))
         .route("/v2/health/live", get(handlers::live))
         .route("/v2/health/ready", get(handlers::ready))
-        .merge(of_model([("/ready", get(handlers::model_ready))]))
+        .merge(model_ready)
 }
 
 async fn openapi_document() -> axum::Json<serde_json::Value> {
@@ -243,7 +248,6 @@ async fn openapi_document() -> axum::Json<serde_json::Value> {
 /// What any token is good for.
 fn known() -> Guarded {
     Router::new()
-        .route("/", get(index::page))
         .route("/v2", get(handlers::server_metadata))
         .route("/v2/", get(handlers::server_metadata))
         .route("/v2/models/stats", get(handlers::all_statistics))

@@ -44,7 +44,8 @@ pub use http::{Routes, serve};
 pub use limits::Limits;
 pub use observe::{Observer, Record, Stage, TraceError};
 pub use repository::{
-    LoadedVersions, Loader, Models, ModelsError, VersionPolicy, VersionPolicyError, warm_up, zeros,
+    LoadedVersions, Loader, Models, ModelsError, VersionPolicy, VersionPolicyError, example,
+    warm_up,
 };
 pub use server::{Bound, Server, SetupError};
 pub use service::{Admission, Service, Settings, SpareTime};

@@ -10,13 +10,15 @@
 //! - `BOOL`: `true`, `false`, `1`, `0`;
 //! - integers: whole numbers within the type's range, without fraction or exponent;
 //! - `FP32`, `FP64`: any number that is finite in the type;
-//! - `BYTES`: strings;
+//! - `BYTES`: strings, or `{"b64": "..."}` for bytes that are no text; strings of base64 where the tensor's parameter
+//!   `content_type` says so;
 //! - `FP16`, `BF16`: only as binary data.
 //!
 //! Keys that the protocol does not name are ignored, except `input`, `output` and `parameter`,
 //! which are surely meant to be `inputs`, `outputs` and `parameters`. A `null` is an absent value.
 
 mod answer;
+pub(crate) mod base64;
 pub(crate) mod binary;
 pub(crate) mod classification;
 pub mod client;
@@ -24,6 +26,7 @@ pub(crate) mod config;
 mod data;
 pub(crate) mod message;
 mod metadata;
+pub(crate) mod parameters;
 mod pieces;
 pub(crate) mod raw;
 pub(crate) mod request;
@@ -31,6 +34,7 @@ pub(crate) mod statistics;
 pub(crate) mod tensor;
 
 pub use answer::{Answer, encode_answer};
+pub(crate) use data::as_json as data_as_json;
 pub use metadata::{ModelDescription, ServerDescription, encode_metadata};
 pub use pieces::Pieces;
 pub use request::{AnswerFormat, DecodedRequest, decode_request};

@@ -4,7 +4,7 @@ mod versions;
 mod warm_up;
 
 pub use versions::{VersionPolicy, VersionPolicyError};
-pub use warm_up::{warm_up, zeros};
+pub use warm_up::{example, warm_up};
 
 use crate::clip::clip;
 use satisfice_core::{Engine, Error};
@@ -49,6 +49,8 @@ pub trait Loader: Send + Sync {
 #[derive(Default)]
 pub struct Models {
     models: BTreeMap<String, Loaded>,
+    /// Models that could not be loaded, and why.
+    failed: BTreeMap<String, String>,
 }
 
 /// The engines of a model by version.
@@ -129,13 +131,26 @@ impl Models {
         }
     }
 
-    /// Whether there is no model.
+    /// Says of a model why it could not be loaded; nothing of it is served.
+    pub fn fail(&mut self, name: &str, reason: impl Into<String>) {
+        self.models.remove(name);
+        self.failed.insert(name.to_owned(), reason.into());
+    }
+
+    /// Models that could not be loaded, and why.
+    pub fn failed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let failed = self.failed.iter();
+        failed.map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
+    /// Whether there is no model that could be served.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
     }
 
-    pub(crate) fn into_inner(self) -> BTreeMap<String, Loaded> {
-        self.models
+    /// Those that are there, and those that could not be loaded.
+    pub(crate) fn into_inner(self) -> (BTreeMap<String, Loaded>, BTreeMap<String, String>) {
+        (self.models, self.failed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod contract;
 mod control;
+mod plan_times;
 mod poll;
 mod room;
 mod schedule;
@@ -12,12 +13,15 @@ mod served;
 mod settings;
 mod stats;
 mod times;
+mod trouble;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
+pub(crate) use plan_times::{BOUNDS, Histogram, PlanTimes, Seen};
 pub use poll::Polling;
 pub use room::{Admission, SpareTime};
 pub use schedule::PlanAudit;
+pub(crate) use served::check_parameters;
 pub use served::{Call, ServedModel};
 pub use settings::Settings;
 pub(crate) use stats::{Duty, Reason, Recording, Stats};
@@ -35,6 +39,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::watch;
+use trouble::{Trouble, Troubles};
 
 /// The models and who may use them when.
 pub struct Service {
@@ -43,6 +48,7 @@ pub struct Service {
     settings: RwLock<Settings>,
     scheduler: Arc<Scheduler>,
     control: Option<Arc<Control>>,
+    troubles: Arc<Troubles>,
     draining: watch::Sender<bool>,
 }
 
@@ -58,10 +64,15 @@ impl Service {
             scheduler: Arc::new(Scheduler::start(settings.executors)),
             settings: RwLock::new(settings),
             control: None,
+            troubles: Arc::default(),
             draining: watch::Sender::new(false),
         };
-        for (name, loaded) in models.into_inner() {
+        let (models, failed) = models.into_inner();
+        for (name, loaded) in models {
             service.replace(&name, loaded);
+        }
+        for (name, reason) in failed {
+            service.troubles.set(&name, Trouble::Failed(reason));
         }
         service
     }
@@ -76,13 +87,53 @@ impl Service {
     }
 
     /// Whether new requests would be answered: as the worst of the engines says, or that the service drains.
+    ///
+    /// A model that has failed, or could not be loaded, does not keep requests from the others: the service is
+    /// degraded. It has failed where [`Settings::strict_readiness`] says so, and where no other model is there.
     pub fn readiness(&self) -> Readiness {
         if *self.draining.borrow() {
             return Readiness::Draining;
         }
         let versions = self.versions();
-        let worst = versions.iter().map(|model| model.readiness()).max();
-        worst.unwrap_or_default()
+        let (failed, others): (Vec<_>, Vec<_>) = versions
+            .iter()
+            .map(|model| model.readiness())
+            .partition(|readiness| *readiness == Readiness::Failed);
+        let is_served = |name: &str| versions.iter().any(|model| model.name() == name);
+        let worst = others.into_iter().max();
+        if failed.is_empty() && !self.troubles.any_failed(is_served) {
+            return worst.unwrap_or_default();
+        }
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let without_it = match settings.strict_readiness {
+            true => Readiness::Failed,
+            false => Readiness::Degraded,
+        };
+        worst.map_or(Readiness::Failed, |worst| worst.max(without_it))
+    }
+
+    /// Whether requests to a model, or to one version of it, would be answered: as its engine says, whatever
+    /// the others are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such model or version.
+    pub fn model_readiness(&self, name: &str, version: Option<&str>) -> Result<Readiness, Error> {
+        let readiness = match self.find(name, version) {
+            Ok(model) => model.readiness(),
+            Err(error) => match self.troubles.of(name) {
+                Some(Trouble::Loading) if error.kind() == ErrorKind::Unavailable => {
+                    Readiness::Forming
+                }
+                Some(Trouble::Failed(_)) if error.kind() == ErrorKind::Unavailable => {
+                    Readiness::Failed
+                }
+                _ => return Err(error),
+            },
+        };
+        match *self.draining.borrow() {
+            true => Ok(Readiness::Draining),
+            false => Ok(readiness),
+        }
     }
 
     /// Whether new requests are welcome: not while draining, nor while an engine waits for something.
@@ -171,10 +222,14 @@ impl Service {
     /// The model of that name: `version`, or its highest version.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] naming what there is.
+    /// [`ErrorKind::NotFound`] naming what there is; [`ErrorKind::Unavailable`] for a model that is being
+    /// loaded, or could not be.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Error> {
         let registry = read(&self.models);
         let versions = registry.get(name).ok_or_else(|| {
+            if let Some(trouble) = self.troubles.of(name) {
+                return trouble.refusal(name);
+            }
             let names = clip::list(registry.keys().map(String::as_str));
             not_found(
                 "model_not_found",

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !closed_pipe(&error) {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", report::causes(&error));
             }
             ExitCode::FAILURE
         }

@@ -3,6 +3,19 @@
 use crate::measure::Row;
 use std::fmt::Write as _;
 
+/// An error with its causes, each said once: many errors say what caused them in their own message.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.ends_with(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
 /// The table of plans, one line a row.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
@@ -51,4 +64,38 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
     }
     format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::causes;
+    use anyhow::Context;
+    use std::{error::Error, fmt, io};
+
+    /// Says what caused it in its own message.
+    #[derive(Debug)]
+    struct Unreadable(io::Error);
+
+    impl fmt::Display for Unreadable {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "net.onnx: {}", self.0)
+        }
+    }
+
+    impl Error for Unreadable {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let gone = || io::Error::other("no such file");
+        let twice: Result<(), _> = Err(Unreadable(gone()));
+        let error = twice.context("model `a`").unwrap_err();
+        assert_eq!(causes(&error), "model `a`: net.onnx: no such file");
+        let once: Result<(), _> = Err(gone());
+        let error = once.context("net.onnx").context("model `a`").unwrap_err();
+        assert_eq!(causes(&error), "model `a`: net.onnx: no such file");
+    }
 }

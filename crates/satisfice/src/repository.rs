@@ -1,14 +1,14 @@
 //! A model repository: a directory of model directories, `NAME/model.toml` and `NAME/<version>/`.
 
-use crate::model_kind::ModelKind;
+use crate::{model_kind::ModelKind, report::causes};
 use anyhow::{Context, Result, bail};
 use satisfice_core::{Engine, Error, ErrorKind, InferRequest, VersionDir};
 use satisfice_graph::{GraphEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
 use satisfice_server::{
-    LoadedVersions, Loader, Models, VersionPolicy,
+    LoadedVersions, Loader, Models, VersionPolicy, example,
     protocol::{TensorLimits, decode_request},
-    warm_up, zeros,
+    warm_up,
 };
 use satisfice_store::{Check, GraphStore};
 use std::{
@@ -65,18 +65,28 @@ impl Repository {
         }
     }
 
-    /// Every model; those of one graph share its store.
+    /// Every model, and why those are not there that could not be loaded; those of one graph share its store.
     pub(crate) fn models(&self) -> Result<Models> {
         let mut stores = Stores::default();
         let mut models = Models::new();
         for dir in model_dirs(&self.dir)? {
-            let (name, start) = (name(&dir), Instant::now());
-            for (version, engine) in self.open(&dir, &mut stores)? {
-                models.insert(&name, version, engine)?;
+            let name = name(&dir);
+            if let Err(error) = self.add(&dir, &name, &mut stores, &mut models) {
+                let reason = causes(&error);
+                tracing::error!(model = name, error = reason, "cannot be loaded");
+                models.fail(&name, reason);
             }
-            models.set_load_duration(&name, start.elapsed());
         }
         Ok(models)
+    }
+
+    fn add(&self, dir: &Path, name: &str, stores: &mut Stores, models: &mut Models) -> Result<()> {
+        let start = Instant::now();
+        for (version, engine) in self.open(dir, stores)? {
+            models.insert(name, version, engine)?;
+        }
+        models.set_load_duration(name, start.elapsed());
+        Ok(())
     }
 
     /// The versions of a model that are served.
@@ -114,7 +124,7 @@ impl Repository {
             let request = warm_up_request(&file)?;
             warm_up(engine, &request).with_context(|| format!("{}", file.display()))?;
         } else if self.options.warm_up {
-            let answer = zeros(engine.metadata()).and_then(|request| warm_up(engine, &request));
+            let answer = example(engine).and_then(|request| warm_up(engine, &request));
             if let Err(error) = answer {
                 let model = name(dir);
                 tracing::warn!(model, version, %error, "not warmed up: write a {WARM_UP_FILE}");
@@ -186,7 +196,7 @@ fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> 
 }
 
 fn failed(code: &'static str, error: &anyhow::Error) -> Error {
-    Error::new(ErrorKind::Internal, code, format!("{error:#}"))
+    Error::new(ErrorKind::Internal, code, causes(error))
 }
 
 /// A model's name is that of its directory.

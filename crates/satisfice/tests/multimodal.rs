@@ -196,3 +196,48 @@ fn models_that_cannot_be_served_are_named() {
     fs::write(&sidecar, whole.replace("joint.onnx", "other.onnx")).unwrap();
     assert!(serve().contains("other.onnx"));
 }
+
+/// The example on the page: where it is sent, and what.
+fn example(line: &str) -> (String, Vec<u8>) {
+    let path = |line: &str| {
+        let (_, rest) = line.split_once("curl http://test/").unwrap();
+        format!("/{}", rest.split_once(' ').unwrap().0)
+    };
+    if let Some((_, body)) = line.split_once(" -d '") {
+        let body = body.strip_suffix('\'').unwrap().replace("'\\''", "'");
+        return (path(line), body.into_bytes());
+    }
+    let (command, _) = line.split_once(" | curl").unwrap();
+    let mut shell = std::process::Command::new("sh");
+    let made = shell.args(["-c", command]).output().unwrap();
+    assert!(made.status.success(), "{command}");
+    (path(line), made.stdout)
+}
+
+#[test]
+fn every_example_that_the_page_shows_is_answered() {
+    let graph = "pyg_sage_mean_directed";
+    let models = support::repository(&[graph]);
+    for model in ["fused", "joint", "per_subset"] {
+        let of_one = repository(model);
+        fs::rename(of_one.path().join(model), models.path().join(model)).unwrap();
+    }
+    let server = Server::start(models.path());
+    let (status, page) = server.get("/");
+    assert_eq!(status, 200, "{page}");
+    let examples = page.split("<pre>").skip(1);
+    let examples = examples.map(|rest| rest.split_once("</pre>").unwrap().0);
+    let examples: Vec<String> = examples
+        .map(|text| {
+            text.replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&amp;", "&")
+        })
+        .collect();
+    assert_eq!(examples.len(), 4, "{page}");
+    for line in &examples {
+        let (path, body) = example(line);
+        let (status, answer) = server.post(&path, &[], &body);
+        assert_eq!(status, 200, "{line}: {answer}");
+    }
+}

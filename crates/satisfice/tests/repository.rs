@@ -115,3 +115,57 @@ fn a_version_that_fails_its_warm_up_is_not_served() {
     let server = Server::start_with(models.path(), &["--warm-up"]);
     eventually(&server, &["1"]);
 }
+
+#[test]
+fn one_broken_model_does_not_keep_the_others_from_being_served() {
+    let models = support::repository(&[MODEL]);
+    let broken = models.path().join("broken");
+    copy(&models.path().join(MODEL), &broken);
+    fs::remove_file(broken.join("1/weights.safetensors")).unwrap();
+    for control in ["none", "explicit"] {
+        let server = Server::start_with(models.path(), &["--model-control", control]);
+        eventually(&server, &["1"]);
+        let entry = &index(&server)[0];
+        assert_eq!(entry["state"], "UNAVAILABLE", "{entry}");
+        let reason = entry["reason"].as_str().unwrap();
+        assert!(reason.contains("weights.safetensors"), "{reason}");
+        assert_eq!(reason.matches("os error 2").count(), 1, "{reason}");
+        let (status, ready) = server.get("/v2/health/ready");
+        assert!(status == 200 && ready.contains("degraded"), "{ready}");
+        assert_eq!(server.get(&format!("/v2/models/{MODEL}/ready")).0, 200);
+        let (status, ready) = server.get("/v2/models/broken/ready");
+        assert!(status == 400 && ready.contains("failed"), "{ready}");
+        let (status, answer) = server.infer("broken", &serde_json::json!({"inputs": []}));
+        assert_eq!(
+            (status, &answer["code"]),
+            (503, &"model_unavailable".into())
+        );
+        if control == "explicit" {
+            // Mended, it is served.
+            copy(&models.path().join(MODEL).join("1"), &broken.join("1"));
+            let (status, text) = server.post("/v2/repository/models/broken/load", &[], b"");
+            assert_eq!(status, 200, "{text}");
+            let (_, ready) = server.get("/v2/health/ready");
+            assert!(ready.contains("\"ready\""), "{ready}");
+            fs::remove_file(broken.join("1/weights.safetensors")).unwrap();
+        }
+    }
+    let strict = Server::start_with(models.path(), &["--strict-readiness"]);
+    assert_eq!(strict.get("/v2/health/ready").0, 400);
+    drop(strict);
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--models"];
+    let fails = |extra: &[&str]| {
+        support::run_err(&[&serve[..], &[support::text(models.path())], extra].concat())
+    };
+    let error = fails(&["--exit-on-error"]);
+    assert!(
+        error.contains("`broken`") && error.contains("exit_on_error"),
+        "{error}"
+    );
+    fs::remove_file(models.path().join(MODEL).join("1/weights.safetensors")).unwrap();
+    let error = fails(&[]);
+    assert!(
+        error.contains("no model of") && error.contains("weights.safetensors"),
+        "{error}"
+    );
+}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from satisfice import _protocol
+from satisfice._checked import checked
 from satisfice._errors import ServerError
 
 # What a kept connection raises that the server has closed in the meantime.
@@ -113,13 +114,14 @@ class Client:
                 default if None.
             outputs: names of the outputs wanted; the model's default ones if None.
             version: of the model; the server's choice if None.
-            parameters: further parameters of the request, such as ``{"min_fidelity": 0.98}``.
+            parameters: further parameters of the request, such as ``{"min_fidelity": 0.98}``
+                (docs/parameters.md).
 
         Returns:
             The outputs, and what the server did.
 
         Raises:
-            ValueError: an argument has the wrong shape or type.
+            ValueError: an argument has the wrong shape or type, or a parameter is not known.
             ServerError: the server refused or failed the request.
             OSError: the server cannot be reached.
         """
@@ -152,11 +154,12 @@ class Client:
 
         Raises:
             TypeError: an array cannot be sent.
+            ValueError: a parameter is not known, or is not what it has to be.
             ServerError: the server refused or failed the request.
             OSError: the server cannot be reached.
         """
         arrays = {name: _array(values) for name, values in inputs.items()}
-        given = {**(parameters or {}), **({} if plan is None else {"plan": plan})}
+        given = checked({**(parameters or {}), **({} if plan is None else {"plan": plan})})
         body, header_length = _protocol.encode_request(arrays, outputs, given)
         headers = {
             "Content-Type": "application/octet-stream",

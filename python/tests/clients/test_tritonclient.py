@@ -131,3 +131,23 @@ def test_statistics(debian: Debian, client: triton.InferenceServerClient) -> Non
         text = answer.read().decode()
     assert f'nv_inference_request_success{{model="sage2",version="1"}} {before + 1}\n' in text
     assert 'satisfice_plan_requests_total{model="sage2",version="1",plan=' in text
+
+
+def small(debian: Debian) -> list[triton.InferInput]:
+    edges = tensor("edge_index", np.zeros((2, 0), np.int64), "INT64", True)
+    return [tensor("x", debian.batch.x[:1], "FP32", True), edges]
+
+
+def test_what_the_client_sends_of_itself(
+    debian: Debian, client: triton.InferenceServerClient
+) -> None:
+    given = {"priority": 1, "timeout": 60_000_000, "sequence_id": 0}
+    assert client.infer("gcn2", small(debian), **given).as_numpy("logits").shape[0] == 1
+    with pytest.raises(InferenceServerException, match="sequence_id.*not supported"):
+        client.infer("gcn2", small(debian), sequence_id=7, sequence_start=True)
+    with pytest.raises(InferenceServerException, match="min_fidelty"):
+        client.infer("gcn2", small(debian), parameters={"min_fidelty": 0.9})
+    shared = triton.InferInput("x", [1, 128], "FP32")
+    shared.set_shared_memory("region", 512)
+    with pytest.raises(InferenceServerException, match="shared_memory_"):
+        client.infer("gcn2", [shared, small(debian)[1]])

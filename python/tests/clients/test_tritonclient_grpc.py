@@ -128,3 +128,18 @@ def test_statistics(client: triton.InferenceServerClient) -> None:
     assert [(each.name, each.version) for each in stats] == [("gcn2", "1")]
     assert stats[0].inference_stats.success.count == stats[0].inference_count
     assert len(client.get_inference_statistics().model_stats) == 2
+
+
+def test_a_stream_says_which_answer_is_the_last(
+    debian: Debian, client: triton.InferenceServerClient
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    x, edges, between = inputs(debian, "positions")
+    client.async_stream_infer(
+        "gcn2", [x, edges, between], enable_empty_final_response=True, priority=2, timeout=60_000_000
+    )
+    result, error = answers.get(timeout=60)
+    client.stop_stream()
+    assert error is None
+    assert result.get_response().parameters["triton_final_response"].bool_param

@@ -43,3 +43,27 @@ def test_inference(served: Served) -> None:
     wrong = RequestInput(name="x", shape=[1, 1], datatype="FP32", data=[1.0, 2.0])
     with pytest.raises(ApiError, match="wrong_data"):
         client.model_infer(served.model, request=InferenceRequest(inputs=[wrong]))
+
+
+def test_what_mlservers_tools_add_is_no_fault(served: Served) -> None:
+    client = OpenInferenceClient(base_url=served.url)
+    x = [[0.5] * served.features]
+    request = InferenceRequest(
+        # As MLServer's NumpyRequestCodec writes it, with the headers that its tools add.
+        parameters={"content_type": "np", "headers": {"ce-id": "1"}, "priority": 1.0},
+        inputs=[
+            RequestInput(
+                name="x",
+                shape=[1, served.features],
+                datatype="FP32",
+                data=x,
+                parameters={"content_type": "np", "headers": None},
+            ),
+            RequestInput(name="edge_index", shape=[2, 0], datatype="INT64", data=[]),
+        ],
+        outputs=[RequestOutput(name="logits", parameters={"content_type": "np"})],
+    )
+    assert client.model_infer(served.model, request=request).outputs[0].shape[0] == 1
+    request = InferenceRequest(parameters={"deadline_msec": 20}, inputs=request.inputs)
+    with pytest.raises(ApiError, match="unknown_parameter"):
+        client.model_infer(served.model, request=request)

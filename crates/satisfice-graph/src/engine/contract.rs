@@ -2,7 +2,10 @@
 
 use super::GraphEngine;
 use crate::{GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast};
-use satisfice_core::{InferRequest, Measure, Offer, Parameter, Parameters, Quality};
+use satisfice_core::{
+    InferRequest, Measure, Offer, Parameters, Quality,
+    parameters::{MIN_ACCURACY, MIN_FIDELITY, ParameterSpec},
+};
 
 /// The least share of good answers that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,23 +17,12 @@ pub(crate) struct Minimum {
 impl Minimum {
     /// `min_accuracy` or `min_fidelity` of a request.
     pub(crate) fn of(request: &InferRequest) -> Result<Option<Self>, GraphError> {
-        let read = |name: &str, measure| {
-            let share = match request.parameters.get(name) {
-                None => return Ok(None),
-                Some(Parameter::Float(share)) => *share,
-                Some(Parameter::Int(share)) => *share as f64,
-                Some(Parameter::Bool(_) | Parameter::String(_)) => f64::NAN,
-            };
-            match (0.0..=1.0).contains(&share) {
-                true => Ok(Some(Self { measure, share })),
-                false => Err(GraphError::request(
-                    "invalid_minimum",
-                    format!("parameter `{name}` is not a number from 0 to 1"),
-                )),
-            }
+        let read = |spec: ParameterSpec, measure| {
+            let share = spec.number(&request.parameters)?;
+            Ok::<_, GraphError>(share.map(|share| Self { measure, share }))
         };
-        let accuracy = read("min_accuracy", Measure::Accuracy)?;
-        let fidelity = read("min_fidelity", Measure::Fidelity)?;
+        let accuracy = read(MIN_ACCURACY, Measure::Accuracy)?;
+        let fidelity = read(MIN_FIDELITY, Measure::Fidelity)?;
         match (accuracy, fidelity) {
             (Some(_), Some(_)) => Err(GraphError::request_hint(
                 "two_minimums",

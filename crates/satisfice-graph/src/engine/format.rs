@@ -53,6 +53,23 @@ pub struct RequestFormat {
 }
 
 impl RequestFormat {
+    /// A request that is answered: one new node of zeros, without edges.
+    pub fn example(&self) -> Option<InferRequest> {
+        let input = |name: &str, shape: Vec<usize>, data| {
+            let tensor = Tensor::new(shape, data).ok()?;
+            let name = name.to_owned();
+            Some(NamedTensor { name, tensor })
+        };
+        let x = TensorData::Fp32(vec![0.0; self.features]);
+        Some(InferRequest {
+            inputs: vec![
+                input("x", vec![1, self.features], x)?,
+                input("edge_index", vec![2, 0], TensorData::Int64(Vec::new()))?,
+            ],
+            ..InferRequest::default()
+        })
+    }
+
     /// Of a model on a graph.
     ///
     /// # Errors

@@ -2,32 +2,24 @@
 
 mod features;
 
-use crate::{Attachment, Direction, GraphError, Plan, RequestLimits};
-use satisfice_core::{ByteStrings, InferRequest, Parameter, Tensor, TensorData};
+use crate::{Attachment, Direction, GraphError, Plan, RequestLimits, UnknownPlan};
+use satisfice_core::{
+    ByteStrings, InferRequest, Tensor, TensorData,
+    parameters::{EDGE_DIRECTION, NODE_IDS, PLAN},
+};
 use satisfice_store::{NodeIdKind, NodeIds};
 
 /// The plan that a request names.
 pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
-    let plan = match request.parameters.get("plan") {
-        None => return Ok(None),
-        Some(Parameter::String(text)) => text.parse::<Plan>().map_err(|e| e.to_string()),
-        Some(_) => Err("parameter `plan` is a string such as `recompute:25%`".to_owned()),
-    };
-    plan.map(Some)
-        .map_err(|message| GraphError::request("unknown_plan", message))
+    let plan = PLAN.text(&request.parameters)?;
+    plan.map(str::parse)
+        .transpose()
+        .map_err(|error: UnknownPlan| GraphError::request(PLAN.code, error.to_string()))
 }
 
 /// Whether the request names stored nodes by position, whatever ids they have.
 fn by_position(request: &InferRequest) -> Result<bool, GraphError> {
-    match request.parameters.get("node_ids") {
-        None => Ok(false),
-        Some(Parameter::String(word)) if word == "own" => Ok(false),
-        Some(Parameter::String(word)) if word == "position" => Ok(true),
-        Some(_) => Err(GraphError::request(
-            "unknown_node_ids",
-            "parameter `node_ids` is `own` or `position`",
-        )),
-    }
+    Ok(NODE_IDS.text(&request.parameters)? == Some("position"))
 }
 
 /// Reads requests for one graph.
@@ -98,16 +90,10 @@ impl Decoder<'_> {
             let each: Result<_, _> = codes.iter().enumerate().map(direction).collect();
             return each.map(Directions::Each);
         }
-        match request.parameters.get("edge_direction") {
-            Some(Parameter::String(word)) => match word.as_str() {
-                "both" => Ok(Directions::All(Direction::Both)),
-                "in" => Ok(Directions::All(Direction::In)),
-                "out" => Ok(Directions::All(Direction::Out)),
-                _ => Err(wrong(format!("parameter `edge_direction` is `{word}`"))),
-            },
-            Some(_) => Err(wrong(
-                "parameter `edge_direction` is not a string".to_owned(),
-            )),
+        match EDGE_DIRECTION.text(&request.parameters)? {
+            Some("in") => Ok(Directions::All(Direction::In)),
+            Some("out") => Ok(Directions::All(Direction::Out)),
+            Some(_) => Ok(Directions::All(Direction::Both)),
             None if self.undirected => Ok(Directions::All(Direction::Both)),
             None => Ok(Directions::Missing),
         }

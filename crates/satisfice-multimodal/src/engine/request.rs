@@ -7,8 +7,8 @@ use crate::{
     way::Way,
 };
 use satisfice_core::{
-    DataType, Error, ErrorKind, InferRequest, Job, NamedTensor, Parameter, Strategy, Tensor,
-    TensorData, TensorSpec,
+    DataType, Error, ErrorKind, InferRequest, Job, NamedTensor, Strategy, Tensor, TensorData,
+    TensorSpec, parameters::PLAN,
 };
 
 /// Strategies that a hint names at most.
@@ -115,17 +115,10 @@ impl Decoder<'_> {
 
     /// Position of the strategy that the request names.
     fn plan(&self, request: &InferRequest) -> Result<Option<usize>, MultimodalError> {
-        let plan = match request.parameters.get("plan") {
-            None => return Ok(None),
-            Some(Parameter::String(plan)) => plan,
-            Some(_) => {
-                return Err(MultimodalError::request(
-                    "unknown_plan",
-                    "parameter `plan` is a string such as `image+text`",
-                ));
-            }
+        let Some(plan) = PLAN.text(&request.parameters)? else {
+            return Ok(None);
         };
-        if let Some(strategy) = self.strategies.iter().position(|s| s.name == *plan) {
+        if let Some(strategy) = self.strategies.iter().position(|s| s.name == plan) {
             return Ok(Some(strategy));
         }
         let plan: String = plan.chars().take(64).collect();

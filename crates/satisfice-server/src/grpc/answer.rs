@@ -9,10 +9,17 @@ use crate::{
     protocol::{Answer, AnswerFormat, binary, message::invalid},
 };
 use bytes::Bytes;
-use satisfice_core::{Error, NamedTensor};
+use satisfice_core::{Error, NamedTensor, parameters::FINAL_RESPONSE};
 
 /// Writes an answer; raw when `format` says so, or when an output has no typed form.
-pub(super) fn encode(answer: Answer, format: &AnswerFormat) -> Result<ModelInferResponse, Error> {
+pub(super) fn encode(
+    mut answer: Answer,
+    format: &AnswerFormat,
+) -> Result<ModelInferResponse, Error> {
+    if format.final_response {
+        let parameters = &mut answer.response.parameters;
+        parameters.insert(FINAL_RESPONSE.to_owned(), true.into());
+    }
     let outputs = answer.response.outputs;
     let typed = |output: &NamedTensor| contents::is_typed(output.tensor.datatype());
     let raw = format.binary || !outputs.iter().all(typed);

@@ -4,6 +4,7 @@ use super::{
     answer, config,
     error::{code, status, typed},
     metering::Call,
+    parameters,
     proto::{
         LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse,
         ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
@@ -30,7 +31,7 @@ use crate::{
 };
 use futures_util::stream::{BoxStream, StreamExt};
 use prost::Message;
-use satisfice_core::{Error, ErrorKind, TensorSpec};
+use satisfice_core::{Error, ErrorKind, Readiness, TensorSpec};
 use std::{sync::Arc, time::Instant};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
@@ -148,7 +149,7 @@ fn given(text: &str) -> Option<&str> {
 }
 
 /// What the layers around the service have found out about a call.
-fn call(extensions: &Extensions) -> Result<Call, Status> {
+pub(super) fn call(extensions: &Extensions) -> Result<Call, Status> {
     extensions.get::<Call>().cloned().ok_or_else(|| {
         let message = "the call did not come by the layers around the service";
         status(Error::new(ErrorKind::Internal, "not_layered", message))
@@ -185,9 +186,11 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
+        let Asked { caller, .. } = call(request.extensions())?.asked;
         let ModelReadyRequest { name, version } = request.into_inner();
-        let found = self.service.find(&name, given(&version));
-        let ready = self.service.is_ready() && found.is_ok();
+        caller.check_model(&name).map_err(status)?;
+        let readiness = self.service.model_readiness(&name, given(&version));
+        let ready = readiness.is_ok_and(Readiness::is_ready);
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -290,7 +293,7 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         self.check_admin(request.extensions())?;
         let request = request.into_inner();
-        let parameters = request.parameters.keys().map(String::as_str);
+        let parameters = parameters::of_control(request.parameters);
         check_control_parameters(parameters).map_err(status)?;
         let loaded = self.service.load(&request.model_name).await;
         loaded.map_err(status)?;
@@ -303,7 +306,7 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         self.check_admin(request.extensions())?;
         let request = request.into_inner();
-        let parameters = request.parameters.keys().map(String::as_str);
+        let parameters = parameters::of_control(request.parameters);
         check_control_parameters(parameters).map_err(status)?;
         let unloaded = self.service.unload(&request.model_name);
         unloaded.map_err(status)?;

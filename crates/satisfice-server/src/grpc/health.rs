@@ -7,6 +7,7 @@ use super::proto::{
         health_server,
     },
 };
+use super::{error, handlers::call};
 use crate::{Service, clip::clip};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use std::sync::Arc;
@@ -17,15 +18,21 @@ pub(super) struct Health {
 }
 
 impl Health {
-    fn status(&self, name: &str) -> ServingStatus {
-        let known = name.is_empty() || name == SERVICE_NAME;
-        if !known && self.service.find(name, None).is_err() {
-            ServingStatus::ServiceUnknown
-        } else if self.service.is_ready() {
-            ServingStatus::Serving
+    /// Of a model only those learn who may use it.
+    fn status(&self, request: Request<HealthCheckRequest>) -> Result<ServingStatus, Status> {
+        let (_, extensions, HealthCheckRequest { service: name }) = request.into_parts();
+        let readiness = if name.is_empty() || name == SERVICE_NAME {
+            Ok(self.service.readiness())
         } else {
-            ServingStatus::NotServing
-        }
+            let caller = call(&extensions)?.asked.caller;
+            caller.check_model(&name).map_err(error::status)?;
+            self.service.model_readiness(&name, None)
+        };
+        Ok(match readiness {
+            Err(_) => ServingStatus::ServiceUnknown,
+            Ok(readiness) if readiness.is_ready() => ServingStatus::Serving,
+            Ok(_) => ServingStatus::NotServing,
+        })
     }
 }
 
@@ -40,8 +47,8 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let name = request.into_inner().service;
-        match self.status(&name) {
+        let name = request.get_ref().service.clone();
+        match self.status(request)? {
             ServingStatus::ServiceUnknown => {
                 Err(Status::not_found(format!("no service `{}`", clip(&name))))
             }
@@ -56,7 +63,7 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let now = self.status(&request.into_inner().service);
+        let now = self.status(request)?;
         let drained = self.service.drained();
         let then = async move {
             drained.await;

@@ -1,9 +1,12 @@
 //! Parameters as protobuf has them.
 
-use super::proto::{InferParameter, infer_parameter::ParameterChoice};
+use super::proto::{
+    InferParameter, ModelRepositoryParameter, infer_parameter::ParameterChoice,
+    model_repository_parameter::ParameterChoice as ControlChoice,
+};
 use crate::{
     clip::clip,
-    protocol::message::{PARAMETERS_MAX, invalid},
+    protocol::message::{PARAMETERS_MAX, invalid, whole},
 };
 use satisfice_core::{Error, Parameter, Parameters};
 use std::collections::HashMap;
@@ -18,21 +21,37 @@ pub(super) fn decode(parameters: HashMap<String, InferParameter>) -> Result<Para
         let value = match value.parameter_choice {
             Some(ParameterChoice::BoolParam(value)) => Some(Parameter::Bool(value)),
             Some(ParameterChoice::Int64Param(value)) => Some(Parameter::Int(value)),
-            Some(ParameterChoice::Uint64Param(value)) => {
-                i64::try_from(value).ok().map(Parameter::Int)
-            }
+            Some(ParameterChoice::Uint64Param(value)) => Some(whole(value)),
             Some(ParameterChoice::DoubleParam(value)) => Some(Parameter::Float(value)),
             Some(ParameterChoice::StringParam(value)) => Some(Parameter::String(value)),
             None => None,
         };
         let value = value.ok_or_else(|| {
             let name = clip(&name);
-            let message = format!("parameter `{name}` has no value, or one over {}", i64::MAX);
-            invalid("invalid_message", message)
+            invalid(
+                "invalid_message",
+                format!("parameter `{name}` has no value"),
+            )
         })?;
         Ok((name, value))
     };
     parameters.into_iter().map(parameter).collect()
+}
+
+/// Reads the parameters of a load or unload.
+pub(super) fn of_control(parameters: HashMap<String, ModelRepositoryParameter>) -> Parameters {
+    let parameter = |(name, value): (String, ModelRepositoryParameter)| {
+        let value = match value.parameter_choice? {
+            ControlChoice::BoolParam(value) => Parameter::Bool(value),
+            ControlChoice::Int64Param(value) => Parameter::Int(value),
+            ControlChoice::StringParam(value) => Parameter::String(value),
+            ControlChoice::BytesParam(value) => {
+                Parameter::String(String::from_utf8_lossy(&value).into_owned())
+            }
+        };
+        Some((name, value))
+    };
+    parameters.into_iter().filter_map(parameter).collect()
 }
 
 /// Writes a map of parameters.

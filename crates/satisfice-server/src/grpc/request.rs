@@ -9,12 +9,12 @@ use crate::{
     protocol::{
         AnswerFormat, DecodedRequest, TensorLimits, binary,
         message::invalid,
-        request::flag,
-        tensor::{self, Role},
+        parameters::{InputSays, Wanted},
+        tensor::{self, Role, of_base64},
     },
 };
 use bytes::Bytes;
-use satisfice_core::{Error, ErrorKind, InferRequest, NamedTensor, Tensor};
+use satisfice_core::{Error, InferRequest, NamedTensor, Tensor};
 
 /// Reads a request; the answer is to be raw as the request is.
 pub(super) fn decode(
@@ -22,10 +22,11 @@ pub(super) fn decode(
     limits: TensorLimits,
 ) -> Result<DecodedRequest, Error> {
     let mut parameters = parameters::decode(message.parameters)?;
-    // Over gRPC the request's own form decides.
-    flag(&mut parameters, "binary_data_output")?;
+    let wanted = Wanted::take(&mut parameters)?;
     let mut format = AnswerFormat {
+        // Over gRPC the request's own form decides.
         binary: !message.raw_input_contents.is_empty() || message.inputs.is_empty(),
+        final_response: wanted.final_response,
         ..AnswerFormat::default()
     };
     tensor::check_count(Role::Output, message.outputs.len(), limits)?;
@@ -74,12 +75,13 @@ fn decode_input(
 ) -> Result<NamedTensor, Error> {
     let name = input.name;
     let context = |text: String| format!("input `{}`: {text}", clip(&name));
-    if input.parameters.contains_key("shared_memory_region") {
-        let message = context("shared memory is not supported".to_owned());
-        return Err(Error::new(ErrorKind::Unsupported, "shared_memory", message));
-    }
+    let says = parameters::decode(input.parameters).and_then(InputSays::read);
+    let says = says.map_err(|error| error.within(format_args!("input `{}`", clip(&name))))?;
     let datatype = tensor::datatype(&input.datatype, &context)?;
     let (shape, elements) = tensor::shape(&input.shape, input.shape.len(), &context, limits)?;
+    if says.base64 {
+        tensor::check_base64(datatype, &context)?;
+    }
     let data = match (raw, input.contents) {
         (Some(_), Some(_)) => {
             let message = context("has both `contents` and `raw_input_contents`".to_owned());
@@ -89,6 +91,10 @@ fn decode_input(
             .map_err(|message| invalid("wrong_binary_data", context(message)))?,
         (None, contents) => contents::decode(contents.unwrap_or_default(), datatype)
             .map_err(|message| invalid("wrong_data", context(message)))?,
+    };
+    let data = match says.base64 {
+        true => of_base64(data).map_err(|message| invalid("wrong_data", context(message)))?,
+        false => data,
     };
     let tensor = Tensor::new(shape, data)
         .map_err(|mismatch| invalid("wrong_data", context(mismatch.to_string())))?;

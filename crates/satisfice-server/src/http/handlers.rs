@@ -28,7 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Buf;
-use satisfice_core::{Error, ErrorKind};
+use satisfice_core::{Error, ErrorKind, Readiness};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -86,7 +86,8 @@ pub(super) struct ReadinessBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     ready: bool,
-    /// A word that tells more: `ready`, `degraded`, `forming`, `draining`; `unknown` of no model.
+    /// A word that tells more: `ready`, `degraded`, `forming`, `failed`, `draining`;
+    /// `unknown` of no model.
     state: &'static str,
 }
 
@@ -119,15 +120,13 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> ReadinessBody {
 }
 
 pub(super) async fn model_ready(State(app): State<Arc<App>>, path: ModelPath) -> ReadinessBody {
-    let found = app.service.find(&path.model, path.version.as_deref());
-    let readiness = app.service.readiness();
+    let readiness = app
+        .service
+        .model_readiness(&path.model, path.version.as_deref());
     ReadinessBody {
         name: Some(path.model),
-        ready: readiness.is_ready() && found.is_ok(),
-        state: match found {
-            Ok(_) => readiness.name(),
-            Err(_) => "unknown",
-        },
+        ready: readiness.as_ref().is_ok_and(|state| state.is_ready()),
+        state: readiness.map_or("unknown", Readiness::name),
     }
 }
 

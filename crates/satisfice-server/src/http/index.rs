@@ -1,43 +1,143 @@
 //! A page for people: what is served, and how to ask.
+//!
+//! A browser cannot show a token by itself: where tokens are asked for, the page has a form that takes one, and asks for
+//! the page with it. The page brings nothing from elsewhere.
 
-use super::App;
-use crate::{edge::Asked, service::ServedModel};
+mod example;
+
+use super::{App, error::HttpError};
+use crate::{
+    access::Caller,
+    edge::Asked,
+    protocol::base64,
+    service::{IndexEntry, ModelState, ServedModel},
+};
 use axum::{
     extract::{Extension, State},
-    http::{HeaderMap, header},
-    response::Html,
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority},
+    response::{Html, IntoResponse, Response},
 };
+use example::Asking;
 use satisfice_core::TensorSpec;
-use std::{fmt::Write, sync::Arc};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt::Write,
+    sync::{Arc, LazyLock},
+};
 
-const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
-<meta name=viewport content='width=device-width'><title>Satisfice</title><style>\
-body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}\
-td,th{text-align:left;padding:.1rem 1.5rem .1rem 0}pre{background:#8882;padding:.7rem;overflow:auto}\
-</style><h1>Satisfice</h1>";
+const STYLE: &str = include_str!("index/page.css");
+const SCRIPT: &str = include_str!("index/page.js");
+
+const FORM: &str = "<form method=post><p><label>This server asks for a token: \
+<input name=token type=password autocomplete=off spellcheck=false required autofocus></label> <button>Show</button>\
+<p>It is kept until this tab is closed. Programs send it as <code>Authorization: Bearer</code>.</form>\
+<p><output></output> <button id=forget type=button hidden>Forget the token</button>\
+<noscript><p>Without scripts a browser cannot send a token: ask with curl.</noscript>";
+
+/// Nothing but the page's own style and script, and requests to where it came from.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = |text: &str| base64::encode(&Sha256::digest(text.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    );
+    HeaderValue::try_from(policy).expect("invariant: base64 is visible ASCII")
+});
 
 pub(super) async fn page(
     State(app): State<Arc<App>>,
     Extension(asked): Extension<Asked>,
+    uri: Uri,
     headers: HeaderMap,
-) -> Html<String> {
+) -> Result<Response, HttpError> {
+    if let Caller::Nobody(error) = &asked.caller {
+        return match takes_html(&headers) {
+            true => Ok(respond(StatusCode::UNAUTHORIZED, FORM, "<main></main>")),
+            false => Err(error.clone().into()),
+        };
+    }
+    let entries = app.service.index().await.unwrap_or_default();
+    // HTTP/2 has the host in the address.
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
-        .unwrap_or("localhost");
-    let mut page = HEAD.to_owned();
-    let mut models = app.service.models();
-    models.retain(|model| asked.caller.sees(model.name()));
-    for model in &models {
-        model_section(&mut page, model, host);
-    }
-    if models.is_empty() {
-        page.push_str("<p>No model is loaded.");
-    }
-    Html(page)
+        .or(uri.authority().map(Authority::as_str));
+    let asking = Asking {
+        scheme: match app.front.tls() {
+            Some(_) => "https",
+            None => "http",
+        },
+        host: host.unwrap_or("localhost"),
+        with_token: matches!(asked.caller, Caller::Token(_)),
+    };
+    let main = main(&app, &asked.caller, &entries, &asking);
+    Ok(respond(StatusCode::OK, "", &main))
 }
 
-fn model_section(page: &mut String, model: &ServedModel, host: &str) {
+/// Whether a person may be there to read.
+fn takes_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).into_iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|types| types.contains("text/html"))
+}
+
+fn respond(status: StatusCode, form: &str, main: &str) -> Response {
+    let script = match form {
+        "" => String::new(),
+        _ => format!("<script>{SCRIPT}</script>"),
+    };
+    let page = format!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content='width=device-width'><title>Satisfice</title><style>{STYLE}</style></head>\
+         <body><h1>Satisfice</h1>{form}{main}{script}</body></html>"
+    );
+    let mut response = (status, Html(page)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    headers.insert(header::CACHE_CONTROL, fixed("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, fixed("Bearer"));
+    }
+    response
+}
+
+fn main(app: &App, caller: &Caller, entries: &[IndexEntry], asking: &Asking<'_>) -> String {
+    let mut main = "<main>".to_owned();
+    let mut models = app.service.models();
+    models.retain(|model| caller.sees(model.name()));
+    for model in &models {
+        model_section(&mut main, model, asking);
+    }
+    let missing = entries
+        .iter()
+        .filter(|entry| entry.state != ModelState::Ready && caller.sees(&entry.name));
+    for IndexEntry {
+        name,
+        state,
+        reason,
+        ..
+    } in missing
+    {
+        let (name, reason) = (escape(name), escape(reason));
+        let state = state.name();
+        put(
+            &mut main,
+            format_args!("<h2>{name}</h2><p>{state}: {reason}"),
+        );
+    }
+    if models.is_empty() {
+        main.push_str("<p>No model is loaded.");
+    }
+    main.push_str("<p><a href=/openapi.json>The interface as OpenAPI</a></main>");
+    main
+}
+
+fn model_section(page: &mut String, model: &ServedModel, asking: &Asking<'_>) {
     let description = model.describe();
     let metadata = &description.metadata;
     put(page, format_args!("<h2>{}</h2>", description.name));
@@ -66,26 +166,11 @@ fn model_section(page: &mut String, model: &ServedModel, host: &str) {
             );
         }
     }
-    let inputs: Vec<_> = metadata.inputs.iter().map(example).collect();
-    let curl = format!(
-        "curl http://{host}/v2/models/{}/infer -d '{{\"inputs\": [{}]}}'",
-        description.name,
-        inputs.join(", ")
-    );
-    put(page, format_args!("</table><pre>{}</pre>", escape(&curl)));
-}
-
-/// An input as JSON, its elements left to the reader.
-fn example(spec: &TensorSpec) -> String {
-    let TensorSpec {
-        name,
-        datatype,
-        shape,
-        ..
-    } = spec;
-    format!(
-        "{{\"name\": \"{name}\", \"datatype\": \"{datatype}\", \"shape\": {shape:?}, \"data\": [...]}}"
-    )
+    page.push_str("</table>");
+    match example::line(model, asking) {
+        Ok(Some(line)) => put(page, format_args!("<pre>{}</pre>", escape(&line))),
+        Ok(None) | Err(_) => page.push_str("<p>Its inputs travel as binary data only."),
+    }
 }
 
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {

@@ -1,5 +1,7 @@
 //! Counters in Prometheus' text format, under the names that dashboards for Triton read.
 
+mod histograms;
+
 use super::{App, process};
 use crate::service::{PlanAudit, Reason, ServedModel, Stats};
 use axum::{
@@ -132,6 +134,7 @@ pub(super) async fn metrics(
         "code",
         Stats::refusals,
     );
+    histograms::write(&mut text, &models);
     audits(&mut text, &models);
     engine_metrics(&mut text, &models);
     process::write(&mut text, app.front.observer());
@@ -164,18 +167,18 @@ fn engine_metrics(text: &mut String, models: &[Arc<ServedModel>]) {
     }
 }
 
-fn labelled<K: AsRef<str>>(
+fn labelled(
     text: &mut String,
     name: &str,
     help: &str,
     models: &[Arc<ServedModel>],
     label: &str,
-    counts: fn(&Stats) -> std::collections::BTreeMap<K, u64>,
+    counts: fn(&Stats) -> std::collections::BTreeMap<&str, u64>,
 ) {
     head(text, name, help, "counter");
     for model in models {
         for (key, count) in counts(model.stats()) {
-            sample(text, name, model, Some((label, key.as_ref())), count);
+            sample(text, name, model, Some((label, key)), count);
         }
     }
 }

@@ -189,6 +189,19 @@ impl Operation {
         self
     }
 
+    /// Refuses those who show no token with a page, where they take one.
+    fn or_form(mut self, description: &str) -> Self {
+        self.value["responses"]["401"] = json!({
+            "description": description,
+            "headers": { "WWW-Authenticate": { "schema": { "const": "Bearer" } } },
+            "content": {
+                "application/json": { "schema": schemas::reference("Error") },
+                "text/html": { "schema": { "type": "string" } },
+            },
+        });
+        self
+    }
+
     fn takes(mut self, schema: &str, required: bool) -> Self {
         self.value["requestBody"] = json!({
             "required": required,

@@ -3,6 +3,7 @@
 use super::{App, body, error::HttpError, handlers::ModelPath};
 use crate::{
     edge::Asked,
+    protocol::message::ParametersMessage,
     service::{IndexEntry, ModelState, check_control_parameters},
 };
 use axum::{
@@ -10,7 +11,7 @@ use axum::{
     extract::{Extension, State},
     response::{IntoResponse, Response},
 };
-use satisfice_core::Error;
+use satisfice_core::{Error, parameters::CONTROL};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ struct IndexRequest {
 #[derive(Default, Deserialize)]
 struct ControlRequest {
     #[serde(default)]
-    parameters: serde_json::Map<String, serde_json::Value>,
+    parameters: ParametersMessage,
 }
 
 #[derive(Serialize)]
@@ -65,7 +66,7 @@ pub(super) async fn load(
     path: ModelPath,
     body: Body,
 ) -> Result<(), HttpError> {
-    check_parameters(&body::read_json(&app, body).await?)?;
+    check_parameters(body::read_json(&app, body).await?)?;
     Ok(app.service.load(path.model()).await?)
 }
 
@@ -74,10 +75,10 @@ pub(super) async fn unload(
     path: ModelPath,
     body: Body,
 ) -> Result<(), HttpError> {
-    check_parameters(&body::read_json(&app, body).await?)?;
+    check_parameters(body::read_json(&app, body).await?)?;
     Ok(app.service.unload(path.model())?)
 }
 
-fn check_parameters(request: &ControlRequest) -> Result<(), Error> {
-    check_control_parameters(request.parameters.keys().map(String::as_str))
+fn check_parameters(request: ControlRequest) -> Result<(), Error> {
+    check_control_parameters(request.parameters.0.flat(&CONTROL)?)
 }

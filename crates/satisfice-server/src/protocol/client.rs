@@ -128,7 +128,7 @@ pub fn decode_answer(
         id: message.id,
         response: InferResponse {
             outputs: decode_all(Role::Output, message.outputs, tail, limits)?,
-            parameters: message.parameters.0,
+            parameters: message.parameters.0.values(),
         },
     })
 }

@@ -1,11 +1,14 @@
 //! Tensor elements in JSON: from the text of `data` straight into a vector of the right type.
 
+use super::{base64, tensor::Role};
 use crate::clip::clip;
 use lexical_core::FromLexical;
 use satisfice_core::{ByteStrings, DataType, TensorData};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 
-/// Elements of `datatype` from `text`, which is valid JSON. `elements` is the product of `shape`.
+/// Elements of `datatype` from `text`, which is valid JSON. `elements` is the product of `shape`; the strings of
+/// `BYTES` are `base64` or are the bytes themselves.
 ///
 /// The message of the error lacks only the tensor's name.
 pub(super) fn decode(
@@ -13,6 +16,7 @@ pub(super) fn decode(
     datatype: DataType,
     shape: &[usize],
     elements: usize,
+    base64: bool,
 ) -> Result<TensorData, String> {
     let scan = Scan {
         text,
@@ -36,7 +40,7 @@ pub(super) fn decode(
         DataType::Fp64 => scan
             .values(|text| number(text).filter(|(v, _): &(f64, _)| v.is_finite()))
             .map(TensorData::Fp64),
-        DataType::Bytes => scan.strings().map(TensorData::Bytes),
+        DataType::Bytes => scan.strings(base64).map(TensorData::Bytes),
         DataType::Fp16 | DataType::Bf16 => Err(format!("{datatype} has no form in JSON")),
     }
 }
@@ -55,7 +59,7 @@ fn expected(datatype: DataType) -> &'static str {
         DataType::Int64 => "a whole number from -9223372036854775808 to 9223372036854775807",
         DataType::Fp32 => "a number within the range of 32-bit floats",
         DataType::Fp64 => "a number within the range of 64-bit floats",
-        DataType::Bytes => "a string",
+        DataType::Bytes => "a string, or {\"b64\": \"...\"} with the base64 of bytes",
         DataType::Fp16 | DataType::Bf16 => "binary data",
     }
 }
@@ -91,14 +95,38 @@ fn next_number(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Appends the string that is all of `token`.
-fn push_string(token: &str, strings: &mut ByteStrings) -> Option<()> {
+/// The string that is all of `token`.
+fn string(token: &str) -> Option<Cow<'_, str>> {
     let inner = token.strip_prefix('"')?.strip_suffix('"')?;
     match inner.contains('\\') {
-        true => strings.push(serde_json::from_str::<String>(token).ok()?.as_bytes()),
-        false => strings.push(inner.as_bytes()),
+        true => serde_json::from_str(token).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(inner)),
     }
-    Some(())
+}
+
+/// Bytes that are no text, as TensorFlow Serving writes them.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Binary<'a> {
+    #[serde(borrow)]
+    b64: Cow<'a, str>,
+}
+
+/// Appends the bytes that `text` begins with; their length in it.
+fn push_bytes(text: &str, as_base64: bool, strings: &mut ByteStrings) -> Option<usize> {
+    if text.starts_with('{') && !as_base64 {
+        let mut objects = serde_json::Deserializer::from_str(text).into_iter::<Binary<'_>>();
+        let object = objects.next()?.ok()?;
+        strings.push(&base64::decode(object.b64.as_bytes())?);
+        return Some(objects.byte_offset());
+    }
+    let token = &text[..element_length(text)];
+    let string = string(token)?;
+    match as_base64 {
+        true => strings.push(&base64::decode(string.as_bytes())?),
+        false => strings.push(string.as_bytes()),
+    }
+    Some(token.len())
 }
 
 fn ends_element(byte: u8) -> bool {
@@ -156,21 +184,18 @@ impl<'a> Scan<'a> {
         Ok(values)
     }
 
-    fn strings(&self) -> Result<ByteStrings, String> {
+    fn strings(&self, as_base64: bool) -> Result<ByteStrings, String> {
         let mut strings = ByteStrings::with_capacity(self.room());
-        self.each(|text, _| {
-            let token = &text[..element_length(text)];
-            match push_string(token, &mut strings) {
-                Some(()) => Run {
-                    elements: 1,
-                    length: token.len(),
-                    broken: false,
-                },
-                None => Run {
-                    broken: true,
-                    ..Run::default()
-                },
-            }
+        self.each(|text, _| match push_bytes(text, as_base64, &mut strings) {
+            Some(length) => Run {
+                elements: 1,
+                length,
+                broken: false,
+            },
+            None => Run {
+                broken: true,
+                ..Run::default()
+            },
         })?;
         Ok(strings)
     }
@@ -226,6 +251,7 @@ impl<'a> Scan<'a> {
 
     fn wrong(&self, index: usize, text: &str) -> String {
         let what = match &text[..element_length(text)] {
+            "{" if text.starts_with("{\"b64\"") => "an object whose `b64` is not base64".into(),
             "{" => "an object".into(),
             element => clip(element),
         };
@@ -320,7 +346,8 @@ fn string_length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Writes elements as one flat JSON array; only for data without an [`obstacle`].
+/// Writes elements as one flat JSON array; only for data without an
+/// [`obstacle`].
 pub(super) struct JsonData<'a>(pub &'a TensorData);
 
 impl Serialize for JsonData<'_> {
@@ -337,7 +364,7 @@ impl Serialize for JsonData<'_> {
             TensorData::Int64(v) => v.serialize(serializer),
             TensorData::Fp32(v) => v.serialize(serializer),
             TensorData::Fp64(v) => v.serialize(serializer),
-            TensorData::Bytes(v) => serializer.collect_seq(v.iter().map(String::from_utf8_lossy)),
+            TensorData::Bytes(v) => serializer.collect_seq(v.iter().map(Element)),
             TensorData::Fp16(_) | TensorData::Bf16(_) => {
                 Err(serde::ser::Error::custom("no form in JSON"))
             }
@@ -345,14 +372,37 @@ impl Serialize for JsonData<'_> {
     }
 }
 
-/// Why these elements cannot be JSON, if they cannot.
-pub(super) fn obstacle(data: &TensorData) -> Option<&'static str> {
+/// A string, or bytes that are none.
+struct Element<'a>(&'a [u8]);
+
+impl Serialize for Element<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = std::str::from_utf8(self.0) {
+            return serializer.serialize_str(text);
+        }
+        let b64 = base64::encode(self.0).into();
+        Binary { b64 }.serialize(serializer)
+    }
+}
+
+/// Elements of an input as one flat JSON array; none where they have no form in JSON.
+pub(crate) fn as_json(data: &TensorData) -> Option<String> {
+    match obstacle(Role::Input, data) {
+        None => serde_json::to_string(&JsonData(data)).ok(),
+        Some(_) => None,
+    }
+}
+
+/// Why these elements cannot be JSON, if they cannot. Inputs may be bytes that are no text; of an output
+/// clients expect strings.
+pub(super) fn obstacle(role: Role, data: &TensorData) -> Option<&'static str> {
     const NOT_FINITE: &str = "an element is NaN or infinite, which JSON does not have";
     match data {
         TensorData::Fp16(_) => Some("FP16 has no form in JSON"),
         TensorData::Bf16(_) => Some("BF16 has no form in JSON"),
         TensorData::Fp32(v) => (!v.iter().all(|v| v.is_finite())).then_some(NOT_FINITE),
         TensorData::Fp64(v) => (!v.iter().all(|v| v.is_finite())).then_some(NOT_FINITE),
+        TensorData::Bytes(_) if role == Role::Input => None,
         TensorData::Bytes(v) => v
             .iter()
             .any(|string| std::str::from_utf8(string).is_err())
@@ -362,178 +412,4 @@ pub(super) fn obstacle(data: &TensorData) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn int(text: &str, shape: &[usize]) -> Result<TensorData, String> {
-        decode(text, DataType::Int64, shape, shape.iter().product())
-    }
-
-    #[test]
-    fn flat_and_nested_are_the_same() {
-        let expected = TensorData::Int64(vec![1, 2, 3, 4]);
-        for text in ["[1,2,3,4]", "[[1,2],[3,4]]", " [ [1 ,\n2],\t[3,4 ] ]"] {
-            assert_eq!(int(text, &[2, 2]), Ok(expected.clone()), "{text}");
-        }
-        assert_eq!(int("[[[1],[2]],[[3],[4]]]", &[2, 2, 1]), Ok(expected));
-        assert_eq!(int("[7]", &[]), Ok(TensorData::Int64(vec![7])));
-    }
-
-    #[test]
-    fn nothing_has_several_forms() {
-        for (text, shape) in [
-            ("[]", &[0, 3][..]),
-            ("[]", &[3, 0]),
-            ("[[],[],[]]", &[3, 0]),
-            ("[]", &[0]),
-        ] {
-            assert_eq!(int(text, shape), Ok(TensorData::Int64(vec![])), "{text}");
-        }
-        assert!(int("[[]]", &[3, 0]).is_err());
-        assert!(int("[]", &[]).is_err());
-    }
-
-    #[test]
-    fn errors_name_the_element_wherever_it_is() {
-        for (text, index) in [
-            ("[true,2,3,4]", 0),
-            ("[1,2.5,3,4]", 1),
-            ("[1, 2,\n3, null]", 3),
-            ("[[1,2],[3,1e9]]", 3),
-            ("[[1, 2], [\"\", 4]]", 2),
-        ] {
-            let error = int(text, &[2, 2]).unwrap_err();
-            assert!(
-                error.starts_with(&format!("element {index} is ")),
-                "{error}"
-            );
-        }
-        let error = decode(r#"["a", "b", 3]"#, DataType::Bytes, &[3], 3).unwrap_err();
-        assert!(error.starts_with("element 2 is 3, "), "{error}");
-    }
-
-    #[test]
-    fn other_nesting_is_refused() {
-        for text in [
-            "[[1,2,3,4]]",
-            "[[1,2],3,4]",
-            "[1,[2,3],4]",
-            "[[1],[2,3,4]]",
-            "[[1,2],[3]]",
-            "[[1,2],[3,4],[]]",
-            "[[[1,2],[3,4]]]",
-            "[1,2,3]",
-            "[1,2,3,4,5]",
-            "[]",
-            "1",
-            "{}",
-            "\"1\"",
-            "[{\"a\":1},2,3,4]",
-        ] {
-            assert!(int(text, &[2, 2]).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn elements_are_checked() {
-        let error = decode("[1,300]", DataType::Uint8, &[2], 2).unwrap_err();
-        assert!(error.contains("element 1 is 300"), "{error}");
-        for (datatype, good, bad) in [
-            (DataType::Uint8, "255", "256"),
-            (DataType::Uint64, "18446744073709551615", "-1"),
-            (DataType::Int8, "-128", "-129"),
-            (
-                DataType::Int64,
-                "-9223372036854775808",
-                "9223372036854775808",
-            ),
-            (DataType::Int32, "3", "3.0"),
-            (DataType::Int32, "3", "3e0"),
-            (DataType::Int32, "3", "null"),
-            (DataType::Int32, "3", "\"3\""),
-            (DataType::Bool, "1", "2"),
-            (DataType::Bool, "true", "\"true\""),
-            (DataType::Fp32, "3.4e38", "3.5e38"),
-            (DataType::Fp64, "-1", "1e999"),
-            (DataType::Fp32, "1E-3", "true"),
-            (DataType::Bytes, "\"a,]\\\" b\"", "1"),
-            (DataType::Bytes, "\"\\u00e9\"", "\"\\ud800\""),
-        ] {
-            let one = |element: &str| decode(&format!("[{element}]"), datatype, &[1], 1);
-            assert!(one(good).is_ok(), "{datatype} {good}");
-            assert!(one(bad).is_err(), "{datatype} {bad}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_those_of_the_standard_library() {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random
-        };
-        let mut texts: Vec<String> = [
-            "0",
-            "-0",
-            "-0.0",
-            "1e-50",
-            "1.17549435e-38",
-            "1.1754942807573643e-38",
-            "16777217",
-            "1.00000005960464477539",
-            "3.4028235677973366e38",
-            "2.2250738585072011e-308",
-            "5e-324",
-            "9007199254740993",
-            "0.1",
-            "1E+2",
-            "123456789012345678901234567890",
-        ]
-        .map(str::to_owned)
-        .into();
-        for _ in 0..20_000 {
-            let (bits, digits) = (next(), next());
-            texts.push(format!("{:e}", f64::from_bits(bits)));
-            texts.push(format!("{:?}", f32::from_bits(bits as u32)));
-            texts.push(format!(
-                "{}.{:017}e{}",
-                digits % 10,
-                digits / 10,
-                bits as i8 / 3
-            ));
-            // Half-way between two 32-bit floats, and a little more.
-            let half = f64::from_bits(f64::from(f32::from_bits(bits as u32)).to_bits() | 1 << 28);
-            texts.push(format!("{half:.30}"));
-            texts.push(format!("{half:.30}1"));
-        }
-        texts.retain(|text| serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok());
-        assert!(texts.len() > 90_000, "{}", texts.len());
-        for text in texts {
-            let (single, double): (f32, f64) = (text.parse().unwrap(), text.parse().unwrap());
-            let (found, length) = number::<f32>(&text).unwrap();
-            assert_eq!(
-                (found.to_bits(), length),
-                (single.to_bits(), text.len()),
-                "{text}"
-            );
-            let (found, length) = number::<f64>(&text).unwrap();
-            assert_eq!(
-                (found.to_bits(), length),
-                (double.to_bits(), text.len()),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn strings_are_unescaped() {
-        let text = r#"["a\"]", "", "\\", "é\n"]"#;
-        let expected: ByteStrings = ["a\"]", "", "\\", "é\n"].into_iter().collect();
-        assert_eq!(
-            decode(text, DataType::Bytes, &[4], 4),
-            Ok(TensorData::Bytes(expected))
-        );
-    }
-}
+mod tests;

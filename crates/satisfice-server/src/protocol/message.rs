@@ -1,5 +1,6 @@
 //! The JSON documents as they stand on the wire.
 
+use super::parameters::{Given, GivenValue};
 use crate::clip::clip;
 use satisfice_core::{Error, ErrorKind, Parameter, Parameters};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -84,7 +85,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor
 
 /// A `parameters` map; `null` is an empty one.
 #[derive(Debug, Default)]
-pub(super) struct ParametersMessage(pub Parameters);
+pub(crate) struct ParametersMessage(pub Given);
 
 impl<'de> Deserialize<'de> for ParametersMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -106,67 +107,77 @@ impl<'de> Visitor<'de> for ParametersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut parameters = Parameters::new();
-        while let Some((name, WireParameter(value))) = map.next_entry::<String, _>()? {
-            if parameters.len() == PARAMETERS_MAX {
-                return Err(de::Error::custom(format_args!(
-                    "more than {PARAMETERS_MAX} parameters"
-                )));
-            }
-            let shown = clip(&name).into_owned();
-            if parameters.insert(name, value).is_some() {
+        let mut given = Given::default();
+        while let Some((name, value)) = map.next_entry::<String, GivenValue>()? {
+            if given.has(&name) {
+                let shown = clip(&name);
                 return Err(de::Error::custom(format_args!(
                     "parameter `{shown}` occurs twice"
                 )));
             }
+            if !given.add(name, value) {
+                return Err(de::Error::custom(format_args!(
+                    "more than {PARAMETERS_MAX} parameters"
+                )));
+            }
         }
-        Ok(ParametersMessage(parameters))
+        Ok(ParametersMessage(given))
     }
 }
 
-struct WireParameter(Parameter);
-
-impl<'de> Deserialize<'de> for WireParameter {
+impl<'de> Deserialize<'de> for GivenValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(ParameterVisitor)
-            .map(WireParameter)
+        deserializer.deserialize_any(ValueVisitor)
     }
 }
 
-struct ParameterVisitor;
+struct ValueVisitor;
 
-impl Visitor<'_> for ParameterVisitor {
-    type Value = Parameter;
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = GivenValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a parameter: a string, a number or a boolean")
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Parameter, E> {
-        Ok(Parameter::Bool(value))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<GivenValue, E> {
+        Ok(GivenValue::Flat(Parameter::Bool(value)))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Parameter, E> {
-        Ok(Parameter::Int(value))
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<GivenValue, E> {
+        Ok(GivenValue::Flat(Parameter::Int(value)))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Parameter, E> {
-        i64::try_from(value).map(Parameter::Int).map_err(|_| {
-            E::custom(format_args!(
-                "parameter {value} is over the largest whole number, {}",
-                i64::MAX
-            ))
-        })
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<GivenValue, E> {
+        Ok(GivenValue::Flat(whole(value)))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Parameter, E> {
-        Ok(Parameter::Float(value))
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<GivenValue, E> {
+        Ok(GivenValue::Flat(Parameter::Float(value)))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Parameter, E> {
-        Ok(Parameter::String(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<GivenValue, E> {
+        Ok(GivenValue::Flat(Parameter::String(value.to_owned())))
     }
+
+    fn visit_unit<E: de::Error>(self) -> Result<GivenValue, E> {
+        Ok(GivenValue::Absent)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GivenValue, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(GivenValue::Nested("an object"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<GivenValue, A::Error> {
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(GivenValue::Nested("an array"))
+    }
+}
+
+/// A whole number as a parameter; what is too large for one is a number.
+pub(crate) fn whole(value: u64) -> Parameter {
+    i64::try_from(value).map_or(Parameter::Float(value as f64), Parameter::Int)
 }
 
 /// Writes a `parameters` map. A number that is not finite, which JSON does not have, is written as
@@ -210,8 +221,25 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Error> 
         };
         let mut message = error.to_string();
         message.truncate(message.floor_char_boundary(300));
-        invalid(code, message)
+        let refusal = invalid(code, message);
+        match code == "invalid_json" && is_no_number(text, error.line(), error.column()) {
+            true => refusal.with_hint(
+                "JSON has no NaN and no infinity: send such a tensor as binary data (the binary_tensor_data extension)",
+            ),
+            false => refusal,
+        }
     })
+}
+
+/// Whether a NaN or an infinity, as some programs write them, is where the reader stopped.
+fn is_no_number(text: &str, line: usize, column: usize) -> bool {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let written = |back: usize| {
+        let rest = line.get(column.checked_sub(1 + back)?..)?;
+        let word = rest.trim_start_matches('-').get(..3)?;
+        Some(word.eq_ignore_ascii_case("nan") || word.eq_ignore_ascii_case("inf"))
+    };
+    (0..3).any(|back| written(back) == Some(true))
 }
 
 /// Writes a JSON document.

@@ -4,10 +4,14 @@ use super::TensorLimits;
 use super::message::{
     OutputMessages, ParametersMessage, TensorMessages, invalid, parse, refuse_singular,
 };
+use super::parameters::{OutputAsked, Wanted};
 use super::tensor::{Role, check_count, decode_all, split};
 use crate::clip::clip;
 use bytes::Buf;
-use satisfice_core::{Error, ErrorKind, InferRequest, Parameter, Parameters};
+use satisfice_core::{
+    Error, InferRequest, Parameters,
+    parameters::{OUTPUT, WIRE_REQUEST},
+};
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
@@ -29,6 +33,8 @@ pub struct AnswerFormat {
     pub binary: bool,
     /// Whether an output is binary, by name (the output parameter `binary_data`).
     pub outputs: BTreeMap<String, bool>,
+    /// Whether answers in a stream say that they are the last to their request.
+    pub final_response: bool,
     /// How many of its best classes are wanted of an output instead of its values, by name (the
     /// output parameter `classification`); at least 1.
     pub classes: BTreeMap<String, usize>,
@@ -40,28 +46,17 @@ impl AnswerFormat {
     }
 
     /// An output that is asked for, with its parameters.
-    pub(crate) fn add(&mut self, name: &str, mut parameters: Parameters) -> Result<(), Error> {
-        let context = |text: &str| format!("output `{}`: {text}", clip(name));
-        if parameters.contains_key("shared_memory_region") {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "unsupported_output",
-                context("`shared_memory_region` is not supported"),
-            ));
+    pub(crate) fn add(&mut self, name: &str, parameters: Parameters) -> Result<(), Error> {
+        let place = || format!("output `{}`", clip(name));
+        let OutputAsked { binary, classes } =
+            OutputAsked::read(parameters).map_err(|error| error.within(place()))?;
+        if let Some(classes) = classes {
+            self.classes.insert(name.to_owned(), classes);
         }
-        match parameters.remove("classification") {
-            None => {}
-            Some(Parameter::Int(classes @ 1..)) => {
-                self.classes.insert(name.to_owned(), classes as usize);
-            }
-            Some(_) => {
-                let text = context("`classification` is not a whole number over 0");
-                return Err(invalid("wrong_parameter", text));
-            }
-        }
-        let binary = flag(&mut parameters, "binary_data")?.unwrap_or(self.binary);
+        let binary = binary.unwrap_or(self.binary);
         if self.outputs.insert(name.to_owned(), binary).is_some() {
-            return Err(invalid("duplicate_name", context("is asked for twice")));
+            let text = format!("{}: is asked for twice", place());
+            return Err(invalid("duplicate_name", text));
         }
         Ok(())
     }
@@ -84,8 +79,8 @@ struct RequestMessage<'a> {
 /// may follow it.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] naming the input and element that is wrong, [`ErrorKind::TooLarge`]
-/// over a limit, [`ErrorKind::Unsupported`] for shared memory.
+/// [`ErrorKind::InvalidInput`](satisfice_core::ErrorKind::InvalidInput) naming the input and element that is wrong, [`ErrorKind::TooLarge`](satisfice_core::ErrorKind::TooLarge)
+/// over a limit, [`ErrorKind::Unsupported`](satisfice_core::ErrorKind::Unsupported) for shared memory.
 pub fn decode_request(
     body: impl Buf,
     json_length: Option<usize>,
@@ -96,9 +91,10 @@ pub fn decode_request(
     refuse_singular(message.parameter, "parameter")?;
     refuse_singular(message.input, "input")?;
     refuse_singular(message.output, "output")?;
-    let mut parameters = message.parameters.0;
+    let mut parameters = message.parameters.0.flat(&WIRE_REQUEST)?;
+    let wanted = Wanted::take(&mut parameters)?;
     let mut format = AnswerFormat {
-        binary: flag(&mut parameters, "binary_data_output")?.unwrap_or(false),
+        binary: wanted.binary,
         ..AnswerFormat::default()
     };
     let outputs = match message.outputs {
@@ -126,28 +122,19 @@ fn outputs_asked(
     let mut names = Vec::with_capacity(outputs.items.len());
     for output in outputs.items {
         refuse_singular(output.parameter, "parameter")?;
-        format.add(&output.name, output.parameters.0)?;
+        let parameters = output.parameters.0.flat(&OUTPUT);
+        let place = || format!("output `{}`", clip(&output.name));
+        let parameters = parameters.map_err(|error| error.within(place()))?;
+        format.add(&output.name, parameters)?;
         names.push(output.name);
     }
     Ok(names)
 }
 
-/// Takes a boolean out of `parameters`.
-pub(crate) fn flag(parameters: &mut Parameters, name: &str) -> Result<Option<bool>, Error> {
-    match parameters.remove(name) {
-        None => Ok(None),
-        Some(Parameter::Bool(value)) => Ok(Some(value)),
-        Some(_) => Err(invalid(
-            "wrong_parameter",
-            format!("parameter `{name}` is not true or false"),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use satisfice_core::TensorData;
+    use satisfice_core::{ErrorKind, Parameter, TensorData};
 
     fn decode(json: &str) -> Result<DecodedRequest, Error> {
         decode_request(json.as_bytes(), None, TensorLimits::default())
@@ -176,11 +163,12 @@ mod tests {
                 r#"{"inputs":[],"parameters":{"a":1,"a":2}}"#,
                 "invalid_message",
             ),
-            (r#"{"inputs":[],"parameters":{"a":[]}}"#, "invalid_message"),
+            (r#"{"inputs":[],"parameters":{"a":[]}}"#, "wrong_parameter"),
             (
-                r#"{"inputs":[],"parameters":{"a":9223372036854775808}}"#,
-                "invalid_message",
+                r#"{"inputs":[],"parameters":{"plan":{"name":"exact"}}}"#,
+                "unknown_plan",
             ),
+            (r#"{"inputs":[],"parameters":{"a":NaN}}"#, "invalid_json"),
             (
                 r#"{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}"#,
                 "duplicate_name",
@@ -190,8 +178,16 @@ mod tests {
                 "wrong_parameter",
             ),
             (
-                r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":0}}]}"#,
+                r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":-1}}]}"#,
                 "wrong_parameter",
+            ),
+            (
+                r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"binary":true}}]}"#,
+                "unknown_parameter",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","datatype":"INT8","shape":[1],"data":[1],"parameters":{"unit":"mm"}}]}"#,
+                "unknown_parameter",
             ),
             (r#"{"inputs":[]}x"#, "invalid_json"),
             (r"{}", "invalid_message"),
@@ -209,6 +205,38 @@ mod tests {
         ] {
             assert_eq!(decode(json).unwrap_err().kind(), ErrorKind::Unsupported);
         }
+    }
+
+    #[test]
+    fn what_other_servers_clients_send_is_no_fault() {
+        let request = decode(
+            r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1],
+                "parameters":{"content_type":"np","headers":null}}],
+                "outputs":[{"name":"y","parameters":{"content_type":"str","classification":0}}],
+                "parameters":{"content_type":"np","headers":{"ce-id":["1"]},"sequence_id":0,
+                "sequence_start":false,"priority":null,"timeout":18446744073709551615}}"#,
+        )
+        .unwrap();
+        assert!(request.format.classes.is_empty());
+        let left: Vec<_> = request.request.parameters.into_iter().collect();
+        assert_eq!(
+            left,
+            [("timeout".to_owned(), Parameter::Float(u64::MAX as f64))]
+        );
+    }
+
+    #[test]
+    fn a_nan_gets_the_way_out() {
+        for json in [
+            r#"{"inputs":[],"parameters":{"deadline_ms": NaN}}"#,
+            "{\n\"parameters\":{\"deadline_ms\": -Infinity}}",
+            r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[1, nan]}]}"#,
+        ] {
+            let error = decode(json).unwrap_err();
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains("binary"), "{json}: {error}");
+        }
+        assert_eq!(decode("{\"inputs\": nothing}").unwrap_err().hint(), None);
     }
 
     #[test]

@@ -4,10 +4,13 @@ use super::message::{
     Bounded, DIMENSIONS_READ_MAX, TENSORS_READ_MAX, TensorMessage, TensorMessages, invalid,
     refuse_singular, write,
 };
-use super::{Encoded, TensorLimits, binary, data};
+use super::parameters::InputSays;
+use super::{Encoded, TensorLimits, base64, binary, data};
 use crate::clip::clip;
 use bytes::{Buf, Bytes, buf::Take};
-use satisfice_core::{DataType, Error, ErrorKind, NamedTensor, Parameter, Tensor};
+use satisfice_core::{
+    DataType, Error, ErrorKind, NamedTensor, Tensor, TensorData, parameters::INPUT,
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -54,8 +57,10 @@ pub(super) fn decode_all(
     let mut tensors: Vec<NamedTensor> = Vec::with_capacity(messages.items.len());
     let names = messages.items.iter().map(|message| message.name.as_str());
     check_unique(role, names)?;
-    for message in messages.items {
-        let tensor = decode(role, &message, tail.as_mut(), limits)?;
+    for mut message in messages.items {
+        let says = says(role, &mut message)
+            .map_err(|error| error.within(format_args!("{role} `{}`", clip(&message.name))))?;
+        let tensor = decode(role, &message, says, tail.as_mut(), limits)?;
         tensors.push(NamedTensor {
             name: message.name,
             tensor,
@@ -111,9 +116,19 @@ pub(crate) fn datatype(name: &str, context: &impl Fn(String) -> String) -> Resul
     })
 }
 
+/// What a tensor's parameters say. Those of an answer may be of another server.
+fn says(role: Role, message: &mut TensorMessage<'_>) -> Result<InputSays, Error> {
+    let given = std::mem::take(&mut message.parameters).0;
+    match role {
+        Role::Input => InputSays::read(given.flat(&INPUT)?),
+        Role::Output => InputSays::of_output(given.values()),
+    }
+}
+
 fn decode(
     role: Role,
     message: &TensorMessage<'_>,
+    says: InputSays,
     tail: Option<&mut impl Buf>,
     limits: TensorLimits,
 ) -> Result<Tensor, Error> {
@@ -122,7 +137,10 @@ fn decode(
     let datatype = datatype(&message.datatype, &context)?;
     let Bounded { items, total } = &message.shape;
     let (shape, elements) = shape(items, *total, &context, limits)?;
-    let values = match (&message.data, binary_size(message, &context)?) {
+    if says.base64 {
+        check_base64(datatype, &context)?;
+    }
+    let values = match (&message.data, says.binary_size) {
         (Some(_), Some(_)) => Err(invalid(
             "ambiguous_data",
             context("has both `data` and `binary_data_size`".to_owned()),
@@ -134,17 +152,55 @@ fn decode(
         (Some(_), None) if matches!(datatype, DataType::Fp16 | DataType::Bf16) => Err(
             needs_binary(context(format!("{datatype} has no form in JSON"))),
         ),
-        (Some(text), None) => data::decode(text.get(), datatype, &shape, elements)
-            .map_err(|message| invalid("wrong_data", context(message))),
+        (Some(text), None) => data::decode(text.get(), datatype, &shape, elements, says.base64)
+            .map_err(|message| wrong_data(datatype, context(message))),
         (None, Some(size)) => {
             let raw = take(tail, size)
                 .map_err(|message| invalid("wrong_binary_data", context(message)))?;
             binary::decode(raw, datatype, elements)
+                .and_then(|data| {
+                    if says.base64 {
+                        of_base64(data)
+                    } else {
+                        Ok(data)
+                    }
+                })
                 .map_err(|message| invalid("wrong_binary_data", context(message)))
         }
     }?;
     Tensor::new(shape, values)
         .map_err(|mismatch| invalid("wrong_data", context(mismatch.to_string())))
+}
+
+/// Elements that are not what the datatype has.
+fn wrong_data(datatype: DataType, message: String) -> Error {
+    let of_element = datatype == DataType::Bytes && message.contains(": element ");
+    let error = invalid("wrong_data", message);
+    match of_element {
+        true => error.with_hint(base64::WAY_OUT),
+        false => error,
+    }
+}
+
+/// Refuses base64 of what is no bytes.
+pub(crate) fn check_base64(
+    datatype: DataType,
+    context: &impl Fn(String) -> String,
+) -> Result<(), Error> {
+    if datatype == DataType::Bytes {
+        return Ok(());
+    }
+    let message = format!("`content_type` is `base64`, but the datatype is {datatype}");
+    Err(invalid("wrong_parameter", context(message))
+        .with_hint("base64 is for BYTES; numbers are sent as numbers, or as binary data"))
+}
+
+/// The bytes that the elements stand for, where they are strings.
+pub(crate) fn of_base64(data: TensorData) -> Result<TensorData, String> {
+    match data {
+        TensorData::Bytes(texts) => base64::elements(&texts).map(TensorData::Bytes),
+        data => Ok(data),
+    }
 }
 
 /// The shape and the product of its dimensions, which is within the limits. `rank` is the number of
@@ -186,28 +242,6 @@ pub(crate) fn shape(
                 "shape {shape:?} holds more than the {} elements that are allowed",
                 limits.elements_max
             )),
-        )),
-    }
-}
-
-fn binary_size(
-    message: &TensorMessage<'_>,
-    context: &impl Fn(String) -> String,
-) -> Result<Option<usize>, Error> {
-    let parameters = &message.parameters.0;
-    if parameters.contains_key("shared_memory_region") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "shared_memory",
-            context("shared memory is not supported".to_owned()),
-        ));
-    }
-    match parameters.get("binary_data_size") {
-        None => Ok(None),
-        Some(&Parameter::Int(size)) if size >= 0 => Ok(Some(size as usize)),
-        Some(_) => Err(invalid(
-            "wrong_parameter",
-            context("`binary_data_size` is not a whole number of bytes".to_owned()),
         )),
     }
 }
@@ -276,7 +310,7 @@ impl<'a> TensorOut<'a> {
                 binary: Some(tensor),
                 ..out
             })
-        } else if let Some(obstacle) = data::obstacle(tensor.data()) {
+        } else if let Some(obstacle) = data::obstacle(role, tensor.data()) {
             Err(needs_binary(context(obstacle)))
         } else {
             Ok(Self {

@@ -1,8 +1,8 @@
 //! Requests that a model answers before clients may ask it.
 
+use crate::service::check_parameters;
 use satisfice_core::{
-    ByteStrings, DataType, Engine, Error, ErrorKind, InferRequest, ModelMetadata, NamedTensor,
-    Tensor, TensorData,
+    Engine, Error, ErrorKind, InferRequest, ModelMetadata, NamedTensor, Tensor, TensorData,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,8 +12,9 @@ const ELEMENTS_MAX: usize = 1 << 24;
 /// Has an engine answer a request, so that the first client does not wait for what happens once only.
 ///
 /// # Errors
-/// What the engine says; a panic is [`ErrorKind::Internal`] with code `engine_panicked`.
+/// For parameters that nobody reads, and what the engine says; a panic is [`ErrorKind::Internal`] with code `engine_panicked`.
 pub fn warm_up(engine: &dyn Engine, request: &InferRequest) -> Result<(), Error> {
+    check_parameters(engine, &mut request.parameters.clone())?;
     let answer = catch_unwind(AssertUnwindSafe(|| engine.infer(request).map(drop)));
     answer.unwrap_or_else(|_| {
         let message = "the engine failed on the warm-up request";
@@ -21,12 +22,22 @@ pub fn warm_up(engine: &dyn Engine, request: &InferRequest) -> Result<(), Error>
     })
 }
 
+/// The engine's own [example](Engine::example), or [`zeros`].
+///
+/// # Errors
+/// As [`zeros`].
+pub fn example(engine: &dyn Engine) -> Result<InferRequest, Error> {
+    engine
+        .example()
+        .map_or_else(|| zeros(engine.metadata()), Ok)
+}
+
 /// A request of zeros and empty strings in the shapes of the model's inputs, with 1 for any length.
 /// Not every model takes it.
 ///
 /// # Errors
 /// [`ErrorKind::TooLarge`] when an input has more than 2^24 elements.
-pub fn zeros(metadata: &ModelMetadata) -> Result<InferRequest, Error> {
+fn zeros(metadata: &ModelMetadata) -> Result<InferRequest, Error> {
     let input = |spec: &satisfice_core::TensorSpec| {
         let length = |&length: &i64| usize::try_from(length).unwrap_or(1);
         let shape: Vec<usize> = spec.shape.iter().map(length).collect();
@@ -37,7 +48,7 @@ pub fn zeros(metadata: &ModelMetadata) -> Result<InferRequest, Error> {
             Error::new(ErrorKind::TooLarge, "warm_up_too_large", message)
                 .with_hint("write a warm-up request")
         };
-        let data = zero_data(spec.datatype, elements.ok_or_else(too_large)?);
+        let data = TensorData::zeros(spec.datatype, elements.ok_or_else(too_large)?);
         let tensor = Tensor::new(shape, data).map_err(|_| too_large())?;
         let name = spec.name.clone();
         Ok(NamedTensor { name, tensor })
@@ -52,32 +63,10 @@ pub fn zeros(metadata: &ModelMetadata) -> Result<InferRequest, Error> {
     })
 }
 
-fn zero_data(datatype: DataType, elements: usize) -> TensorData {
-    match datatype {
-        DataType::Bool => TensorData::Bool(vec![false; elements]),
-        DataType::Uint8 => TensorData::Uint8(vec![0; elements]),
-        DataType::Uint16 => TensorData::Uint16(vec![0; elements]),
-        DataType::Uint32 => TensorData::Uint32(vec![0; elements]),
-        DataType::Uint64 => TensorData::Uint64(vec![0; elements]),
-        DataType::Int8 => TensorData::Int8(vec![0; elements]),
-        DataType::Int16 => TensorData::Int16(vec![0; elements]),
-        DataType::Int32 => TensorData::Int32(vec![0; elements]),
-        DataType::Int64 => TensorData::Int64(vec![0; elements]),
-        DataType::Fp16 => TensorData::Fp16(vec![half::f16::ZERO; elements]),
-        DataType::Bf16 => TensorData::Bf16(vec![half::bf16::ZERO; elements]),
-        DataType::Fp32 => TensorData::Fp32(vec![0.0; elements]),
-        DataType::Fp64 => TensorData::Fp64(vec![0.0; elements]),
-        DataType::Bytes => {
-            let empty: [&[u8]; 1] = [b""];
-            TensorData::Bytes(empty.iter().cycle().take(elements).collect::<ByteStrings>())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use satisfice_core::TensorSpec;
+    use satisfice_core::{DataType, TensorSpec};
 
     fn metadata(datatype: DataType, shape: &[i64]) -> ModelMetadata {
         ModelMetadata {

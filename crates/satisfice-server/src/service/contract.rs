@@ -1,7 +1,10 @@
 //! What a request asks for besides an answer: by when, how good, before whom.
 
 use super::SpareTime;
-use satisfice_core::{Error, ErrorKind, Measure, Parameter, Parameters};
+use satisfice_core::{
+    Error, ErrorKind, Measure, Parameters,
+    parameters::{DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY, TIMEOUT},
+};
 use std::time::{Duration, Instant};
 
 /// Level of requests that name none: levels below it go first, levels above it last.
@@ -53,89 +56,52 @@ impl Contract {
 }
 
 fn deadline(parameters: &mut Parameters, received: Instant) -> Result<Option<Instant>, Error> {
-    let deadline = match parameters.remove("deadline_ms") {
-        None => None,
-        Some(value) => Some(milliseconds(&value).ok_or_else(|| {
-            wrong("parameter `deadline_ms` is not a number of milliseconds over 0")
-        })?),
-    };
-    let timeout = match parameters.remove("timeout") {
-        None | Some(Parameter::Int(0)) => None,
-        Some(value) => Some(microseconds(&value).ok_or_else(|| {
-            wrong("parameter `timeout` is not a whole number of microseconds, 0 or more")
-        })?),
-    };
+    let deadline = DEADLINE_MS.take_number(parameters)?.map(milliseconds);
+    let timeout = TIMEOUT
+        .take_whole(parameters)?
+        .filter(|&microseconds| microseconds > 0);
+    let timeout = timeout.map(|microseconds| Duration::from_micros(microseconds.unsigned_abs()));
     // What is beyond the clock's range is no deadline.
     let earliest = deadline.into_iter().chain(timeout).min();
     Ok(earliest.and_then(|after| received.checked_add(after)))
 }
 
+fn milliseconds(milliseconds: f64) -> Duration {
+    Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or(Duration::MAX)
+}
+
 fn minimum(parameters: &mut Parameters) -> Result<Option<Minimum>, Error> {
-    let mut stated = None;
-    for (name, measure) in [
-        ("min_accuracy", Measure::Accuracy),
-        ("min_fidelity", Measure::Fidelity),
-    ] {
-        let Some(value) = parameters.remove(name) else {
-            continue;
-        };
-        let share = share(&value)
-            .ok_or_else(|| wrong(format!("parameter `{name}` is not a number from 0 to 1")))?;
-        if stated.replace(Minimum { measure, share }).is_some() {
-            return Err(
-                wrong("parameters `min_accuracy` and `min_fidelity` exclude each other")
-                    .with_hint("send one of them"),
-            );
+    let accuracy = MIN_ACCURACY.take_number(parameters)?;
+    let fidelity = MIN_FIDELITY.take_number(parameters)?;
+    let (measure, share) = match (accuracy, fidelity) {
+        (None, None) => return Ok(None),
+        (Some(share), None) => (Measure::Accuracy, share),
+        (None, Some(share)) => (Measure::Fidelity, share),
+        (Some(_), Some(_)) => {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "wrong_parameter",
+                "parameters `min_accuracy` and `min_fidelity` exclude each other",
+            )
+            .with_hint("send one of them"));
         }
-    }
-    Ok(stated)
+    };
+    Ok(Some(Minimum { measure, share }))
 }
 
 /// Triton's numbers: 1 is the highest, 0 the default.
 fn priority(parameters: &mut Parameters) -> Result<i32, Error> {
-    let level = match parameters.remove("priority") {
-        None | Some(Parameter::Int(0)) => PRIORITY_DEFAULT,
-        Some(Parameter::Int(level)) if level > 0 => i32::try_from(level).unwrap_or(i32::MAX),
-        Some(_) => {
-            return Err(wrong(
-                "parameter `priority` is not a whole number, 0 or more",
-            ));
-        }
+    let level = match PRIORITY.take_whole(parameters)? {
+        None | Some(0) => PRIORITY_DEFAULT,
+        Some(level) => i32::try_from(level).unwrap_or(i32::MAX),
     };
     Ok(PRIORITY_DEFAULT - level)
-}
-
-fn number(value: &Parameter) -> Option<f64> {
-    match *value {
-        Parameter::Int(value) => Some(value as f64),
-        Parameter::Float(value) => Some(value),
-        Parameter::Bool(_) | Parameter::String(_) => None,
-    }
-}
-
-fn share(value: &Parameter) -> Option<f64> {
-    number(value).filter(|share| (0.0..=1.0).contains(share))
-}
-
-fn milliseconds(value: &Parameter) -> Option<Duration> {
-    let milliseconds = number(value).filter(|&milliseconds| milliseconds > 0.0)?;
-    Duration::try_from_secs_f64(milliseconds / 1e3).ok()
-}
-
-fn microseconds(value: &Parameter) -> Option<Duration> {
-    match *value {
-        Parameter::Int(value) => u64::try_from(value).ok().map(Duration::from_micros),
-        _ => None,
-    }
-}
-
-fn wrong(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, "wrong_parameter", message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use satisfice_core::Parameter;
 
     fn taken(parameters: &[(&str, Parameter)], received: Instant) -> Result<Contract, Error> {
         let mut parameters = parameters
@@ -165,6 +131,10 @@ mod tests {
             Ok(Some(Duration::from_micros(2500)))
         );
         assert_eq!(after(&[us(0)]), Ok(None));
+        for far in [1e18, 1e300] {
+            assert_eq!(after(&[ms(far), us(7)]), after(&[us(7)]), "{far}");
+            assert_eq!(after(&[ms(f64::MAX)]), Ok(None));
+        }
     }
 
     #[test]
@@ -194,10 +164,10 @@ mod tests {
 
     #[test]
     fn other_values_are_refused() {
-        for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(after(&[("deadline_ms", value.into())]).is_err(), "{value}");
         }
-        for value in [Parameter::Int(-1), 1.5.into(), true.into(), "5".into()] {
+        for value in [Parameter::Int(-1), 1.5.into(), true.into(), "five".into()] {
             assert!(after(&[("timeout", value.clone())]).is_err());
             assert!(after(&[("priority", value.clone())]).is_err());
             assert!(after(&[("min_accuracy", value)]).is_err());

@@ -1,34 +1,31 @@
 //! Loading and unloading models while the server runs.
 
-use super::{Service, not_found, read, write};
+use super::{
+    Service, not_found, read,
+    trouble::{Trouble, Troubles},
+    write,
+};
 use crate::{
     clip,
     repository::{Loader, Models, is_valid_name},
 };
-use satisfice_core::{Error, ErrorKind};
+use satisfice_core::{
+    Error, ErrorKind, Parameters,
+    parameters::{self, CONTROL, Place},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 use tokio::sync::OwnedMutexGuard;
-
-/// Parameters that change nothing here.
-const PARAMETERS_IGNORED: &[&str] = &["unload_dependents"];
 
 /// What makes models while the server runs.
 pub(super) struct Control {
     pub(super) loader: Arc<dyn Loader>,
     /// One model is loaded at a time: loading takes the memory of a model.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Models that are being loaded or could not be; only such that the loader lists.
-    trouble: Mutex<BTreeMap<String, Trouble>>,
-}
-
-#[derive(Clone)]
-enum Trouble {
-    Loading,
-    Failed(String),
+    troubles: Arc<Troubles>,
 }
 
 /// Whether a version answers.
@@ -67,17 +64,12 @@ pub struct IndexEntry {
 }
 
 impl Control {
-    pub(super) fn new(loader: Arc<dyn Loader>) -> Self {
+    fn new(loader: Arc<dyn Loader>, troubles: Arc<Troubles>) -> Self {
         Self {
             loader,
             turn: Arc::default(),
-            trouble: Mutex::default(),
+            troubles,
         }
-    }
-
-    /// Nothing that is done under the lock can panic half-way.
-    fn trouble(&self) -> MutexGuard<'_, BTreeMap<String, Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The versions of a model that the loader has.
@@ -87,7 +79,7 @@ impl Control {
             let names = clip::list(there.iter().map(String::as_str));
             return Err(no_model(name).with_hint(format!("models in the repository: {names}")));
         }
-        self.trouble().insert(name.to_owned(), Trouble::Loading);
+        self.troubles.set(name, Trouble::Loading);
         let failed = Unloaded {
             control: self,
             name,
@@ -104,7 +96,7 @@ impl Control {
             Ok(models)
         });
         match &models {
-            Ok(_) => drop(self.trouble().remove(name)),
+            Ok(_) => self.troubles.forget(name),
             Err(error) => failed.because(error.to_string()),
         }
         models
@@ -120,7 +112,7 @@ struct Unloaded<'a> {
 impl Unloaded<'_> {
     fn because(&self, reason: String) {
         let trouble = Trouble::Failed(reason);
-        self.control.trouble().insert(self.name.to_owned(), trouble);
+        self.control.troubles.set(self.name, trouble);
     }
 }
 
@@ -136,7 +128,7 @@ impl Service {
     /// The same service with model control: models may be loaded and unloaded by name.
     #[must_use]
     pub fn with_loader(mut self, loader: Arc<dyn Loader>) -> Self {
-        self.control = Some(Arc::new(Control::new(loader)));
+        self.control = Some(Arc::new(Control::new(loader, Arc::clone(&self.troubles))));
         self
     }
 
@@ -188,7 +180,7 @@ impl Service {
         let (service, name) = (Arc::clone(self), name.to_owned());
         let task = tokio::task::spawn_blocking(move || {
             let models = control.load(&name)?;
-            let engines = models.into_inner().remove(&name);
+            let engines = models.into_inner().0.remove(&name);
             service.replace(&name, engines.unwrap_or_default());
             drop(turn);
             tracing::info!(model = name, "loaded");
@@ -209,19 +201,21 @@ impl Service {
     pub fn unload(&self, name: &str) -> Result<(), Error> {
         self.control()?;
         check_name(name)?;
+        self.troubles.forget(name);
         let removed = write(&self.models).remove(name);
         removed.map(drop).ok_or_else(|| no_model(name))?;
         tracing::info!(model = name, "unloaded");
         Ok(())
     }
 
-    /// What is served and, with a [`Loader`], what could be, by name and version.
+    /// What is served, what could not be loaded and, with a [`Loader`], what could be, by name and version.
     ///
     /// # Errors
     /// What the loader says.
     pub async fn index(&self) -> Result<Vec<IndexEntry>, Error> {
         let Some(control) = &self.control else {
-            return Ok(self.entries(BTreeSet::new(), &BTreeMap::new()));
+            let troubles = self.troubles.all();
+            return Ok(self.entries(troubles.keys().cloned().collect(), &troubles));
         };
         let loader = Arc::clone(&control.loader);
         let names = tokio::task::spawn_blocking(move || loader.list()).await;
@@ -232,8 +226,7 @@ impl Service {
                 error.to_string(),
             ))
         })?;
-        let trouble = control.trouble().clone();
-        Ok(self.entries(names, &trouble))
+        Ok(self.entries(names, &self.troubles.all()))
     }
 
     fn entries(
@@ -272,19 +265,15 @@ impl Service {
 }
 
 /// Refuses parameters of a load or unload that would have to do something.
-pub(crate) fn check_control_parameters<'a>(
-    mut names: impl Iterator<Item = &'a str>,
-) -> Result<(), Error> {
-    match names.find(|name| !PARAMETERS_IGNORED.contains(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let message = format!("parameter `{}` is not supported", clip::clip(name));
-            Err(
-                Error::new(ErrorKind::Unsupported, "unsupported_parameter", message)
-                    .with_hint("send the request without it"),
-            )
-        }
+pub(crate) fn check_control_parameters(mut parameters: Parameters) -> Result<(), Error> {
+    if let Some(name) = parameters.keys().find(|name| name.starts_with("file:")) {
+        let message = format!("parameter `{}` is not supported", clip::clip(name));
+        return Err(
+            Error::new(ErrorKind::Unsupported, "unsupported_parameter", message)
+                .with_hint("put the file into the repository, and load the model again"),
+        );
     }
+    parameters::check(&mut parameters, &CONTROL.iter(), Place::Control)
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

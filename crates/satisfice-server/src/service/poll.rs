@@ -46,7 +46,11 @@ impl Service {
                 continue;
             }
             if let Err(error) = self.load_when_possible(&name).await {
-                tracing::warn!(model = name, %error, "not loaded, what was served is served");
+                if self.find(&name, None).is_ok() {
+                    tracing::warn!(model = name, %error, "not loaded, what was served is served");
+                } else {
+                    tracing::error!(model = name, %error, "not loaded, the others are served");
+                }
             }
         }
         Ok(())

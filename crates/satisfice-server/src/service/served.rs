@@ -10,7 +10,8 @@ use super::{
 use crate::{Record, clip, protocol::ModelDescription};
 use satisfice_core::{
     Cancellation, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse,
-    ModelMetadata, Readiness, TensorSpec,
+    ModelMetadata, Parameters, Readiness, TensorSpec,
+    parameters::{self, CONTRACT, Place},
 };
 use std::{
     fmt,
@@ -107,6 +108,11 @@ impl ServedModel {
         self.engine.metadata()
     }
 
+    /// The smallest request that it answers.
+    pub(crate) fn example(&self) -> Result<InferRequest, Error> {
+        crate::repository::example(&*self.engine)
+    }
+
     /// Whether the engine would answer now.
     pub(super) fn readiness(&self) -> Readiness {
         self.engine.readiness()
@@ -168,12 +174,12 @@ impl ServedModel {
     /// Dropping the future takes back what was not started. An engine that runs is told, and keeps its turn
     /// until it gives up or comes to its end; so it is when the deadline passes.
     ///
-    /// The request's contract is read here, and of it the engine sees the deadline alone: `deadline_ms` (a number over
-    /// 0) and `timeout` (whole microseconds, 0 for none), both counted from [`Call::received`];
-    /// `min_accuracy` or `min_fidelity` (0 to 1); `priority` (1 is the highest, 0 the default).
+    /// The request's contract ([`CONTRACT`](satisfice_core::parameters::CONTRACT)) is read here, and of it the engine
+    /// sees the deadline and the plan alone. Deadlines count from [`Call::received`].
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidInput`] for names that the model does not have, what the engine
+    /// - [`ErrorKind::InvalidInput`] for names that the model does not have, with code `unknown_parameter` for
+    ///   parameters that nobody reads, what the engine
     ///   refuses, and with code `minimum_unmeetable` for a minimum that no plan promises.
     /// - [`ErrorKind::TooLarge`] for a request that would not fit into an empty queue.
     /// - [`ErrorKind::Unavailable`] with code `queue_full` when there is no place to wait, and
@@ -185,6 +191,7 @@ impl ServedModel {
         self.check_names(&call.request)?;
         let parameters = &mut call.request.parameters;
         let contract = Contract::take(parameters, call.received, call.deadline)?;
+        check_parameters(&*self.engine, parameters)?;
         call.request.deadline = contract.deadline;
         let cancellation = Cancellation::new();
         call.request.cancellation = cancellation.clone();
@@ -290,6 +297,18 @@ impl Drop for ServedModel {
 /// Nothing that is done under the lock can panic half-way.
 fn lock(times: &Mutex<Times>) -> MutexGuard<'_, Times> {
     times.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses parameters that neither the server nor the engine reads, once the contract is taken out.
+pub(crate) fn check_parameters(
+    engine: &dyn Engine,
+    parameters: &mut Parameters,
+) -> Result<(), Error> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let known = CONTRACT.iter().chain(engine.parameters());
+    parameters::check(parameters, &known, Place::Request)
 }
 
 /// A request to an engine that batches, checked and cut into inputs.

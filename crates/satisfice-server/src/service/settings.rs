@@ -8,6 +8,8 @@ pub struct Settings {
     /// Executions at once over all models, at least 1 and at most 64; by default the number of cores,
     /// and at least 2, so that one request that takes long does not hold up every other.
     pub executors: usize,
+    /// Whether a model that could not be loaded makes the server not ready.
+    pub strict_readiness: bool,
     /// For models that have none of their own.
     pub admission: Admission,
     /// By name of the model.
@@ -19,6 +21,7 @@ impl Default for Settings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             executors: cores.max(2),
+            strict_readiness: false,
             admission: Admission::default(),
             models: BTreeMap::new(),
         }
@@ -40,6 +43,7 @@ impl From<&Config> for Settings {
         let models = config.models.iter();
         Self {
             executors: config.schedule.executors.unwrap_or(default.executors),
+            strict_readiness: config.repository.strict_readiness,
             admission: config.model_defaults.admission,
             models: models
                 .map(|(name, settings)| (name.clone(), settings.admission))

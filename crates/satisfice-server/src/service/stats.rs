@@ -1,6 +1,7 @@
 //! What one version of a model has done, in counters.
 
-use satisfice_core::{Error, ErrorKind, InferResponse, Parameter};
+use super::plan_times::{PlanTimes, Plans};
+use satisfice_core::{Error, ErrorKind, InferResponse, Parameter, parameters::PLAN};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -9,9 +10,6 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-
-/// Plans that are counted by their names; clients may make up any number of them.
-const PLANS_MAX: usize = 64;
 
 /// A number of times something happened, and how long it took in all.
 #[derive(Debug, Default)]
@@ -102,7 +100,7 @@ pub(crate) struct Stats {
     reasons: [AtomicU64; Reason::ALL.len()],
     last_inference_ms: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
-    plans: Mutex<BTreeMap<String, u64>>,
+    plans: Plans,
 }
 
 impl Stats {
@@ -117,13 +115,21 @@ impl Stats {
     }
 
     /// Errors by code.
-    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.refusals).clone()
+    pub(crate) fn refusals(&self) -> BTreeMap<&str, u64> {
+        lock(&self.refusals)
+            .iter()
+            .map(|(code, count)| (*code, *count))
+            .collect()
     }
 
     /// Answers by the plan that they say they were made with.
-    pub(crate) fn plans(&self) -> BTreeMap<String, u64> {
-        lock(&self.plans).clone()
+    pub(crate) fn plans(&self) -> BTreeMap<&str, u64> {
+        self.plans.answers()
+    }
+
+    /// Durations by plan.
+    pub(crate) fn plan_times(&self) -> impl Iterator<Item = (&str, &PlanTimes)> {
+        self.plans.each()
     }
 
     /// A request failed after `duration`.
@@ -137,8 +143,10 @@ impl Stats {
         self.reasons[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn waited(&self, duration: Duration) {
+    /// What is executed by a plan has waited so long.
+    pub(super) fn waited(&self, plan: &str, duration: Duration) {
         self.queue.add(duration);
+        self.plans.waited(plan, duration);
     }
 
     pub(super) fn executing(&self) {
@@ -147,9 +155,10 @@ impl Stats {
         self.last_inference_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// The engine has worked on so many inputs, of which so many are answered.
-    pub(super) fn executed(&self, inputs: usize, answered: usize, duration: Duration) {
+    /// The engine has worked on so many inputs by a plan, of which so many are answered.
+    pub(super) fn executed(&self, plan: &str, inputs: usize, answered: usize, duration: Duration) {
         self.compute_infer.add(duration);
+        self.plans.executed(plan, duration);
         self.inferences
             .fetch_add(answered as u64, Ordering::Relaxed);
         let mut executions = lock(&self.executions);
@@ -180,13 +189,17 @@ impl Stats {
 
     /// Counts the plan that the answer says it was made with.
     pub(super) fn answered_by(&self, response: &InferResponse) {
-        let Some(Parameter::String(plan)) = response.parameters.get("plan") else {
-            return;
-        };
-        let mut plans = lock(&self.plans);
-        let known = plans.len() < PLANS_MAX || plans.contains_key(plan);
-        let plan = if known { plan } else { "other" };
-        *plans.entry(plan.to_owned()).or_default() += 1;
+        if let Some(plan) = plan_of(response) {
+            self.plans.answered(plan);
+        }
+    }
+}
+
+/// The plan that an answer says it was made with.
+pub(super) fn plan_of(response: &InferResponse) -> Option<&str> {
+    match response.parameters.get(PLAN.name) {
+        Some(Parameter::String(plan)) => Some(plan),
+        _ => None,
     }
 }
 
@@ -199,6 +212,8 @@ fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Recording<'a> {
     stats: &'a Stats,
     received: Instant,
+    /// What the answer says that it was made with.
+    plan: String,
     finished: bool,
 }
 
@@ -207,8 +222,16 @@ impl<'a> Recording<'a> {
         Self {
             stats,
             received,
+            plan: String::new(),
             finished: false,
         }
+    }
+
+    /// The request has this answer.
+    pub(crate) fn answered(&mut self, response: &InferResponse) {
+        plan_of(response)
+            .unwrap_or_default()
+            .clone_into(&mut self.plan);
     }
 
     /// The request has been decoded in this time.
@@ -226,7 +249,10 @@ impl<'a> Recording<'a> {
         self.finished = true;
         let duration = self.received.elapsed();
         match result {
-            Ok(_) => self.stats.success.add(duration),
+            Ok(_) => {
+                self.stats.success.add(duration);
+                self.stats.plans.requested(&self.plan, duration);
+            }
             Err(error) => self.stats.failed(error, duration),
         }
     }
@@ -244,19 +270,6 @@ impl Drop for Recording<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn plans_are_bounded() {
-        let stats = Stats::default();
-        for plan in 0..100 {
-            let mut response = InferResponse::default();
-            let plan = Parameter::String(plan.to_string());
-            response.parameters.insert("plan".to_owned(), plan);
-            stats.answered_by(&response);
-        }
-        let plans = stats.plans();
-        assert_eq!((plans.len(), plans["other"]), (PLANS_MAX + 1, 36));
-    }
 
     #[test]
     fn what_is_dropped_was_canceled() {

@@ -2,6 +2,7 @@
 
 use crate::client::{Server, post};
 use crate::grpc::{client, request};
+use base64::Engine as _;
 use satisfice_server::{
     Access, Admission, Front, Limits, Role,
     access::new_token,
@@ -12,6 +13,7 @@ use satisfice_server::{
         ServerMetadataRequest,
     },
 };
+use sha2::{Digest, Sha256};
 use std::{fmt::Write, fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 use tonic::{Code, Request};
@@ -82,17 +84,16 @@ fn ask(server: &Server, method: &str, path: &str, headers: &str) -> crate::clien
 fn health_is_open_and_nothing_else() {
     let tokens = Tokens::new();
     let server = tokens.server();
-    for path in [
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/v2/models/echo/ready",
-    ] {
+    for path in ["/v2/health/live", "/v2/health/ready"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     for (method, path) in [
         ("GET", "/"),
         ("GET", "/v2"),
         ("GET", "/v2/models/echo"),
+        ("GET", "/v2/models/echo/ready"),
+        ("GET", "/v2/models/nobody/ready"),
+        ("GET", "/v2/models/echo/versions/7/ready"),
         ("GET", "/v2/models/echo/config"),
         ("GET", "/v2/models/echo/versions/2/stats"),
         ("GET", "/v2/models/stats"),
@@ -206,7 +207,10 @@ async fn the_same_over_grpc() {
         name: "echo".to_owned(),
         ..ModelReadyRequest::default()
     };
-    assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
+    let mut mine = Request::new(ready.clone());
+    let bearer = format!("Bearer {}", tokens.echo).parse().unwrap();
+    mine.metadata_mut().insert("authorization", bearer);
+    assert!(client.model_ready(mine).await.unwrap().into_inner().ready);
 
     macro_rules! refused {
         ($method:ident, $message:expr, $token:expr) => {{
@@ -226,6 +230,17 @@ async fn the_same_over_grpc() {
     assert_eq!(
         refused!(server_metadata, ServerMetadataRequest {}, none),
         nobody()
+    );
+    // Whether a model is there is not everybody's business.
+    assert_eq!(refused!(model_ready, ready, none), nobody());
+    let absent = || ModelReadyRequest {
+        name: "nobody".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(refused!(model_ready, absent(), none), nobody());
+    assert_eq!(
+        refused!(model_ready, absent(), Some(&tokens.echo)),
+        (Code::PermissionDenied, "model_forbidden".to_owned())
     );
     let message = || ModelMetadataRequest {
         name: name(),
@@ -392,4 +407,46 @@ async fn services_describe_themselves_to_any_token() {
         Code::Unauthenticated
     );
     assert!(ask(Some(&tokens.echo)).await.unwrap());
+}
+
+#[test]
+fn a_browser_gets_a_form_for_a_token() {
+    let tokens = Tokens::new();
+    let server = tokens.server();
+    let html = "Accept: text/html,*/*;q=0.8\r\n";
+    let form = ask(&server, "GET", "/", html);
+    assert_eq!(form.status, 401);
+    assert_eq!(form.header("www-authenticate"), Some("Bearer"));
+    let policy = form.header("content-security-policy").unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+    let page = String::from_utf8(form.body).unwrap();
+    assert!(
+        page.contains("<form") && page.contains("type=password"),
+        "{page}"
+    );
+    // It brings nothing from elsewhere, and tells nothing.
+    for text in ["src=", "http://", "https://", "echo", "gate"] {
+        assert!(!page.contains(text), "{text} is in {page}");
+    }
+    for tag in ["style", "script"] {
+        let (_, rest) = page.split_once(&format!("<{tag}>")).unwrap();
+        let (text, _) = rest.split_once(&format!("</{tag}>")).unwrap();
+        let digest = Sha256::digest(text.as_bytes());
+        let hash = base64::engine::general_purpose::STANDARD.encode(digest);
+        assert!(
+            policy.contains(&format!("{tag}-src 'sha256-{hash}'")),
+            "{policy}"
+        );
+    }
+
+    let mine = format!("{html}{}", bearer(&tokens.echo));
+    let shown = ask(&server, "GET", "/", &mine);
+    assert_eq!(shown.status, 200);
+    assert_eq!(shown.header("cache-control"), Some("no-store"));
+    let page = String::from_utf8(shown.body).unwrap();
+    assert!(
+        page.contains("<h2>echo</h2>") && !page.contains("gate"),
+        "{page}"
+    );
+    assert!(page.contains("Bearer $SATISFICE_TOKEN") && !page.contains(&tokens.echo));
 }

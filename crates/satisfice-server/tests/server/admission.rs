@@ -110,7 +110,7 @@ fn deadlines_pass_while_waiting() {
     for parameters in [
         r#"{"deadline_ms":0}"#,
         r#"{"deadline_ms":-1}"#,
-        r#"{"deadline_ms":"50"}"#,
+        r#"{"deadline_ms":"50 ms"}"#,
         r#"{"timeout":-1}"#,
         r#"{"timeout":0.5}"#,
     ] {

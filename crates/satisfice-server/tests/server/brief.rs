@@ -2,9 +2,12 @@
 
 use crate::{
     client::{Answer, post},
+    engines::anything,
     fake::{Offering, ask, bare, begin, queue_up, serve, settings},
 };
-use satisfice_core::{Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameter};
+use satisfice_core::{
+    Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameter, parameters::ParameterSpec,
+};
 use satisfice_server::{Front, Limits};
 use std::{
     io::Write,
@@ -42,6 +45,10 @@ impl Default for Noting {
 impl Engine for Noting {
     fn metadata(&self) -> &ModelMetadata {
         &self.metadata
+    }
+
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &const { [anything("do")] }
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {

@@ -3,6 +3,7 @@
 use satisfice_core::{
     DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Parameter,
     TensorSpec,
+    parameters::{ParameterSpec, Reader, Values},
 };
 use std::{
     sync::{
@@ -11,6 +12,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+pub(crate) const fn anything(name: &'static str) -> ParameterSpec {
+    ParameterSpec::new(name, Reader::Other, Values::Anything)
+}
 
 fn metadata(platform: &str) -> ModelMetadata {
     let specs: Vec<_> = ["x", "y", "z"]
@@ -60,6 +65,10 @@ impl Engine for Echo {
         &self.0
     }
 
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &const { [anything("n"), anything("f"), anything("b")] }
+    }
+
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         Ok(echo(request))
     }
@@ -77,6 +86,10 @@ impl Failing {
 impl Engine for Failing {
     fn metadata(&self) -> &ModelMetadata {
         &self.0
+    }
+
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &const { [anything("do")] }
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {

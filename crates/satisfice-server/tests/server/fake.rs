@@ -1,10 +1,10 @@
 //! Engines with plans whose times and qualities are made up.
 
-use crate::engines::eventually;
+use crate::engines::{anything, eventually};
 use satisfice_core::{
     BatchOutputs, Batching, DataType, Engine, Error, ErrorKind, InferRequest, InferResponse, Job,
     Measure, ModelMetadata, NamedTensor, Offer, Parameter, Parameters, Part, PartOutputs, Quality,
-    Strategy, Tensor, TensorData, TensorSpec,
+    Strategy, Tensor, TensorData, TensorSpec, parameters::ParameterSpec,
 };
 use satisfice_server::{Models, Service, Settings, service::Call};
 use std::{
@@ -102,6 +102,10 @@ impl Engine for Offering {
         &self.metadata
     }
 
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &const { [anything("name"), anything("number")] }
+    }
+
     /// Scores of two classes for the request's number: 0 or 1 by whether it is odd.
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         let plan = match request.parameters.get("plan") {
@@ -174,6 +178,10 @@ impl Modal {
 impl Engine for Modal {
     fn metadata(&self) -> &ModelMetadata {
         &self.metadata
+    }
+
+    fn parameters(&self) -> &'static [ParameterSpec] {
+        &const { [anything("text_only")] }
     }
 
     fn infer(&self, _: &InferRequest) -> Result<InferResponse, Error> {

@@ -414,3 +414,62 @@ async fn a_full_queue_refuses_and_running_requests_end() {
     drop((client, second));
     server.join();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_checked_as_over_http() {
+    let server = Server::start();
+    let mut client = client(&server).await;
+    let refused = Some;
+    for (name, value, code) in [
+        (
+            "min_fidelty",
+            parameter(ParameterChoice::DoubleParam(0.9)),
+            refused((Code::InvalidArgument, "unknown_parameter")),
+        ),
+        (
+            "deadline_ms",
+            parameter(ParameterChoice::DoubleParam(f64::NAN)),
+            refused((Code::InvalidArgument, "wrong_parameter")),
+        ),
+        (
+            "sequence_id",
+            parameter(ParameterChoice::Int64Param(7)),
+            refused((Code::Unimplemented, "unsupported_parameter")),
+        ),
+        // Some clients have no fractions, and some no signed numbers.
+        ("deadline_ms", text("60000.5"), None),
+        ("priority", parameter(ParameterChoice::Uint64Param(2)), None),
+        ("sequence_id", text(""), None),
+    ] {
+        let mut request = request("echo", vec![]);
+        request.parameters.insert(name.to_owned(), value);
+        let answer = client.model_infer(request).await;
+        let status = answer.as_ref().err();
+        let found = status.map(|status| (status.code(), error_code(status)));
+        assert_eq!(found, code, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn base64_is_read_where_the_content_type_says_it() {
+    let server = Server::start();
+    let mut client = client(&server).await;
+    let ask = |element: &'static [u8]| {
+        let input = InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "BYTES".to_owned(),
+            shape: vec![1],
+            parameters: [("content_type".to_owned(), text("base64"))].into(),
+            contents: Some(InferTensorContents {
+                bytes_contents: vec![element.into()],
+                ..InferTensorContents::default()
+            }),
+        };
+        request("echo", vec![input])
+    };
+    let answer = infer(&mut client, ask(b"/wA=")).await;
+    let contents = answer.outputs[0].contents.as_ref().unwrap();
+    assert_eq!(&contents.bytes_contents[0][..], b"\xff\x00");
+    let status = client.model_infer(ask(b"no base64!")).await.unwrap_err();
+    assert_eq!(error_code(&status), "wrong_data");
+}

@@ -1,13 +1,16 @@
 //! Streams of requests over gRPC.
 
 use crate::client::Server;
-use crate::grpc::{channel, client, request, text, typed};
+use crate::grpc::{channel, client, parameter, request, text, typed};
 use axum::http;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use satisfice_server::{Admission, Limits, grpc::proto::ModelInferRequest};
+use satisfice_server::{
+    Admission, Limits,
+    grpc::proto::{ModelInferRequest, infer_parameter::ParameterChoice},
+};
 use std::time::Duration;
 use tonic::{Status, body::Body};
 use tower::ServiceExt;
@@ -48,6 +51,27 @@ async fn answers_come_in_order_and_an_error_ends_nothing() {
         }
     }
     assert!(answers.message().await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_that_it_is_the_last_where_that_is_asked_for() {
+    let server = Server::start();
+    let mut client = client(&server).await;
+    let requests = [false, true].map(|wanted| {
+        let mut request = numbered("echo", 1);
+        let flag = parameter(ParameterChoice::BoolParam(wanted));
+        request
+            .parameters
+            .insert("triton_enable_empty_final_response".to_owned(), flag);
+        request
+    });
+    let answers = client.model_stream_infer(stream::iter(requests));
+    let mut answers = answers.await.unwrap().into_inner();
+    for expected in [None, Some(parameter(ParameterChoice::BoolParam(true)))] {
+        let answer = answers.message().await.unwrap().unwrap();
+        let parameters = answer.infer_response.unwrap().parameters;
+        assert_eq!(parameters.get("triton_final_response"), expected.as_ref());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

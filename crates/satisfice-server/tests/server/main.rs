@@ -17,6 +17,7 @@ mod grpc;
 mod grpc_streams;
 mod infer;
 mod openapi;
+mod parameters;
 mod properties;
 mod readiness;
 mod refusals;

@@ -5,6 +5,7 @@ use crate::fake::{ask, bare, begin, serve, settings};
 use satisfice_core::{
     Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Readiness,
 };
+use satisfice_server::{Models, Service, Settings, service::ModelState};
 use std::{
     sync::{
         Arc, Mutex,
@@ -65,6 +66,66 @@ fn a_service_is_as_ready_as_the_worst_of_its_engines() {
     service.drain();
     assert_eq!(service.readiness(), Readiness::Draining);
     assert!(!service.is_ready());
+}
+
+#[tokio::test]
+async fn a_models_readiness_is_its_own() {
+    let (one, other) = (Moody::new(Readiness::Ready), Moody::new(Readiness::Forming));
+    let service = serve(settings(1), &[("one", one), ("other", other)]);
+    let of = |name: &str| service.model_readiness(name, None);
+    assert_eq!(of("one"), Ok(Readiness::Ready));
+    assert_eq!(of("other"), Ok(Readiness::Forming));
+    assert_eq!(of("nobody").unwrap_err().kind(), ErrorKind::NotFound);
+    let version = service.model_readiness("one", Some("2"));
+    assert_eq!(version.unwrap_err().code(), "version_not_found");
+    service.drain();
+    assert_eq!(
+        service.model_readiness("one", None),
+        Ok(Readiness::Draining)
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_told_and_the_others_are_served() {
+    let service = |strict: bool, good: bool| {
+        let mut models = Models::new();
+        if good {
+            let engine = Moody::new(Readiness::Ready);
+            models.insert("good", 1, engine).unwrap();
+        }
+        models.fail("broken", "no weights");
+        let settings = Settings {
+            strict_readiness: strict,
+            ..settings(1)
+        };
+        Service::new(models, settings)
+    };
+    let lenient = service(false, true);
+    assert_eq!(lenient.readiness(), Readiness::Degraded);
+    assert_eq!(lenient.model_readiness("good", None), Ok(Readiness::Ready));
+    assert_eq!(
+        lenient.model_readiness("broken", None),
+        Ok(Readiness::Failed)
+    );
+    let error = lenient.find("broken", None).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Unavailable, "model_unavailable")
+    );
+    assert!(!error.to_string().contains("weights"), "{error}");
+    let index = lenient.index().await.unwrap();
+    let [broken, good] = &index[..] else {
+        panic!("{index:?}")
+    };
+    assert_eq!(
+        (broken.state, &*broken.reason),
+        (ModelState::Unavailable, "no weights")
+    );
+    assert_eq!(good.state, ModelState::Ready);
+
+    assert_eq!(service(true, true).readiness(), Readiness::Failed);
+    // Where nothing is there, there is nothing to be ready for.
+    assert_eq!(service(false, false).readiness(), Readiness::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ fn malformed_messages() {
         (r#"{"inputs":[],"outputs":[{}]}"#, "invalid_message"),
         (
             r#"{"inputs":[],"parameters":{"a":{"b":1}}}"#,
-            "invalid_message",
+            "wrong_parameter",
         ),
         (r#"{"inputs":[],"output":[]}"#, "misspelled_key"),
     ] {
@@ -204,7 +204,15 @@ fn deep_nesting() {
     assert!(message.contains("deeper"), "{message}");
     for body in [
         format!(r#"{{"inputs":{deep}}}"#),
-        format!(r#"{{"inputs":[],"parameters":{{"a":{deep}}}}}"#),
+        format!(r#"{{"inputs":[],"parameters":{deep}}}"#),
+    ] {
+        server.infer("echo", &body).refused(400, "invalid_message");
+    }
+    let parameter = format!(r#"{{"inputs":[],"parameters":{{"a":{deep}}}}}"#);
+    server
+        .infer("echo", &parameter)
+        .refused(400, "wrong_parameter");
+    for body in [
         format!(
             r#"{{"inputs":[],"parameters":{{"a":{}"#,
             "[".repeat(1_000_000)
@@ -214,7 +222,7 @@ fn deep_nesting() {
             r#"{"a":"#.repeat(1_000_000)
         ),
     ] {
-        server.infer("echo", &body).refused(400, "invalid_message");
+        server.infer("echo", &body).refused(400, "invalid_json");
     }
     // A key that the protocol does not know is skipped without recursion.
     let unknown = format!(r#"{{"inputs":[],"other":{deep}}}"#);

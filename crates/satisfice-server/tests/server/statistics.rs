@@ -70,9 +70,40 @@ fn what_was_done_is_counted() {
         format!("nv_inference_request_failure{{{labels},reason=\"OTHER\"}} 1"),
         format!("satisfice_refusals_total{{{labels},code=\"invalid_message\"}} 1"),
         format!("satisfice_plan_requests_total{{{labels},plan=\"a\\\"b\"}} 3"),
+        format!("nv_inference_first_response_histogram_ms_bucket{{{labels},le=\"5000\"}} 3"),
+        format!("nv_inference_first_response_histogram_ms_count{{{labels}}} 3"),
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
     }
+    for histogram in ["request", "queue", "execution"] {
+        check_histogram(
+            &text,
+            &format!("satisfice_{histogram}_duration_seconds"),
+            &format!("{labels},plan=\"a\\\"b\""),
+        );
+    }
+}
+
+/// Three durations of less than 50 s: cumulative counts that end with all of them, and their sum.
+fn check_histogram(text: &str, name: &str, labels: &str) {
+    assert!(
+        text.contains(&format!("# TYPE {name} histogram\n")),
+        "{name}"
+    );
+    let value = |start: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{start} is not in {text}"))
+            .trim()
+            .to_owned()
+    };
+    let bounds = ["0.0001", "0.001", "0.01", "0.1", "1", "10", "50", "+Inf"];
+    let counts = bounds.map(|le| value(format!("{name}_bucket{{{labels},le=\"{le}\"}}")));
+    let counts = counts.map(|count| count.parse::<u64>().unwrap());
+    assert!(counts.is_sorted(), "{counts:?}");
+    assert_eq!(counts[6..], [3, 3]);
+    assert_eq!(value(format!("{name}_count{{{labels}}}")), "3");
+    let sum: f64 = value(format!("{name}_sum{{{labels}}}")).parse().unwrap();
+    assert!((0.0..150.0).contains(&sum), "{sum}");
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! Asking a server, and the demo.
 
-use super::{Grid, share};
-use clap::{Args, ValueEnum};
+use super::Grid;
+use clap::{Args, ValueEnum, builder::TypedValueParser};
+use satisfice_core::{
+    Parameter, Parameters,
+    parameters::{
+        self, CLUSTER, CONTRACT, DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY, ParameterSpec,
+        Place,
+    },
+};
 use satisfice_graph::Plan;
-use std::{net::SocketAddr, ops::Range, path::PathBuf};
+use std::{ffi::OsStr, net::SocketAddr, ops::Range, path::PathBuf};
 
 /// Send held-out queries to a running server and print its answers.
 ///
@@ -34,22 +41,60 @@ pub(crate) struct Query {
     pub token: Option<String>,
 }
 
-/// What the answer has to keep (docs/scheduling.md).
+/// What the answer has to keep, and whatever else a request may say (docs/parameters.md).
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Contract")]
 pub(crate) struct Contract {
-    /// Milliseconds after which the answer is of no more use.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
-    pub deadline_ms: Option<i64>,
-    /// Share of right answers that has to be promised, 0 to 1.
-    #[arg(long, value_parser = share, conflicts_with = "min_fidelity")]
-    pub min_accuracy: Option<f64>,
-    /// Share of answers equal to the dearest plan's that has to be promised, 0 to 1.
-    #[arg(long, value_parser = share)]
-    pub min_fidelity: Option<f64>,
-    /// 1 goes first, higher numbers later.
-    #[arg(long)]
-    pub priority: Option<u32>,
+    #[arg(long, help = help(DEADLINE_MS), value_parser = Of(DEADLINE_MS))]
+    pub deadline_ms: Option<Parameter>,
+    #[arg(long, help = help(MIN_ACCURACY), value_parser = Of(MIN_ACCURACY), conflicts_with = "min_fidelity")]
+    pub min_accuracy: Option<Parameter>,
+    #[arg(long, help = help(MIN_FIDELITY), value_parser = Of(MIN_FIDELITY))]
+    pub min_fidelity: Option<Parameter>,
+    #[arg(long, help = help(PRIORITY), value_parser = Of(PRIORITY))]
+    pub priority: Option<Parameter>,
+    /// Any other parameter of the request, such as `exchange=rows`; may stand several times.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = any_parameter)]
+    pub others: Vec<(String, Parameter)>,
+}
+
+fn help(spec: ParameterSpec) -> String {
+    format!("{}: {}", spec.values, spec.doc)
+}
+
+/// Reads values of one parameter.
+#[derive(Debug, Clone, Copy)]
+struct Of(ParameterSpec);
+
+impl TypedValueParser for Of {
+    type Value = Parameter;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Parameter, clap::Error> {
+        let text = value.to_string_lossy().into_owned();
+        self.0.read(&text.into()).map_err(|error| {
+            clap::Error::raw(
+                clap::error::ErrorKind::ValueValidation,
+                format!("{error}\n"),
+            )
+            .with_cmd(command)
+        })
+    }
+}
+
+fn any_parameter(text: &str) -> Result<(String, Parameter), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
+    let known = CONTRACT.iter().chain(&CLUSTER);
+    let mut one = Parameters::from([(name.to_owned(), value.into())]);
+    parameters::check(&mut one, &known, Place::Request).map_err(|error| error.to_string())?;
+    one.pop_first()
+        .ok_or_else(|| format!("`{text}` is not NAME=VALUE"))
 }
 
 fn rows(text: &str) -> Result<Range<usize>, String> {

@@ -16,6 +16,7 @@ use std::{net::SocketAddr, path::PathBuf};
 /// lets running requests end.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Serve {
     /// Configuration (TOML); the file that `SATISFICE_CONFIG` names when absent.
     #[arg(long)]
@@ -62,7 +63,15 @@ pub(crate) struct Serve {
     /// commas. Requests that name no version get the highest (`model_defaults.versions`).
     #[arg(long)]
     pub versions: Option<VersionPolicy>,
-    /// Have every model answer zeros before it is served. A model with a `warmup.json`, the body of a
+    /// End at the start when a model cannot be loaded; the others are served when set nowhere
+    /// (`repository.exit_on_error`).
+    #[arg(long)]
+    pub exit_on_error: bool,
+    /// Not to be ready while a model could not be loaded; ready for the others when set nowhere
+    /// (`repository.strict_readiness`).
+    #[arg(long)]
+    pub strict_readiness: bool,
+    /// Have every model answer a small request before it is served. A model with a `warmup.json`, the body of a
     /// request, always answers that (`repository.warm_up`).
     #[arg(long)]
     pub warm_up: bool,

@@ -4,7 +4,10 @@ use crate::{
     http_client::{HttpClient, graph_request},
 };
 use anyhow::{Result, ensure};
-use satisfice_core::{InferResponse, Parameter, Parameters, TensorData};
+use satisfice_core::{
+    InferResponse, Parameter, Parameters, TensorData,
+    parameters::{DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY},
+};
 use satisfice_graph::argmax;
 use satisfice_store::Queries;
 use serde_json::{Map, Value, json};
@@ -53,20 +56,15 @@ pub(crate) fn run(args: &Query, output: Output) -> Result<()> {
 /// The contract as parameters of a request.
 fn promised(contract: &Contract) -> Parameters {
     let named = [
-        ("deadline_ms", contract.deadline_ms.map(Parameter::Int)),
-        ("min_accuracy", contract.min_accuracy.map(Parameter::Float)),
-        ("min_fidelity", contract.min_fidelity.map(Parameter::Float)),
-        (
-            "priority",
-            contract
-                .priority
-                .map(|priority| Parameter::Int(priority.into())),
-        ),
+        (DEADLINE_MS, &contract.deadline_ms),
+        (MIN_ACCURACY, &contract.min_accuracy),
+        (MIN_FIDELITY, &contract.min_fidelity),
+        (PRIORITY, &contract.priority),
     ];
-    named
+    let named = named
         .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+        .filter_map(|(spec, value)| Some((spec.name.to_owned(), value.clone()?)));
+    contract.others.iter().cloned().chain(named).collect()
 }
 
 /// The model's values, and the names of the classes where it has them.

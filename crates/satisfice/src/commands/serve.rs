@@ -2,15 +2,16 @@ use super::settings;
 use crate::{
     cli::Serve,
     logging,
+    report::causes,
     repository::{LoadOptions, Repository},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_panics};
 use satisfice_server::{
     Bound, Models, Server, Service,
     config::{Config, ModelControl},
     raise_open_files,
-    service::Polling,
+    service::{IndexEntry, Polling},
 };
 use satisfice_store::Check;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -87,9 +88,7 @@ fn repository_service(config: &Config) -> Result<Service> {
         ModelControl::Poll => Models::new(), // the first look loads them
         ModelControl::None | ModelControl::Explicit => repository.models()?,
     };
-    if control == ModelControl::None && models.is_empty() {
-        return Err(no_model(path));
-    }
+    check_loaded(&models, path, config)?;
     let service = Service::new(models, config);
     Ok(match control {
         ModelControl::None => service,
@@ -97,10 +96,39 @@ fn repository_service(config: &Config) -> Result<Service> {
     })
 }
 
+/// Refuses to start where nothing could ever be served, or where a model that cannot be loaded is to be the end.
+/// Otherwise the others are served.
+fn check_loaded(models: &Models, path: &Path, config: &Config) -> Result<()> {
+    let control = config.repository.control;
+    let mut failed = models.failed();
+    if config.repository.exit_on_error
+        && let Some((name, reason)) = failed.next()
+    {
+        bail!("model `{name}` cannot be loaded, and `exit_on_error` is set: {reason}");
+    }
+    if control != ModelControl::None || !models.is_empty() {
+        return Ok(());
+    }
+    match models.failed().next() {
+        None => Err(no_model(path)),
+        Some((name, reason)) => bail!(
+            "no model of {} can be loaded; the first is `{name}`: {reason}",
+            path.display()
+        ),
+    }
+}
+
 /// Loads what is there, and goes on looking.
 async fn poll(service: &Arc<Service>, config: &Config) -> Result<()> {
     let mut polling = Polling::default();
     service.poll_once(&mut polling).await?;
+    if config.repository.exit_on_error {
+        let index = service.index().await?;
+        let mut failed = index.iter().filter(|entry| !entry.reason.is_empty());
+        if let Some(IndexEntry { name, reason, .. }) = failed.next() {
+            bail!("model `{name}` cannot be loaded, and `exit_on_error` is set: {reason}");
+        }
+    }
     let interval = Duration::from_secs(config.repository.poll_interval_s.max(1));
     let service = Arc::clone(service);
     tokio::spawn(async move { service.poll(polling, interval).await });
@@ -147,7 +175,7 @@ fn reconfigure(server: &Server, args: &Serve) {
             "configuration read anew, but some of it needs a restart"
         ),
         Err(error) => tracing::error!(
-            error = format!("{error:#}"),
+            error = causes(&error),
             "configuration not read anew: everything is as it was"
         ),
     }
@@ -163,6 +191,9 @@ fn no_model(dir: &Path) -> anyhow::Error {
 /// The models of a repository that has some.
 pub(crate) fn load_models(dir: &Path, check: Check) -> Result<Models> {
     let models = Repository::new(dir, LoadOptions::new(check)).models()?;
+    if let Some((name, reason)) = models.failed().next() {
+        bail!("model `{name}` cannot be loaded: {reason}");
+    }
     match models.is_empty() {
         true => Err(no_model(dir)),
         false => Ok(models),

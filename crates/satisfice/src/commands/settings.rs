@@ -54,6 +54,13 @@ pub(crate) fn load(args: &Serve) -> Result<Loaded> {
     if args.skip_checksums {
         layers.flag("--skip-checksums", "repository.skip_checksums", true)?;
     }
+    if args.exit_on_error {
+        layers.flag("--exit-on-error", "repository.exit_on_error", true)?;
+    }
+    if args.strict_readiness {
+        let key = "repository.strict_readiness";
+        layers.flag("--strict-readiness", key, true)?;
+    }
     if args.warm_up {
         layers.flag("--warm-up", "repository.warm_up", true)?;
     }

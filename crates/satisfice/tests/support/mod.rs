@@ -10,6 +10,7 @@
 
 pub mod spaces;
 
+use satisfice_core::parameters::ANSWER;
 use std::{
     fmt::Write as _,
     fs,
@@ -40,7 +41,7 @@ pub fn run_ok(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a failing command says on standard error.
+/// What a failing command says at its end, after what it may have logged.
 pub fn run_err(args: &[&str]) -> String {
     let output = run(args);
     assert_eq!(
@@ -50,9 +51,15 @@ pub fn run_err(args: &[&str]) -> String {
         args.join(" ")
     );
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.starts_with("error: "), "{text}");
     assert!(!text.contains("panicked"), "{text}");
-    text
+    let mut lines = text.split_inclusive('\n');
+    let logged: usize = lines
+        .by_ref()
+        .take_while(|line| !line.starts_with("error: "))
+        .map(str::len)
+        .sum();
+    assert!(logged < text.len(), "{text}");
+    text[logged..].to_owned()
 }
 
 pub fn workspace() -> PathBuf {
@@ -169,7 +176,13 @@ impl Server {
     pub fn infer(&self, model: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
         let path = format!("/v2/models/{model}/infer");
         let (status, text) = self.post(&path, &[], body.to_string().as_bytes());
-        (status, serde_json::from_str(&text).unwrap())
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // What answers say is documented.
+        for name in answer["parameters"].as_object().into_iter().flatten() {
+            let known = ANSWER.iter().any(|spec| spec.name == name.0);
+            assert!(known, "{name:?} is not in the table of parameters");
+        }
+        (status, answer)
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {

@@ -23,7 +23,9 @@ fn about_the_server() -> Vec<Route> {
         (
             "/",
             "get",
-            Operation::new("page", "A page for people", Known).answers("The page.", &page),
+            Operation::new("page", "A page for people", Known)
+                .answers("The page.", &page)
+                .or_form("The server asks for a token; a browser gets a form for one."),
         ),
         (
             "/openapi.json",
@@ -56,7 +58,7 @@ fn about_the_server() -> Vec<Route> {
                 .json("They are.", "Readiness")
                 .json_as(
                     400,
-                    "They are not: the server is about to stop.",
+                    "They are not: the server is about to stop, or models that answers need are not there.",
                     "Readiness",
                 ),
         ),
@@ -158,7 +160,7 @@ fn settings() -> Vec<Route> {
 
 /// Routes under a model or a version of it; the last says whether it must be there.
 pub(super) fn model_operations() -> Vec<(&'static str, &'static str, Operation, bool)> {
-    use For::{Everybody, Scope};
+    use For::Scope;
     vec![
         (
             "",
@@ -171,11 +173,11 @@ pub(super) fn model_operations() -> Vec<(&'static str, &'static str, Operation, 
         (
             "/ready",
             "get",
-            Operation::new("modelReady", "Whether a model answers", Everybody)
+            Operation::new("modelReady", "Whether a model answers", Scope)
                 .json("It does.", "Readiness")
                 .json_as(
                     400,
-                    "It does not: it is not there, or the server is about to stop.",
+                    "It does not: it is not there or could not be loaded, or the server is about to stop.",
                     "ReadinessOrError",
                 ),
             false,

@@ -5,7 +5,10 @@
     reason = "schemas are put together from literals"
 )]
 
-use satisfice_core::DataType;
+use satisfice_core::{
+    DataType,
+    parameters::{self, ParameterSpec, Place, Reader, Use, Values},
+};
 use serde_json::{Value, json};
 
 /// A schema by its name.
@@ -42,8 +45,8 @@ pub(super) fn schemas() -> Value {
             "name": text,
             "ready": on,
             "state": {
-                "enum": ["ready", "degraded", "forming", "draining", "unknown"],
-                "description": "`degraded` answers, but something is missing or slow; `forming` waits for other machines; `unknown` is no model.",
+                "enum": ["ready", "degraded", "forming", "failed", "draining", "unknown"],
+                "description": "`degraded` answers, but something is missing or slow; `forming` waits for other machines; `failed` needs an operator, such as a model that cannot be loaded; `unknown` is no model.",
             },
         })),
         "ReadinessOrError": { "anyOf": [reference("Readiness"), reference("Error")] },
@@ -84,12 +87,11 @@ pub(super) fn schemas() -> Value {
             "state": { "enum": ["READY", "UNAVAILABLE", "LOADING"] },
             "reason": text,
         }))),
-        "ControlRequest": object(&[], json!({
-            "parameters": object(&[], json!({ "unload_dependents": on })),
-        })),
+        "ControlRequest": object(&[], json!({ "parameters": reference("ControlParameters") })),
     });
     for (name, schema) in inference()
         .into_iter()
+        .chain(parameters())
         .chain(statistics())
         .chain(settings())
     {
@@ -110,31 +112,27 @@ fn inference() -> Vec<(&'static str, Value)> {
             "name": { "type": "string" },
             "shape": shape,
             "datatype": reference("DataType"),
-            "parameters": reference("Parameters"),
+            "parameters": reference("InputParameters"),
             "data": reference("Data"),
         }),
     );
     let mut output = input.clone();
-    output["required"] = json!(["name", "shape", "datatype"]);
+    output["properties"]["parameters"] = object(
+        &[],
+        json!({ "binary_data_size": { "type": "integer", "minimum": 0 } }),
+    );
     let requested = object(
         &["name"],
-        json!({ "name": { "type": "string" }, "parameters": reference("Parameters") }),
+        json!({ "name": { "type": "string" }, "parameters": reference("RequestedOutputParameters") }),
     );
     vec![
         ("DataType", json!({ "enum": datatypes })),
         (
-            "Parameters",
-            json!({
-                "type": ["object", "null"],
-                "additionalProperties": { "type": ["string", "number", "boolean"] },
-            }),
-        ),
-        (
             "Data",
             json!({
                 "type": "array",
-                "description": "Elements in row-major order, flat or nested as `shape` says; absent where `binary_data_size` is given.",
-                "items": { "type": ["number", "string", "boolean", "array"] },
+                "description": "Elements in row-major order, flat or nested as `shape` says; absent where `binary_data_size` is given. Bytes that are no text are `{\"b64\": \"...\"}`.",
+                "items": { "type": ["number", "string", "boolean", "array", "object"] },
             }),
         ),
         ("Input", input),
@@ -145,7 +143,7 @@ fn inference() -> Vec<(&'static str, Value)> {
                 &["inputs"],
                 json!({
                     "id": { "type": "string", "description": "Comes back in the answer." },
-                    "parameters": reference("Parameters"),
+                    "parameters": reference("RequestParameters"),
                     "inputs": array(reference("Input")),
                     "outputs": { "description": "The outputs wanted; all when absent.", "type": "array", "items": requested },
                 }),
@@ -159,12 +157,75 @@ fn inference() -> Vec<(&'static str, Value)> {
                     "model_name": { "type": "string" },
                     "model_version": { "type": "string" },
                     "id": { "type": "string" },
-                    "parameters": reference("Parameters"),
+                    "parameters": reference("AnswerParameters"),
                     "outputs": array(reference("Output")),
                 }),
             ),
         ),
     ]
+}
+
+/// Maps of parameters, as the table of all parameters has them.
+fn parameters() -> Vec<(&'static str, Value)> {
+    let of = |place: Place| {
+        let there = parameters::all().filter(|spec| spec.place == place);
+        let schemas = there.map(|spec| (spec.name.to_owned(), parameter(spec)));
+        Value::Object(schemas.collect())
+    };
+    let given = |place| {
+        json!({
+            "type": ["object", "null"],
+            "properties": of(place),
+            "additionalProperties": false,
+        })
+    };
+    vec![
+        ("RequestParameters", given(Place::Request)),
+        ("InputParameters", given(Place::Input)),
+        ("RequestedOutputParameters", given(Place::Output)),
+        ("ControlParameters", given(Place::Control)),
+        (
+            "AnswerParameters",
+            json!({
+                "type": "object",
+                "properties": of(Place::Answer),
+                "additionalProperties": { "type": ["string", "number", "boolean"] },
+            }),
+        ),
+    ]
+}
+
+fn parameter(spec: &ParameterSpec) -> Value {
+    let mut schema = match (spec.usage, spec.values) {
+        (Use::Refused(_), Values::Flag) => json!({ "const": false }),
+        (Use::Refused(_), Values::Text) => json!({ "const": "" }),
+        (Use::Refused(_), _) => json!({ "enum": [0, ""] }),
+        (_, Values::Flag) => json!({ "type": "boolean" }),
+        (_, Values::Whole(least)) => json!({ "type": "integer", "minimum": least }),
+        (_, Values::Over(f64::NEG_INFINITY)) => json!({ "type": "number" }),
+        (_, Values::Over(least)) => json!({ "type": "number", "exclusiveMinimum": least }),
+        (_, Values::Share) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        (_, Values::Word(words)) => json!({ "enum": words }),
+        (_, Values::Text) => json!({ "type": "string" }),
+        (_, Values::Anything) => json!({}),
+    };
+    let reader = match spec.reader {
+        Reader::Every | Reader::Transport => String::new(),
+        reader => format!(" For {}.", reader.name()),
+    };
+    let default = match spec.default {
+        "" => String::new(),
+        default => format!(" Without it: {default}."),
+    };
+    let description = format!("{}.{reader}{default}", capitalized(spec.doc));
+    schema["description"] = description.into();
+    schema
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
 }
 
 fn statistics() -> Vec<(&'static str, Value)> {

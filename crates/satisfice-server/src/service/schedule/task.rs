@@ -1,7 +1,7 @@
 //! What executors execute, off the lock.
 
 use super::{
-    super::Stats,
+    super::{Stats, stats::plan_of},
     inputs::report,
     job::{Answer, Key, Reply},
 };
@@ -146,7 +146,7 @@ impl Task {
 
 impl WholeTask {
     fn run(mut self, model: &Model, start: Instant) -> Outcome {
-        model.stats.waited(start.duration_since(self.queued));
+        let waited = start.duration_since(self.queued);
         let record = &self.reply.record;
         record.stage_until(Stage::Queue, self.queued, start);
         model.stats.executing();
@@ -157,9 +157,15 @@ impl WholeTask {
         }
         let mut answer = infer(model, &self.request);
         let answered = usize::from(answer.is_ok());
-        model.stats.executed(1, answered, start.elapsed());
-        self.reply.record.stage(Stage::Execute, start);
         let chosen = self.chosen.as_ref();
+        let by = chosen.map(|chosen| chosen.offer.plan.as_str());
+        let by = by.or_else(|| plan_of(answer.as_ref().ok()?));
+        model.stats.waited(by.unwrap_or_default(), waited);
+        let took = start.elapsed();
+        model
+            .stats
+            .executed(by.unwrap_or_default(), 1, answered, took);
+        self.reply.record.stage(Stage::Execute, start);
         let plan = chosen.map(|chosen| (chosen.offer.plan.clone(), chosen.profiled_seconds));
         let mut sample = None;
         if let Ok(response) = &mut answer {
@@ -213,7 +219,8 @@ impl Chosen {
 impl BatchTask {
     fn run(self, model: &Model, start: Instant) -> Outcome {
         for member in &self.members {
-            model.stats.waited(start.duration_since(member.queued));
+            let waited = start.duration_since(member.queued);
+            model.stats.waited(&self.plan, waited);
             let record = &member.record;
             record.stage_until(Stage::Queue, member.queued, start);
         }
@@ -238,9 +245,9 @@ impl BatchTask {
             let counted = members.filter(|(_, part)| !ok || part.is_ok());
             counted.map(|(member, _)| member.inputs.len()).sum()
         };
-        model
-            .stats
-            .executed(inputs(false), inputs(true), start.elapsed());
+        let (begun, answered) = (inputs(false), inputs(true));
+        let took = start.elapsed();
+        model.stats.executed(&self.plan, begun, answered, took);
         for member in &self.members {
             member.record.stage(Stage::Execute, start);
         }
