@@ -182,9 +182,8 @@ impl Engine for ClusterEngine {
         }
         let (batch, _) = self.format.decode(request, self.node.part().ids())?;
         let choice = self.choice_of(request)?;
-        let mut offers = self
-            .outlook
-            .offers(&self.node.part().distant_graph()?, &batch);
+        let graph = self.node.part().distant_graph()?;
+        let mut offers = self.outlook.offers(&graph, &batch, &request.cores)?;
         for offer in &mut offers {
             if let Ok(plan) = offer.plan.parse() {
                 let (_, cost) = self.choose(&batch, plan, choice)?;

@@ -1,5 +1,5 @@
 use crate::{
-    Batching, Cancellation, DataType, Error, Offer, Parameters, Tensor, parameters::ParameterSpec,
+    Batching, Cores, DataType, Error, Offer, Parameters, Tensor, parameters::ParameterSpec,
 };
 use std::time::Instant;
 
@@ -24,9 +24,9 @@ pub struct InferRequest {
     /// When nobody waits for the answer any more, if the request says so. An engine that waits for
     /// something, such as other machines, does not wait longer.
     pub deadline: Option<Instant>,
-    /// Whether anybody still waits for the answer. An engine that takes long looks between its stages, and
-    /// gives up where nobody does.
-    pub cancellation: Cancellation,
+    /// The cores that the answer may be computed on; by default all. They may become more, fewer or none while it
+    /// is, and the work be told to stop: an engine that takes long does its work through them.
+    pub cores: Cores,
 }
 
 impl InferRequest {
@@ -123,8 +123,8 @@ impl Readiness {
 
 /// Something that answers inference requests for one version of one model.
 ///
-/// Calls block and use the cores they need; the server runs them off its async threads and bounds
-/// how many run at once. Two calls at once do not disturb each other.
+/// Calls block and use the cores they are given; the server runs them off its async threads and hands out
+/// the cores. Two calls at once do not disturb each other.
 pub trait Engine: Send + Sync {
     /// Signature of the model; the same for the engine's whole life.
     fn metadata(&self) -> &ModelMetadata;
@@ -155,6 +155,12 @@ pub trait Engine: Send + Sync {
     /// The smallest request that it answers, for who wants to see one, or to be the first to ask.
     fn example(&self) -> Option<InferRequest> {
         None
+    }
+
+    /// Whether an execution does its work through the request's [`Cores`]: it spreads over as many as it is granted, and
+    /// gives way where it is granted none. Any other takes one core until it is done.
+    fn shares_cores(&self) -> bool {
+        false
     }
 
     /// Whether a request would be answered now.

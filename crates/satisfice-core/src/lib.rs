@@ -2,7 +2,7 @@
 //!
 //! A request is a list of named [`Tensor`]s and [`Parameters`]; an [`Engine`] answers it with
 //! named tensors and parameters, or with a typed [`Error`]. This crate does no I/O, knows no
-//! async runtime and no wire format.
+//! async runtime and no wire format. The cores that an answer may be computed on ([`Cores`]) come with the request.
 //!
 //! ```
 //! use satisfice_core::{Tensor, TensorData};
@@ -12,7 +12,6 @@
 //! ```
 
 mod batching;
-mod cancellation;
 mod engine;
 mod error;
 mod offer;
@@ -22,7 +21,6 @@ mod tensor;
 mod version_dir;
 
 pub use batching::{BatchOutputs, Batching, Job, Part, PartOutputs, Strategy};
-pub use cancellation::Cancellation;
 pub use engine::{
     Engine, EngineMetric, InferRequest, InferResponse, ModelMetadata, NamedTensor, Readiness,
     TensorSpec,
@@ -30,5 +28,6 @@ pub use engine::{
 pub use error::{Error, ErrorKind};
 pub use offer::{Measure, Offer, Quality};
 pub use parameter::{Parameter, Parameters};
+pub use satisfice_cores::{Cores, STEPS, Stopped, Usage};
 pub use tensor::{ByteStrings, DataType, ShapeMismatch, Tensor, TensorData};
 pub use version_dir::VersionDir;

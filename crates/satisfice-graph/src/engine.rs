@@ -16,7 +16,7 @@ use crate::{
 };
 use contract::Minimum;
 use satisfice_core::{
-    Cancellation, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters,
+    Cores, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters, Stopped,
     parameters::{GRAPH, ParameterSpec},
 };
 use satisfice_store::{Check, GraphStore};
@@ -91,37 +91,37 @@ impl GraphEngine {
         self.format.class_names()
     }
 
-    /// Checks and orders a batch of new nodes.
+    /// Checks and orders a batch of new nodes, on all cores.
     ///
     /// # Errors
     /// [`GraphError::Request`] and [`GraphError::TooLarge`].
     pub fn attach(&self, attachment: Attachment) -> Result<QueryBatch, GraphError> {
-        self.format.attach(attachment)
+        self.format.attach(attachment, &Cores::default())
     }
 
-    /// Answers a batch by a plan. Deterministic: the same batch, graph, weights and plan give the
+    /// Answers a batch by a plan, on all cores. Deterministic: the same batch, graph, weights and plan give the
     /// same numbers.
     ///
     /// # Errors
     /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
-        self.answer_while(batch, plan, &Cancellation::default())
+        self.answer_on(batch, plan, &Cores::default())
     }
 
-    /// As [`answer`](Self::answer), but gives up after a layer when nobody waits for the answer any more.
+    /// As [`answer`](Self::answer), on the cores granted, which change no number. It gives way, and gives up, within a
+    /// block of nodes.
     ///
     /// # Errors
-    /// [`GraphError::Canceled`] then.
-    pub fn answer_while(
+    /// [`GraphError::Canceled`] when nobody waits for the answer any more.
+    pub fn answer_on(
         &self,
         batch: &QueryBatch,
         plan: Plan,
-        cancellation: &Cancellation,
+        cores: &Cores,
     ) -> Result<Answer, GraphError> {
-        let answer = self.serving(batch, |serving, scratch| {
-            serving.answer(batch, plan, cancellation, scratch)
-        })?;
-        answer.ok_or(GraphError::Canceled)
+        self.serving(batch, cores, |serving, scratch| {
+            serving.answer(batch, plan, cores, scratch)
+        })
     }
 
     /// What each of `plans` would leave stale and cost.
@@ -129,9 +129,10 @@ impl GraphEngine {
         &self,
         batch: &QueryBatch,
         plans: &[Plan],
+        cores: &Cores,
     ) -> Result<Vec<Forecast>, GraphError> {
-        self.serving(batch, |serving, scratch| {
-            serving.forecast(batch, plans, scratch)
+        self.serving(batch, cores, |serving, scratch| {
+            serving.forecast(batch, plans, cores, scratch)
         })
     }
 
@@ -139,7 +140,8 @@ impl GraphEngine {
     fn serving<T>(
         &self,
         batch: &QueryBatch,
-        work: impl FnOnce(&Serving<'_>, &mut Scratch) -> T,
+        cores: &Cores,
+        work: impl FnOnce(&Serving<'_>, &mut Scratch) -> Result<T, Stopped>,
     ) -> Result<T, GraphError> {
         let levels = self.embeddings.levels(&self.model, &self.store)?;
         let messages = self.embeddings.messages(&self.model)?;
@@ -153,9 +155,8 @@ impl GraphEngine {
             own: self.embeddings.own()?,
             scales: self.scratch.scales(),
         };
-        Ok(self
-            .scratch
-            .with(serving.graph, batch, |scratch| work(&serving, scratch)))
+        let work = |scratch: &mut Scratch| work(&serving, scratch);
+        Ok(self.scratch.with(serving.graph, batch, cores, work)?)
     }
 }
 
@@ -201,11 +202,11 @@ impl Engine for GraphEngine {
         let minimum = Minimum::of(request)?;
         let decode = start.elapsed();
         let promise = minimum
-            .map(|minimum| self.promise(&batch, minimum, plan))
+            .map(|minimum| self.promise((&batch, minimum, plan), &request.cores))
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
         let plan = chosen.unwrap_or(self.default_plan());
-        let answer = self.answer_while(&batch, plan, &request.cancellation)?;
+        let answer = self.answer_on(&batch, plan, &request.cores)?;
         let mut parameters = describe(plan, &batch, &answer, decode);
         if let Some(promise) = promise {
             promise.describe(&mut parameters);
@@ -216,11 +217,15 @@ impl Engine for GraphEngine {
         })
     }
 
+    fn shares_cores(&self) -> bool {
+        true
+    }
+
     fn offers(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
         if self.profile().is_none() {
             return Ok(Vec::new());
         }
         let (batch, _) = self.format.decode(request, self.store.ids())?;
-        Ok(self.offers_of(&batch)?)
+        Ok(self.offers_of(&batch, &request.cores)?)
     }
 }

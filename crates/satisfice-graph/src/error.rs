@@ -145,6 +145,12 @@ impl From<Error> for GraphError {
     }
 }
 
+impl From<satisfice_core::Stopped> for GraphError {
+    fn from(_: satisfice_core::Stopped) -> Self {
+        Self::Canceled
+    }
+}
+
 impl From<GraphError> for Error {
     fn from(error: GraphError) -> Self {
         let kind = error.kind();

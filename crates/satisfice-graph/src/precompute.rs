@@ -194,16 +194,16 @@ impl Pass<'_> {
         match table {
             Table::Values(0) => self.input(&mut write)?,
             Table::Values(layer) => self.with_layer(layer, |pass, kept, nodes| {
-                write(&pass.values(nodes, kept), nodes.len())
+                write(&pass.values(nodes, kept)?, nodes.len())
             })?,
             Table::Messages(layer) => self.with_layer(layer, |pass, _, nodes| {
-                write(&pass.messages(nodes), nodes.len())
+                write(&pass.messages(nodes)?, nodes.len())
             })?,
             Table::Sums(layer) => self.with_layer(layer, |pass, kept, nodes| {
-                write(&pass.reduced(nodes, kept), nodes.len())
+                write(&pass.reduced(nodes, kept)?, nodes.len())
             })?,
             Table::Own => self.with_layer(1, |pass, _, nodes| {
-                write(&pass.own(nodes).unwrap_or_default(), nodes.len())
+                write(&pass.own(nodes)?.unwrap_or_default(), nodes.len())
             })?,
         }
         self.progress.finish();

@@ -1,7 +1,6 @@
 //! Running a model on a batch of new nodes: which rows are computed anew, and each layer's values.
 
 mod batch;
-mod cores;
 mod forecast;
 mod forward;
 mod layer;
@@ -14,7 +13,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Attachment, Direction, EdgeRules, QueryBatch};
+pub use batch::{Attachment, BatchShape, Direction, EdgeRules, QueryBatch};
 pub(crate) use forecast::{Forecast, Work};
 pub use forward::{Answer, StageTimes};
 pub(crate) use forward::{Kept, LayerPass, Serving, degree_effects};

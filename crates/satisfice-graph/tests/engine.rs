@@ -4,7 +4,7 @@
 
 mod support;
 
-use satisfice_core::Cancellation;
+use satisfice_core::Cores;
 use satisfice_graph::{Attachment, GraphError, Plan, Precision, PrecomputeOptions, QueryBatch};
 use satisfice_store::Queries;
 use std::{ops::Range, thread};
@@ -64,10 +64,10 @@ fn what_nobody_waits_for_is_given_up_and_leaves_nothing_behind() {
     );
     let batch = batch(&ready, &queries, 0..50);
     let wanted = answers(&ready, &batch);
-    let nobody = Cancellation::new();
-    nobody.cancel();
+    let nobody = Cores::lent(None);
+    nobody.stop();
     for plan in PLANS {
-        let error = ready.engine.answer_while(&batch, plan, &nobody);
+        let error = ready.engine.answer_on(&batch, plan, &nobody);
         assert!(matches!(error, Err(GraphError::Canceled)), "{plan}");
     }
     assert!(answers(&ready, &batch) == wanted, "the same to the bit");

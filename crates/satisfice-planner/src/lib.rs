@@ -33,6 +33,7 @@
 
 mod audit;
 mod batch;
+mod cores;
 mod drift;
 mod error;
 mod front;
@@ -47,6 +48,7 @@ mod units;
 
 pub use audit::AccuracyAudit;
 pub use batch::{Batch, Batcher, Member, Next, Part};
+pub use cores::{Claim, CoreTime, Turn, cores_for_short, share_out};
 pub use drift::{LatencyDrift, Pace, Timing};
 pub use error::Error;
 pub(crate) use front::scrambled;

@@ -157,7 +157,7 @@ impl Default for Repository {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
-    /// Requests or batches over all models, 1 to 64; the number of cores when absent, and at least 2.
+    /// Cores that are handed out over all models, 1 to 64; those of the machine when absent, and at least 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executors: Option<usize>,
 }

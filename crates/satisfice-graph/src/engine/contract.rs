@@ -3,7 +3,7 @@
 use super::GraphEngine;
 use crate::{GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast};
 use satisfice_core::{
-    InferRequest, Measure, Offer, Parameters, Quality,
+    Cores, InferRequest, Measure, Offer, Parameters, Quality,
     parameters::{MIN_ACCURACY, MIN_FIDELITY, ParameterSpec},
 };
 
@@ -57,11 +57,15 @@ impl Promise {
 
 impl GraphEngine {
     /// What each plan of the profile promises and costs for a batch; empty without a profile.
-    pub(super) fn offers_of(&self, batch: &QueryBatch) -> Result<Vec<Offer>, GraphError> {
+    pub(super) fn offers_of(
+        &self,
+        batch: &QueryBatch,
+        cores: &Cores,
+    ) -> Result<Vec<Offer>, GraphError> {
         let Some(profile) = self.profile() else {
             return Ok(Vec::new());
         };
-        let forecasts = self.forecast(batch, &profile.plan_list())?;
+        let forecasts = self.forecast(batch, &profile.plan_list(), cores)?;
         Ok(profile.offers(&batch.in_degrees(), &forecasts))
     }
 
@@ -69,13 +73,12 @@ impl GraphEngine {
     /// or `wanted`, if it does.
     pub(super) fn promise(
         &self,
-        batch: &QueryBatch,
-        minimum: Minimum,
-        wanted: Option<Plan>,
+        (batch, minimum, wanted): (&QueryBatch, Minimum, Option<Plan>),
+        cores: &Cores,
     ) -> Result<Promise, GraphError> {
         let profile = self.profile();
         let profile = profile.ok_or_else(|| unprofiled(self.profile_problem()))?;
-        let forecasts = self.forecast(batch, &profile.plan_list())?;
+        let forecasts = self.forecast(batch, &profile.plan_list(), cores)?;
         profile.promise(&batch.in_degrees(), &forecasts, minimum, wanted)
     }
 }

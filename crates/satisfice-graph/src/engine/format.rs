@@ -2,11 +2,12 @@
 
 use super::request::{self, Decoder};
 use crate::{
-    Attachment, EdgeRules, GnnModel, GraphError, ModelDir, Plan, QueryBatch, RequestLimits,
+    Attachment, BatchShape, EdgeRules, GnnModel, GraphError, ModelDir, Plan, QueryBatch,
+    RequestLimits,
 };
 use satisfice_core::{
-    ByteStrings, DataType, Error, ErrorKind, InferRequest, ModelMetadata, NamedTensor, Tensor,
-    TensorData, TensorSpec,
+    ByteStrings, Cores, DataType, Error, ErrorKind, InferRequest, ModelMetadata, NamedTensor,
+    Tensor, TensorData, TensorSpec,
 };
 use satisfice_store::{Duplicates, GraphStore, NodeIdKind, NodeIds};
 
@@ -121,10 +122,15 @@ impl RequestFormat {
     /// Checks and orders a batch of new nodes.
     ///
     /// # Errors
-    /// [`GraphError::Request`] and [`GraphError::TooLarge`].
-    pub fn attach(&self, attachment: Attachment) -> Result<QueryBatch, GraphError> {
-        let (nodes, features) = (self.graph.nodes, self.features);
-        QueryBatch::for_nodes(attachment, nodes, features, self.rules, self.limits)
+    /// As [`QueryBatch::new`].
+    pub fn attach(&self, attachment: Attachment, cores: &Cores) -> Result<QueryBatch, GraphError> {
+        let shape = BatchShape {
+            nodes: self.graph.nodes,
+            features: self.features,
+            rules: self.rules,
+            limits: self.limits,
+        };
+        QueryBatch::new(attachment, shape, cores)
     }
 
     /// The batch of a request, and the plan if it names one; `ids` are those of the graph's nodes.
@@ -149,7 +155,8 @@ impl RequestFormat {
                 return Err(unknown_output(name));
             }
         }
-        Ok((self.attach(decoder.attachment(request)?)?, plan))
+        let attachment = decoder.attachment(request)?;
+        Ok((self.attach(attachment, &request.cores)?, plan))
     }
 
     /// The outputs asked for, of the model's values, `[queries, outputs]`.

@@ -5,7 +5,7 @@ use crate::{
     Degrees, GnnModel, GraphError, Plan, Profile, QueryBatch,
     run::{Forecast, GraphView, ScratchPool, Serving},
 };
-use satisfice_core::{InferRequest, Offer, Parameters};
+use satisfice_core::{Cores, InferRequest, Offer, Parameters, Stopped};
 use satisfice_kernels::Rows;
 use satisfice_store::Topology;
 use std::sync::OnceLock;
@@ -89,14 +89,20 @@ impl Outlook {
 
     /// What each plan of the profile promises for a batch, and the time that it takes one machine; empty
     /// without a profile.
-    pub fn offers(&self, graph: &DistantGraph<'_>, batch: &QueryBatch) -> Vec<Offer> {
-        match self.profile() {
-            None => Vec::new(),
-            Some(profile) => {
-                let forecasts = self.forecast(graph, batch, profile);
-                profile.offers(&batch.in_degrees(), &forecasts)
-            }
-        }
+    ///
+    /// # Errors
+    /// [`GraphError::Canceled`] when nobody waits for them any more.
+    pub fn offers(
+        &self,
+        graph: &DistantGraph<'_>,
+        batch: &QueryBatch,
+        cores: &Cores,
+    ) -> Result<Vec<Offer>, GraphError> {
+        let Some(profile) = self.profile() else {
+            return Ok(Vec::new());
+        };
+        let forecasts = self.forecast(graph, batch, profile, cores)?;
+        Ok(profile.offers(&batch.in_degrees(), &forecasts))
     }
 
     /// The plan of a request that names a minimum, and what an answer says of it; nothing where it names
@@ -115,7 +121,7 @@ impl Outlook {
         };
         let profile = self.profile();
         let profile = profile.ok_or_else(|| unprofiled(self.problem()))?;
-        let forecasts = self.forecast(graph, batch, profile);
+        let forecasts = self.forecast(graph, batch, profile, &request.cores)?;
         let promise = profile.promise(&batch.in_degrees(), &forecasts, minimum, wanted)?;
         let mut parameters = Parameters::new();
         promise.describe(&mut parameters);
@@ -127,7 +133,8 @@ impl Outlook {
         graph: &DistantGraph<'_>,
         batch: &QueryBatch,
         profile: &Profile,
-    ) -> Vec<Forecast> {
+        cores: &Cores,
+    ) -> Result<Vec<Forecast>, Stopped> {
         let view = graph.degrees.view();
         let new = || ScratchPool::new(view, graph.model.scales());
         let pool = self.pool.get_or_init(new);
@@ -140,8 +147,8 @@ impl Outlook {
             own: None,
             scales: pool.scales(),
         };
-        pool.with(view, batch, |scratch| {
-            serving.forecast(batch, &profile.plan_list(), scratch)
+        pool.with(view, batch, cores, |scratch| {
+            serving.forecast(batch, &profile.plan_list(), cores, scratch)
         })
     }
 }

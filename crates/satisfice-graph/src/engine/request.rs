@@ -4,7 +4,7 @@ mod features;
 
 use crate::{Attachment, Direction, GraphError, Plan, RequestLimits, UnknownPlan};
 use satisfice_core::{
-    ByteStrings, InferRequest, Tensor, TensorData,
+    ByteStrings, Cores, InferRequest, STEPS, Tensor, TensorData,
     parameters::{EDGE_DIRECTION, NODE_IDS, PLAN},
 };
 use satisfice_store::{NodeIdKind, NodeIds};
@@ -39,7 +39,8 @@ impl Decoder<'_> {
             "INT64 [2, edges], or BYTES where ids are strings; [2, 0] for nodes without edges";
         let edge_index = required(request, "edge_index", hint)?;
         let by_position = by_position(request)?;
-        let edges = self.edges(edge_index, &self.directions(request)?, by_position)?;
+        let directions = self.directions(request)?;
+        let edges = self.edges(edge_index, (&directions, by_position), &request.cores)?;
         let query_edges = match request.input("query_edge_index") {
             Some(tensor) => query_edges(tensor, self.limits)?,
             None => Vec::new(),
@@ -102,8 +103,8 @@ impl Decoder<'_> {
     fn edges(
         &self,
         tensor: &Tensor,
-        directions: &Directions,
-        by_position: bool,
+        (directions, by_position): (&Directions, bool),
+        cores: &Cores,
     ) -> Result<Vec<(u32, u32, Direction)>, GraphError> {
         let count = edge_count("edge_index", tensor, self.limits)?;
         let direction = |edge: usize| match directions {
@@ -149,6 +150,9 @@ impl Decoder<'_> {
         }
         let mut edges = Vec::with_capacity(count);
         for edge in 0..count {
+            if edge % STEPS == 0 {
+                cores.pass()?;
+            }
             let node = self.node(edge, tensor.data(), count + edge, by_position)?;
             edges.push((query_of(edge)?, node, direction(edge)));
         }

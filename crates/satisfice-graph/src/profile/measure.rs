@@ -10,6 +10,7 @@ use crate::{
     Answer, GraphEngine, GraphError, ModelDir, Plan, QueryBatch, argmax,
     run::{Forecast, Work},
 };
+use satisfice_core::Cores;
 use satisfice_store::{Progress, Queries};
 use serde::Serialize;
 use std::time::Instant;
@@ -218,7 +219,9 @@ impl Measurement<'_> {
         let slice = self.queries.select(positions);
         let batch = self.engine.attach((&slice).into())?;
         let in_degrees = batch.in_degrees();
-        let forecasts = self.engine.forecast(&batch, self.plans)?;
+        let forecasts = self
+            .engine
+            .forecast(&batch, self.plans, &Cores::default())?;
         let exact = classes(&self.engine.answer(&batch, Plan::Exact)?, &batch);
         let mut plans = Vec::with_capacity(self.plans.len());
         for (&plan, forecast) in self.plans.iter().zip(forecasts) {

@@ -1,9 +1,12 @@
 //! A batch of new nodes, as the layers want it.
 
+mod edges;
+
 use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
-use rayon::prelude::*;
-use satisfice_store::{QuerySlice, Topology};
+use edges::{ByNode, Edge, Index, Lists, many, ordered};
+use satisfice_core::{Cores, Stopped};
+use satisfice_store::QuerySlice;
 
 /// Which way an edge between a query and a stored node points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,226 +76,17 @@ pub struct EdgeRules {
     pub query_self_loops: bool,
 }
 
-/// An edge between a stored node and a query, as one number: by its node, then its query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Edge(u64);
-
-impl Edge {
-    fn new(node: u32, query: u32) -> Self {
-        Self(u64::from(node) << 32 | u64::from(query))
-    }
-
-    fn node(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    fn query(self) -> u32 {
-        self.0 as u32
-    }
-}
-
-/// Lists of ids, one a row, end to end.
-#[derive(Debug, Default)]
-struct Lists {
-    ends: Vec<u32>,
-    ids: Vec<u32>,
-}
-
-impl Lists {
-    /// From pairs (row, id) for rows 0 .. `rows`; each row keeps the order of its pairs.
-    fn new(rows: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Self {
-        let mut ends = vec![0_u32; rows + 1];
-        let mut len = 0;
-        for (row, _) in pairs.clone() {
-            ends[row as usize + 1] += 1;
-            len += 1;
-        }
-        for row in 0..rows {
-            ends[row + 1] += ends[row];
-        }
-        // Each row's start moves to its end as its ids come in.
-        let mut ids = vec![0; len];
-        for (row, id) in pairs {
-            let end = &mut ends[row as usize];
-            ids[*end as usize] = id;
-            *end += 1;
-        }
-        ends.truncate(rows);
-        Self { ends, ids }
-    }
-
-    fn row(&self, row: usize) -> &[u32] {
-        let start = match row {
-            0 => 0,
-            _ => self.ends[row - 1] as usize,
-        };
-        &self.ids[start..self.ends[row] as usize]
-    }
-}
-
-/// Stored nodes with an edge to or from a query, ascending, and the queries of each, ascending.
-#[derive(Debug, Default)]
-struct ByNode {
-    nodes: Vec<u32>,
-    queries: Lists,
-}
-
-impl ByNode {
-    /// From edges in order, in parts of which none has a node of another.
-    fn new(parts: &[Vec<Edge>]) -> Self {
-        let [rest @ .., last] = parts else {
-            return Self::default();
-        };
-        if rest.is_empty() {
-            return Self::of_part(last);
-        }
-        let mut all = Self::default();
-        let parts: Vec<Self> = parts.par_iter().map(|edges| Self::of_part(edges)).collect();
-        for part in parts {
-            let below = all.queries.ids.len() as u32;
-            let ends = part.queries.ends.iter().map(|end| end + below);
-            all.queries.ends.extend(ends);
-            all.queries.ids.extend(part.queries.ids);
-            all.nodes.extend(part.nodes);
-        }
-        all
-    }
-
-    fn of_part(edges: &[Edge]) -> Self {
-        let mut by_node = Self::default();
-        by_node.queries.ids.reserve_exact(edges.len());
-        for of_node in edges.chunk_by(|a, b| a.node() == b.node()) {
-            by_node.nodes.push(of_node[0].node());
-            let ids = &mut by_node.queries.ids;
-            ids.extend(of_node.iter().map(|edge| edge.query()));
-            by_node.queries.ends.push(ids.len() as u32);
-        }
-        by_node
-    }
-
-    /// Each node with the number of its edges.
-    fn degrees(&self) -> impl Iterator<Item = (u32, u32)> {
-        let degree = |row: usize| self.queries.row(row).len() as u32;
-        let nodes = self.nodes.iter().enumerate();
-        nodes.map(move |(row, &node)| (node, degree(row)))
-    }
-}
-
-/// Edges among `nodes` nodes, about `count` of them, in order, in parts of which none has a node of another: one for each core
-/// where there are many edges.
-fn ordered(
-    edges: &(impl Iterator<Item = Edge> + Clone + Sync),
-    (count, nodes): (usize, usize),
-    rules: EdgeRules,
-) -> Vec<Vec<Edge>> {
-    let parts = match many(count) {
-        true => rayon::current_num_threads().min(count / PART_EDGES_MIN),
-        false => 1,
-    };
-    let part = |index: usize| {
-        let (from, end) = (index * nodes / parts, (index + 1) * nodes / parts);
-        let of_part = |edge: &Edge| (from..end).contains(&(edge.node() as usize));
-        let mut mine = Vec::with_capacity(count / parts);
-        mine.extend(edges.clone().filter(of_part));
-        sort(&mut mine);
-        if rules.merge_duplicates {
-            mine.dedup();
-        }
-        mine
-    };
-    match parts {
-        1 => vec![part(0)],
-        _ => (0..parts).into_par_iter().map(part).collect(),
-    }
-}
-
-/// Edges of a part at least.
-const PART_EDGES_MIN: usize = 1 << 12;
-
-/// Whether so many edges are worth another core: fewer are ordered before it has begun.
-fn many(edges: usize) -> bool {
-    edges >= 2 * PART_EDGES_MIN
-}
-
-/// Does both, at once where it is worth it.
-fn both<A: Send, B: Send>(
-    at_once: bool,
-    first: impl FnOnce() -> A + Send,
-    second: impl FnOnce() -> B + Send,
-) -> (A, B) {
-    match at_once {
-        true => rayon::join(first, second),
-        false => (first(), second()),
-    }
-}
-
-/// Sorts edges digit by digit, the last one first: comparing them would be most of what a batch costs before it
-/// runs. Passes over digits that all edges share are left out, and those over queries where the edges
-/// came by query.
-fn sort(edges: &mut Vec<Edge>) {
-    let mut spare = vec![Edge(0); edges.len()];
-    let digit_bits = edges.len().max(1).ilog2().clamp(4, DIGIT_BITS_MAX);
-    let by_query = edges.is_sorted_by_key(|edge| edge.query());
-    let bits_of = |largest: Option<u32>| u32::BITS - largest.unwrap_or(0).leading_zeros();
-    let query_bits = bits_of(edges.iter().map(|edge| edge.query()).max());
-    let node_bits = bits_of(edges.iter().map(|edge| edge.node()).max());
-    let query_digits = (0..query_bits).step_by(digit_bits as usize);
-    let node_digits = (0..node_bits).step_by(digit_bits as usize);
-    let shifts = query_digits
-        .filter(|_| !by_query)
-        .chain(node_digits.map(|shift| u32::BITS + shift));
-    for shift in shifts {
-        let digit = |edge: Edge| (edge.0 >> shift) as usize & ((1 << digit_bits) - 1);
-        let mut starts = vec![0_u32; (1 << digit_bits) + 1];
-        for &edge in &*edges {
-            starts[digit(edge) + 1] += 1;
-        }
-        for digit in 0..1 << digit_bits {
-            starts[digit + 1] += starts[digit];
-        }
-        for &edge in &*edges {
-            let start = &mut starts[digit(edge)];
-            spare[*start as usize] = edge;
-            *start += 1;
-        }
-        std::mem::swap(edges, &mut spare);
-    }
-}
-
-/// Bits of a digit at most: its counts and the ends of its runs stay in the nearest caches.
-const DIGIT_BITS_MAX: u32 = 11;
-
-/// Where to look for a node in an ascending list: about one node a bucket, wherever they lie evenly.
-#[derive(Debug, Default)]
-struct Index {
-    /// For each bucket of `2^shift` ids, and one more: how many nodes lie below it.
-    starts: Vec<u32>,
-    shift: u32,
-}
-
-impl Index {
-    fn new(nodes: &[u32]) -> Self {
-        let last = nodes.last().copied().unwrap_or(0);
-        let shift = (last as usize / nodes.len().max(1)).max(1).ilog2();
-        let buckets = (last >> shift) as usize + 1;
-        let mut starts = vec![0; buckets + 1];
-        for &node in nodes {
-            starts[(node >> shift) as usize + 1] += 1;
-        }
-        for bucket in 0..buckets {
-            starts[bucket + 1] += starts[bucket];
-        }
-        Self { starts, shift }
-    }
-
-    /// The place of `node` in the list that this is the index of.
-    fn find(&self, nodes: &[u32], node: u32) -> Option<usize> {
-        let bucket = (node >> self.shift) as usize;
-        let end = *self.starts.get(bucket + 1)? as usize;
-        let start = self.starts[bucket] as usize;
-        let at = nodes[start..end].binary_search(&node).ok()?;
-        Some(start + at)
-    }
+/// What batches of one model fit to.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchShape {
+    /// Nodes of the graph.
+    pub nodes: usize,
+    /// Values of a row of features.
+    pub features: usize,
+    /// What becomes of their edges.
+    pub rules: EdgeRules,
+    /// How large they may be.
+    pub limits: RequestLimits,
 }
 
 /// A checked batch: every edge list is ordered.
@@ -317,52 +111,41 @@ pub struct QueryBatch {
 }
 
 impl QueryBatch {
-    /// Checks and orders a batch for a graph of `topology` with rows of `features` values.
+    /// Checks and orders a batch.
     ///
     /// # Errors
-    /// [`GraphError::Request`] and [`GraphError::TooLarge`], with what is wrong and where.
+    /// [`GraphError::Request`] and [`GraphError::TooLarge`], with what is wrong and where;
+    /// [`GraphError::Canceled`] when nobody waits for it any more.
     pub fn new(
         attachment: Attachment,
-        topology: Topology<'_>,
-        features: usize,
-        rules: EdgeRules,
-        limits: RequestLimits,
+        shape: BatchShape,
+        cores: &Cores,
     ) -> Result<Self, GraphError> {
-        Self::for_nodes(attachment, topology.nodes(), features, rules, limits)
+        check(&attachment, shape)?;
+        Ok(Self::ordered(attachment, shape, cores)?)
     }
 
-    /// As [`QueryBatch::new`], for a graph of which only the number of nodes is at hand.
-    ///
-    /// # Errors
-    /// As [`QueryBatch::new`].
-    pub fn for_nodes(
-        attachment: Attachment,
-        nodes: usize,
-        features: usize,
-        rules: EdgeRules,
-        limits: RequestLimits,
-    ) -> Result<Self, GraphError> {
-        check(&attachment, nodes, features, limits)?;
+    fn ordered(attachment: Attachment, shape: BatchShape, cores: &Cores) -> Result<Self, Stopped> {
+        let BatchShape { nodes, rules, .. } = shape;
         let queries = attachment.queries;
         let count = attachment.edges.len();
         // All but those of one direction.
         let edges_without = |direction: Direction| {
-            let edges = attachment
-                .edges
-                .iter()
-                .filter(move |edge| edge.2 != direction);
-            let edges = edges.map(|&(query, node, _)| Edge::new(node, query));
-            ordered(&edges, (count, nodes), rules)
+            let edges = attachment.edges.iter();
+            let edges = edges.filter(move |edge| edge.2 != direction);
+            edges.map(|&(query, node, _)| Edge::new(node, query))
         };
         let both_ways = attachment
             .edges
             .iter()
             .all(|edge| edge.2 == Direction::Both);
-        let (inward, outward) = both(
-            many(count) && !both_ways,
-            || edges_without(Direction::Out),
-            || (!both_ways).then(|| edges_without(Direction::In)),
-        );
+        let directions: &[Direction] = match both_ways {
+            true => &[Direction::Out],
+            false => &[Direction::Out, Direction::In],
+        };
+        let lists: Vec<_> = directions.iter().map(|&of| edges_without(of)).collect();
+        let mut lists = ordered(&lists, (count, nodes), rules, cores)?.into_iter();
+        let (inward, outward) = (lists.next().unwrap_or_default(), lists.next());
         let mut between = Vec::with_capacity(attachment.query_edges.len());
         for &(source, target) in &attachment.query_edges {
             between.push((target, source));
@@ -379,11 +162,25 @@ impl QueryBatch {
             between.dedup();
         }
         let into_queries = inward.iter().flatten().map(|e| (e.query(), e.node()));
-        let (stored_into_query, (sources, targets)) = both(
-            many(count),
-            || Lists::new(queries, into_queries),
-            || (ByNode::new(&inward), outward.as_deref().map(ByNode::new)),
-        );
+        let parts: Vec<&[Edge]> = inward
+            .iter()
+            .chain(outward.iter().flatten())
+            .map(|p| &p[..])
+            .collect();
+        let lists = cores.map(
+            parts.len() + 1,
+            if many(count) { 1 } else { usize::MAX },
+            |at| match at.checked_sub(1) {
+                None => (Lists::new(queries, into_queries.clone()), ByNode::default()),
+                Some(part) => (Lists::default(), ByNode::of_part(parts[part])),
+            },
+        )?;
+        let mut lists = lists.into_iter();
+        let stored_into_query = lists.next().map(|(of_queries, _)| of_queries);
+        let mut of_parts: Vec<ByNode> = lists.map(|(_, of_part)| of_part).collect();
+        let of_outward = of_parts.split_off(inward.len());
+        let sources = ByNode::joined(of_parts);
+        let targets = outward.map(|_| ByNode::joined(of_outward));
         let inward = sources.queries.ids.len();
         let outward = targets.as_ref().map_or(inward, |t| t.queries.ids.len());
         Ok(Self {
@@ -391,7 +188,7 @@ impl QueryBatch {
             readers: sources.degrees().collect(),
             touched: targets.as_ref().map(|targets| targets.degrees().collect()),
             targets_index: Index::new(&targets.as_ref().unwrap_or(&sources).nodes),
-            stored_into_query,
+            stored_into_query: stored_into_query.unwrap_or_default(),
             query_into_query: Lists::new(queries, between.iter().copied()),
             sources,
             targets,
@@ -534,12 +331,13 @@ impl QueryBatch {
     }
 }
 
-fn check(
-    batch: &Attachment,
-    nodes: usize,
-    features: usize,
-    limits: RequestLimits,
-) -> Result<(), GraphError> {
+fn check(batch: &Attachment, shape: BatchShape) -> Result<(), GraphError> {
+    let BatchShape {
+        nodes,
+        features,
+        limits,
+        ..
+    } = shape;
     if batch.queries == 0 {
         return Err(GraphError::request_hint(
             "empty_batch",
@@ -603,53 +401,4 @@ fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const RULES: EdgeRules = EdgeRules {
-        undirected: true,
-        merge_duplicates: false,
-        query_self_loops: false,
-    };
-
-    fn edges(nodes: u32) -> impl Strategy<Value = Vec<(u32, u32)>> {
-        let len = prop_oneof![0..20_usize, 1_000..3_000_usize, 13_000..13_010_usize];
-        len.prop_flat_map(move |len| prop::collection::vec((0..nodes, 0..70_u32), len))
-    }
-
-    proptest! {
-        #[test]
-        fn edges_are_sorted_however_they_come(
-            pairs in prop_oneof![edges(3), edges(5_000), edges(u32::MAX)],
-            by_query: bool,
-        ) {
-            let mut found: Vec<Edge> = pairs.iter().map(|&(n, q)| Edge::new(n, q)).collect();
-            if by_query {
-                found.sort_by_key(|edge| edge.query());
-            }
-            let mut wanted = found.clone();
-            wanted.sort_unstable();
-            let unordered = found.clone();
-            sort(&mut found);
-            prop_assert_eq!(&found, &wanted);
-            for threads in [1, 3] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let size = (pairs.len(), u32::MAX as usize);
-                let parts = pool.install(|| ordered(&unordered.iter().copied(), size, RULES));
-                prop_assert_eq!(parts.len(), (pairs.len() / PART_EDGES_MIN).clamp(1, threads));
-                prop_assert_eq!(parts.concat(), wanted.clone());
-                let by_node = ByNode::new(&parts);
-                prop_assert_eq!(by_node.degrees().count(), by_node.nodes.len());
-            }
-            let by_node = ByNode::new(&[found]);
-            let listed: Vec<Edge> = by_node.nodes.iter().enumerate().flat_map(|(row, &node)| {
-                by_node.queries.row(row).iter().map(move |&query| Edge::new(node, query))
-            }).collect();
-            prop_assert_eq!(listed, wanted);
-        }
-    }
 }

@@ -2,17 +2,17 @@
 
 use super::{
     batch::QueryBatch,
-    cores,
     forward::{BatchScales, Serving, rescaled},
     layer::Target,
     policy::{self, ReadWeight, share_of_new_edges},
-    scratch::Scratch,
+    scratch::{NODES_MAX, Scratch},
     select::budget_count,
 };
 use crate::{
     Plan, Policy,
     model::{Layer, Reduction},
 };
+use satisfice_core::{Cores, Stopped};
 use std::{cmp::Ordering, ops::Range};
 
 /// What is known of one plan for one batch.
@@ -117,18 +117,52 @@ impl Serving<'_> {
         &self,
         batch: &QueryBatch,
         plans: &[Plan],
+        cores: &Cores,
         scratch: &Scratch,
-    ) -> Vec<Forecast> {
+    ) -> Result<Vec<Forecast>, Stopped> {
         let scales = BatchScales::new(self.model.scales(), batch);
         let weight = self.read_weight(&scales, &scratch.scales);
-        let candidates = self.candidates(batch);
+        let candidates = self.candidates(batch, cores)?;
         let rescaled = self.rescaled(batch);
+        let choices = self.choices(batch, plans, (&weight, &candidates), cores)?;
+        let steps = cores.map(choices.len(), steps_at_once(&candidates), |at| {
+            let Choice { counts, scores, .. } = &choices[at];
+            Steps::new(counts, scores)
+        })?;
+        let mut forecasts = Vec::with_capacity(plans.len());
+        for (choice, steps) in choices.iter().zip(&steps) {
+            let stale = self.stale(batch, &weight, (&candidates, steps), cores)?;
+            let chosen = steps.chosen(&candidates);
+            for (&plan, &count) in choice.plans.iter().zip(&choice.counts) {
+                let step = steps.of(count);
+                let stale = match plans[plan] {
+                    Plan::Refresh | Plan::Exact => vec![0.0; batch.queries()],
+                    _ => stale[step].clone(),
+                };
+                let work = self.work(batch, (plans[plan], chosen[step]), &rescaled);
+                forecasts.push((plan, Forecast { stale, work }));
+            }
+        }
+        forecasts.sort_unstable_by_key(|&(plan, _)| plan);
+        let forecasts = forecasts.into_iter();
+        Ok(forecasts.map(|(_, forecast)| forecast).collect())
+    }
+
+    /// What the plans of each policy choose.
+    fn choices(
+        &self,
+        batch: &QueryBatch,
+        plans: &[Plan],
+        (weight, candidates): (&ReadWeight<'_>, &[Candidate]),
+        cores: &Cores,
+    ) -> Result<Vec<Choice>, Stopped> {
         let count = |plan: &Plan| match *plan {
             Plan::Precomputed => 0,
             Plan::Recompute { budget, .. } => budget_count(budget, candidates.len()),
             Plan::Refresh | Plan::Exact => candidates.len(),
         };
-        let of_policy = |policy: Policy| {
+        let mut choices = Vec::new();
+        for policy in Policy::ALL {
             // The others choose nothing by a policy: they go with the default one.
             let mine = |plan: &Plan| match *plan {
                 Plan::Recompute { policy: own, .. } => own == policy,
@@ -136,43 +170,26 @@ impl Serving<'_> {
             };
             let mine: Vec<usize> = (0..plans.len()).filter(|&p| mine(&plans[p])).collect();
             if mine.is_empty() {
-                return Vec::new();
+                continue;
             }
             let scores = policy::scores(
                 policy,
-                (self.graph, batch),
+                (self.graph, batch, cores),
                 |place| candidates[place].share,
-                || policy::reach(batch, &weight),
+                || policy::reach(batch, weight, cores),
                 || unreachable!("invariant: no plan that is forecast goes by its own outcome"),
-            );
-            let counts: Vec<usize> = mine.iter().map(|&p| count(&plans[p])).collect();
-            let steps = Steps::new(&counts, &scores);
-            let stale = self.stale(batch, &weight, &candidates, &steps);
-            let chosen = steps.chosen(&candidates);
-            let forecast = |(plan, count): (usize, usize)| {
-                let step = steps.of(count);
-                let stale = match plans[plan] {
-                    Plan::Refresh | Plan::Exact => vec![0.0; batch.queries()],
-                    _ => stale[step].clone(),
-                };
-                let work = self.work(batch, (plans[plan], chosen[step]), &rescaled);
-                (plan, Forecast { stale, work })
-            };
-            mine.into_iter().zip(counts).map(forecast).collect()
-        };
-        let by_policy = cores::map(Policy::ALL.len(), candidates.len(), |at| {
-            of_policy(Policy::ALL[at])
-        });
-        let mut forecasts = by_policy.concat();
-        forecasts.sort_unstable_by_key(|&(plan, _)| plan);
-        forecasts
-            .into_iter()
-            .map(|(_, forecast)| forecast)
-            .collect()
+            )?;
+            choices.push(Choice {
+                counts: mine.iter().map(|&p| count(&plans[p])).collect(),
+                plans: mine,
+                scores,
+            });
+        }
+        Ok(choices)
     }
 
-    fn candidates(&self, batch: &QueryBatch) -> Vec<Candidate> {
-        policy::each_reader(batch, |place, node| Candidate {
+    fn candidates(&self, batch: &QueryBatch, cores: &Cores) -> Result<Vec<Candidate>, Stopped> {
+        policy::each_reader(batch, cores, |place, node| Candidate {
             node,
             share: share_of_new_edges(self.graph, batch, place),
             new: batch.new_in_edges(place) as u32,
@@ -186,15 +203,32 @@ impl Serving<'_> {
         &self,
         batch: &QueryBatch,
         weight: &ReadWeight<'_>,
-        candidates: &[Candidate],
-        steps: &Steps,
-    ) -> Vec<Vec<f32>> {
+        (candidates, steps): (&[Candidate], &Steps),
+        cores: &Cores,
+    ) -> Result<Vec<Vec<f32>>, Stopped> {
         let queries = batch.queries();
-        let readings = cores::map_parts(queries, candidates.len(), |queries| {
-            self.readings(batch, queries, weight, (candidates, steps))
-        });
+        let parts = match candidates.len() > NODES_MAX {
+            true => cores.width(),
+            false => 1,
+        };
+        let mut readings: Vec<Reading> = (0..queries)
+            .map(|query| self.reading_of_queries(batch, query, (weight, steps)))
+            .collect();
+        let part = queries.div_ceil(parts).max(1);
+        let parts = readings.chunks_mut(part).enumerate();
+        let parts = parts.map(|(at, readings)| (at * part, readings, 0));
+        cores.each(
+            parts,
+            || (),
+            |(), (first, readings, from)| {
+                let to = candidates.len().min(from + NODES_MAX);
+                let of = (first, &mut *readings);
+                add_readings((batch, weight), (candidates, steps), from..to, of);
+                (to < candidates.len()).then_some((first, readings, to))
+            },
+        )?;
         let mut stale = vec![Vec::with_capacity(queries); steps.counts.len()];
-        for Reading { total, by_step } in readings.into_iter().flatten() {
+        for Reading { total, by_step } in readings {
             // What a step does not compute is what only later steps do, or none.
             let mut missing = by_step[steps.counts.len()];
             for step in (0..steps.counts.len()).rev() {
@@ -203,42 +237,25 @@ impl Serving<'_> {
                 missing += by_step[step];
             }
         }
-        stale
+        Ok(stale)
     }
 
-    /// What the last layer reads for some queries: the batch's stored neighbours are gone through in order, so that only
-    /// the queries' own sums are looked up.
-    fn readings(
+    /// What the last layer reads for a query of the batch's own nodes.
+    fn reading_of_queries(
         &self,
         batch: &QueryBatch,
-        queries: Range<usize>,
-        weight: &ReadWeight<'_>,
-        (candidates, steps): (&[Candidate], &Steps),
-    ) -> Vec<Reading> {
+        query: usize,
+        (weight, steps): (&ReadWeight<'_>, &Steps),
+    ) -> Reading {
         let last = &self.model.layers[self.model.layers() - 1].conv;
         let self_loop = last.propagation().and_then(|p| p.self_loop);
-        let of_queries = |query: usize| {
-            let of = |source: u32| weight.of(batch, query, Target::Query(source));
-            let sources = batch.query_into_query(query).iter();
-            Reading {
-                total: self_loop.map_or(0.0, |w| f64::from(w) * of(query as u32))
-                    + sources.map(|&source| of(source)).sum::<f64>(),
-                by_step: vec![0.0; steps.counts.len() + 1],
-            }
-        };
-        let mut readings: Vec<Reading> = queries.clone().map(of_queries).collect();
-        for (place, candidate) in candidates.iter().enumerate() {
-            let readers = batch.queries_of_reader(place);
-            let [from, to] = [queries.start, queries.end]
-                .map(|bound| readers.partition_point(|&query| (query as usize) < bound));
-            for query in readers[from..to].iter().map(|&query| query as usize) {
-                let read = weight.of(batch, query, Target::Stored(candidate.node));
-                let reading = &mut readings[query - queries.start];
-                reading.total += read;
-                reading.by_step[steps.first[place] as usize] += read * candidate.share;
-            }
+        let of = |source: u32| weight.of(batch, query, Target::Query(source));
+        let sources = batch.query_into_query(query).iter();
+        Reading {
+            total: self_loop.map_or(0.0, |w| f64::from(w) * of(query as u32))
+                + sources.map(|&source| of(source)).sum::<f64>(),
+            by_step: vec![0.0; steps.counts.len() + 1],
         }
-        readings
     }
 
     /// For each layer but the last, which computes queries only: the share of the graph's edges whose source
@@ -325,6 +342,46 @@ impl Serving<'_> {
             kept: chosen.nodes,
             kept_bytes: kept.row_bytes() as f64,
             ids: if changed > 0.0 { chosen.stored } else { 0.0 },
+        }
+    }
+}
+
+/// What the plans of one policy choose.
+#[derive(Debug)]
+struct Choice {
+    /// Which plans.
+    plans: Vec<usize>,
+    /// How many candidates each computes anew.
+    counts: Vec<usize>,
+    /// Of the candidates.
+    scores: Vec<f64>,
+}
+
+/// Policies whose candidates one core puts in order: few candidates are in order before another has woken.
+fn steps_at_once(candidates: &[Candidate]) -> usize {
+    match candidates.len() > NODES_MAX {
+        true => 1,
+        false => Policy::ALL.len(),
+    }
+}
+
+/// Adds what the last layer reads of some candidates for the queries from `first` on. The batch's stored neighbours are
+/// gone through in order, so that only the queries' own sums are looked up.
+fn add_readings(
+    (batch, weight): (&QueryBatch, &ReadWeight<'_>),
+    (candidates, steps): (&[Candidate], &Steps),
+    places: Range<usize>,
+    (first, readings): (usize, &mut [Reading]),
+) {
+    for (place, candidate) in places.clone().zip(&candidates[places]) {
+        let readers = batch.queries_of_reader(place);
+        let [from, to] = [first, first + readings.len()]
+            .map(|bound| readers.partition_point(|&query| (query as usize) < bound));
+        for query in readers[from..to].iter().map(|&query| query as usize) {
+            let read = weight.of(batch, query, Target::Stored(candidate.node));
+            let reading = &mut readings[query - first];
+            reading.total += read;
+            reading.by_step[steps.first[place] as usize] += read * candidate.share;
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     batch::QueryBatch,
     layer::{
         Counts, LayerInput, NodeScales, RowSet, Slots, Targets, clear_slots, fill_blocks,
-        in_blocks, node_scales, run_layer, set_slots,
+        node_scales, resized, run_layer, set_slots,
     },
     policy::{self, ReadWeight},
     query_sums::query_sums,
@@ -17,8 +17,7 @@ use crate::{
     Plan, Policy,
     model::{GnnModel, Layer, apply_message},
 };
-use rayon::prelude::*;
-use satisfice_core::Cancellation;
+use satisfice_core::{Cores, Stopped};
 use satisfice_kernels::Rows;
 use std::time::{Duration, Instant};
 
@@ -117,9 +116,9 @@ impl Serving<'_> {
         &self,
         batch: &QueryBatch,
         plan: Plan,
-        cancellation: &Cancellation,
+        cores: &Cores,
         scratch: &mut Scratch,
-    ) -> Option<Answer> {
+    ) -> Result<Answer, Stopped> {
         let start = Instant::now();
         let model = self.model;
         let scales = BatchScales::new(model.scales(), batch);
@@ -131,7 +130,7 @@ impl Serving<'_> {
             initial: &initial,
             refresh: plan == Plan::Refresh,
             counts: Counts::default(),
-            cancellation,
+            cores,
         };
         let inner = model.layers() - 1;
         let fresh = match plan {
@@ -144,8 +143,9 @@ impl Serving<'_> {
                 graph: self.graph,
                 batch,
                 effects: degree_effects(model),
+                cores,
             }
-            .select(inner, &mut scratch.marks),
+            .select(inner, &mut scratch.marks)?,
         };
         let selected = start.elapsed();
         let (last, joined) = run.layers(model.layers(), &fresh, scratch)?;
@@ -155,7 +155,7 @@ impl Serving<'_> {
             false => joined,
         });
         scratch.values[inner % 2] = last;
-        Some(Answer {
+        Ok(Answer {
             outputs,
             candidates: batch.readers().len(),
             recomputed: union(&fresh),
@@ -206,6 +206,13 @@ struct AtHand<'a> {
     nodes: &'a [u32],
 }
 
+impl AtHand<'_> {
+    fn bytes(&self) -> usize {
+        let messages = self.messages.as_ref().map_or(0, Vec::len);
+        (self.values.len() + messages) * size_of::<f32>()
+    }
+}
+
 /// The different nodes of ascending lists, ascending.
 fn union(lists: &[Vec<u32>]) -> Vec<u32> {
     match lists {
@@ -231,7 +238,7 @@ struct Run<'a> {
     refresh: bool,
     /// Of the last pass through the layers.
     counts: Counts,
-    cancellation: &'a Cancellation,
+    cores: &'a Cores,
 }
 
 impl Run<'_> {
@@ -243,9 +250,10 @@ impl Run<'_> {
         count: usize,
         fresh: &[Vec<u32>],
         scratch: &mut Scratch,
-    ) -> Option<(Vec<f32>, Vec<Vec<f32>>)> {
+    ) -> Result<(Vec<f32>, Vec<Vec<f32>>), Stopped> {
         self.counts = Counts::default();
         let model = self.serving.model;
+        let idle = scratch.bytes();
         let nothing = Vec::new();
         let mut below = AtHand {
             values: self.initial.to_vec(),
@@ -254,9 +262,7 @@ impl Run<'_> {
         };
         let mut joined = Vec::new();
         for (index, layer) in model.layers[..count].iter().enumerate() {
-            if self.cancellation.is_canceled() {
-                return None;
-            }
+            self.cores.pass()?;
             let nodes = fresh.get(index).unwrap_or(&nothing);
             let above = &model.layers[index + 1..count];
             // The layer above reads values of what it computes itself, and messages of all else.
@@ -264,7 +270,8 @@ impl Run<'_> {
                 let computed_above = fresh.get(index + 1).unwrap_or(&nothing);
                 computed_above.is_empty() && self.serving.messages[index + 1].is_some()
             });
-            let made = self.layer((index, sends), &below, nodes, scratch);
+            let made = self.layer((index, sends), &below, nodes, scratch)?;
+            self.cores.hold(idle + below.bytes() + made.bytes());
             if model.joins_layers() {
                 joined.push(made.values[..self.batch.queries() * layer.width()].to_vec());
             }
@@ -273,27 +280,26 @@ impl Run<'_> {
                 scratch.values[(index - 1) % 2] = read.messages.unwrap_or(read.values);
             }
         }
-        Some((below.values, joined))
+        Ok((below.values, joined))
     }
 
     /// Scores of the batch's stored neighbours by a policy.
-    fn scores(&mut self, policy: Policy, scratch: &mut Scratch) -> Option<Vec<f64>> {
+    fn scores(&mut self, policy: Policy, scratch: &mut Scratch) -> Result<Vec<f64>, Stopped> {
         let changes = match policy {
             Policy::Oracle => self.changes(scratch)?,
             _ => Vec::new(),
         };
         let weight = self.serving.read_weight(self.scales, &scratch.scales);
-        let reach = || policy::reach(self.batch, &weight);
+        let reach = || policy::reach(self.batch, &weight, self.cores);
         let (graph, batch) = (self.serving.graph, self.batch);
         let share = |place| policy::share_of_new_edges(graph, batch, place);
-        Some(policy::scores(policy, (graph, batch), share, reach, || {
-            changes
-        }))
+        let from = (graph, batch, self.cores);
+        policy::scores(policy, from, share, reach, || changes)
     }
 
     /// By how much the last stored value of each of the batch's neighbours changes when all of them
     /// are computed anew.
-    fn changes(&mut self, scratch: &mut Scratch) -> Option<Vec<f64>> {
+    fn changes(&mut self, scratch: &mut Scratch) -> Result<Vec<f64>, Stopped> {
         let inner = self.serving.model.layers() - 1;
         let nodes: Vec<u32> = self.batch.reader_nodes().collect();
         let (values, _) = self.layers(inner, &vec![nodes.clone(); inner], scratch)?;
@@ -308,7 +314,7 @@ impl Run<'_> {
             squares.sum::<f64>().sqrt()
         };
         // A model of one layer reads features only, which do not change.
-        Some(match inner {
+        Ok(match inner {
             0 => vec![0.0; nodes.len()],
             _ => nodes.iter().zip(new).map(change).collect(),
         })
@@ -322,13 +328,11 @@ impl Run<'_> {
         below: &AtHand<'_>,
         fresh: &'f [u32],
         scratch: &mut Scratch,
-    ) -> AtHand<'f> {
-        let (serving, scales) = (self.serving, self.scales);
+    ) -> Result<AtHand<'f>, Stopped> {
+        let serving = self.serving;
         let layer = &serving.model.layers[index];
-        let stored = serving.levels[index];
         let queries = self.batch.queries();
-        let space = std::mem::take(&mut scratch.values[index % 2]);
-        let (source, target) = layer.conv.scales();
+        let (source, _) = layer.conv.scales();
         let kept = serving.reduced.get(index).copied().flatten();
         let rescaled = match (kept, source) {
             (Some(_), Some(source)) if !self.refresh && !fresh.is_empty() => {
@@ -337,7 +341,33 @@ impl Run<'_> {
             _ => Vec::new(),
         };
         set_slots(&mut scratch.slots, queries, below.nodes);
-        let slots = match below.nodes.is_empty() && rescaled.is_empty() {
+        let made = self.with_slots(
+            (index, above),
+            below,
+            fresh,
+            (scratch, !rescaled.is_empty()),
+        );
+        clear_slots(&mut scratch.slots, below.nodes);
+        clear_slots(&mut scratch.slots, &rescaled);
+        made
+    }
+
+    /// As [`Run::layer`], with the slots of what is at hand set.
+    fn with_slots<'f>(
+        &mut self,
+        (index, above): (usize, Option<&Layer>),
+        below: &AtHand<'_>,
+        fresh: &'f [u32],
+        (scratch, rescaled): (&mut Scratch, bool),
+    ) -> Result<AtHand<'f>, Stopped> {
+        let (serving, scales) = (self.serving, self.scales);
+        let layer = &serving.model.layers[index];
+        let stored = serving.levels[index];
+        let queries = self.batch.queries();
+        let space = std::mem::take(&mut scratch.values[index % 2]);
+        let (source, target) = layer.conv.scales();
+        let kept = serving.reduced.get(index).copied().flatten();
+        let slots = match below.nodes.is_empty() && !rescaled {
             true => Slots::AsStored,
             false => Slots::Map(&scratch.slots),
         };
@@ -355,12 +385,14 @@ impl Run<'_> {
                 slots,
             },
             (Some(stored), None) => {
-                made.resize(below.values.len() / h.stored.width() * stored.width(), 0.0);
+                let rows = below.values.len() / h.stored.width();
+                made = resized(made, rows * stored.width(), self.cores)?;
                 make_messages(
                     layer,
                     (&below.values, h.stored.width()),
                     (&mut made, stored.width()),
-                );
+                    self.cores,
+                )?;
                 RowSet {
                     stored,
                     at_hand: Rows::f32(&made, stored.width()),
@@ -391,27 +423,26 @@ impl Run<'_> {
             own: serving.own.filter(|_| index == 0),
             query_sums: None,
             counts: &self.counts,
+            cores: self.cores,
         };
-        let query_sums = query_sums(layer.conv.reduction(), &input);
+        let query_sums = query_sums(layer.conv.reduction(), &input)?;
         let input = LayerInput {
             query_sums,
             ..input
         };
         let (values, messages) = match above.filter(|_| !fresh.is_empty()) {
-            None => (run_layer(layer, &input, space), None),
+            None => (run_layer(layer, &input, space)?, None),
             Some(above) => {
-                let (values, sent) = run_layer_and_send((layer, above), input, space);
+                let (values, sent) = run_layer_and_send((layer, above), input, space)?;
                 (values, Some(sent))
             }
         };
         scratch.messages = made;
-        clear_slots(&mut scratch.slots, below.nodes);
-        clear_slots(&mut scratch.slots, &rescaled);
-        AtHand {
+        Ok(AtHand {
             values,
             messages,
             nodes: fresh,
-        }
+        })
     }
 }
 
@@ -421,7 +452,7 @@ fn run_layer_and_send(
     (layer, above): (&Layer, &Layer),
     input: LayerInput<'_>,
     space: Vec<f32>,
-) -> (Vec<f32>, Vec<f32>) {
+) -> Result<(Vec<f32>, Vec<f32>), Stopped> {
     let Targets { queries, stored } = input.targets;
     let of = |queries: usize, stored| Targets { queries, stored };
     let (width, message_width) = (layer.width(), above.message_width(layer.width()));
@@ -429,20 +460,21 @@ fn run_layer_and_send(
         targets: of(queries, &[]),
         ..input
     };
-    let values = run_layer(layer, &input, Vec::new());
-    let mut sent = space;
-    sent.resize((queries + stored.len()) * message_width, 0.0);
+    let cores = input.cores;
+    let values = run_layer(layer, &input, Vec::new())?;
+    let mut sent = resized(space, (queries + stored.len()) * message_width, cores)?;
     let (of_queries, of_stored) = sent.split_at_mut(queries * message_width);
-    make_messages(above, (&values, width), (of_queries, message_width));
+    let of_queries = (of_queries, message_width);
+    make_messages(above, (&values, width), of_queries, cores)?;
     let input = LayerInput {
         targets: of(0, stored),
         ..input
     };
-    fill_blocks(message_width, of_stored, |range, sources| {
+    fill_blocks(message_width, of_stored, cores, |range, sources| {
         let values = layer.compute(&input, range, sources);
         apply_message(above.conv.message(), values, width)
-    });
-    (values, sent)
+    })?;
+    Ok((values, sent))
 }
 
 /// The stored nodes whose factor as a source the batch changes.
@@ -467,13 +499,17 @@ fn make_messages(
     layer: &Layer,
     (values, width): (&[f32], usize),
     (made, message_width): (&mut [f32], usize),
-) {
-    made.par_chunks_mut(MESSAGE_ROWS * message_width)
-        .zip(values.par_chunks(MESSAGE_ROWS * width))
-        .for_each(|(made, values)| {
-            let messages = apply_message(layer.conv.message(), values.to_vec(), width);
-            made.copy_from_slice(&messages);
-        });
+    cores: &Cores,
+) -> Result<(), Stopped> {
+    let blocks = made
+        .chunks_mut(MESSAGE_ROWS * message_width)
+        .zip(values.chunks(MESSAGE_ROWS * width));
+    let make = |(): &mut (), (made, values): (&mut [f32], &[f32])| {
+        let messages = apply_message(layer.conv.message(), values.to_vec(), width);
+        made.copy_from_slice(&messages);
+        None
+    };
+    cores.each(blocks, || (), make)
 }
 
 /// Rows that one task turns into messages together.
@@ -489,10 +525,11 @@ pub(crate) struct LayerPass<'a> {
     source_scales: Vec<f32>,
     target_scales: Vec<f32>,
     batch: QueryBatch,
+    cores: Cores,
 }
 
 impl<'a> LayerPass<'a> {
-    /// A pass of the layer above the values `below`; `initial` are those of level 0.
+    /// A pass of the layer above the values `below`, on all cores; `initial` are those of level 0.
     pub(crate) fn new(
         layer: &'a Layer,
         graph: GraphView<'a>,
@@ -509,11 +546,12 @@ impl<'a> LayerPass<'a> {
             source_scales: scales(source),
             target_scales: scales(target),
             batch: QueryBatch::empty(),
+            cores: Cores::default(),
         }
     }
 
     /// Messages of some stored nodes, `[nodes, message width]`.
-    pub(crate) fn messages(&self, nodes: &[u32]) -> Vec<f32> {
+    pub(crate) fn messages(&self, nodes: &[u32]) -> Result<Vec<f32>, Stopped> {
         let width = self.below.width();
         let mut values = vec![0.0; nodes.len() * width];
         for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
@@ -521,50 +559,59 @@ impl<'a> LayerPass<'a> {
         }
         let message_width = self.layer.message_width(width);
         let mut made = vec![0.0; nodes.len() * message_width];
-        make_messages(self.layer, (&values, width), (&mut made, message_width));
-        made
+        let of_layer = (&mut made[..], message_width);
+        make_messages(self.layer, (&values, width), of_layer, &self.cores)?;
+        Ok(made)
     }
 
     /// What the sources of some stored nodes are reduced to, `[nodes, reduction width]`; 0 where there
     /// is no source.
-    pub(crate) fn reduced(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
+    pub(crate) fn reduced(&self, nodes: &[u32], kept: Kept<'_>) -> Result<Vec<f32>, Stopped> {
         let counts = Counts::default();
         let input = self.input(nodes, kept, &counts);
         let conv = &*self.layer.conv;
         let reduction = conv.reduction();
         let width = reduction.width(input.messages.stored.width());
-        let mut reduced = in_blocks(nodes.len(), width, Vec::new(), |range, sources| {
+        let mut reduced = vec![0.0; nodes.len() * width];
+        fill_blocks(width, &mut reduced, &self.cores, |range, sources| {
             let own = TargetRows::read(self.layer, &input, range.clone());
             let own = own.view();
             let terms = conv.terms(own.values, own.messages);
             reduce(conv, &input, range, &terms, sources)
-        });
+        })?;
         for (row, &node) in reduced.chunks_exact_mut(width).zip(nodes) {
             if input.stored_in_degree(node, reduction.without_self()) == 0 {
                 row.fill(0.0);
             }
         }
-        reduced
+        Ok(reduced)
     }
 
     /// What the layer adds of the own values of some stored nodes, `[nodes, width]`; nothing for a
     /// layer that adds no linear map of them.
-    pub(crate) fn own(&self, nodes: &[u32]) -> Option<Vec<f32>> {
-        let linear = self.layer.conv.own()?;
+    pub(crate) fn own(&self, nodes: &[u32]) -> Result<Option<Vec<f32>>, Stopped> {
+        let Some(linear) = self.layer.conv.own() else {
+            return Ok(None);
+        };
         let width = self.below.width();
         let mut values = vec![0.0; nodes.len() * width];
         for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
             self.below.read(node as usize, row);
         }
         let mut own = vec![0.0; nodes.len() * linear.outputs()];
-        own.par_chunks_mut(MESSAGE_ROWS * linear.outputs())
-            .zip(values.par_chunks(MESSAGE_ROWS * width))
-            .for_each(|(own, values)| linear.add_to(values, own));
-        Some(own)
+        let blocks = own
+            .chunks_mut(MESSAGE_ROWS * linear.outputs())
+            .zip(values.chunks(MESSAGE_ROWS * width));
+        let map = |(): &mut (), (own, values): (&mut [f32], &[f32])| {
+            linear.add_to(values, own);
+            None
+        };
+        self.cores.each(blocks, || (), map)?;
+        Ok(Some(own))
     }
 
     /// Values of some stored nodes after the layer, `[nodes, width]`.
-    pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Vec<f32> {
+    pub(crate) fn values(&self, nodes: &[u32], kept: Kept<'_>) -> Result<Vec<f32>, Stopped> {
         let counts = Counts::default();
         run_layer(self.layer, &self.input(nodes, kept, &counts), Vec::new())
     }
@@ -594,6 +641,7 @@ impl<'a> LayerPass<'a> {
             own: kept.own,
             query_sums: None,
             counts,
+            cores: &self.cores,
         }
     }
 }

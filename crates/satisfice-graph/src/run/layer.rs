@@ -6,7 +6,7 @@ use super::{
     scratch::{NONE, RESCALED},
 };
 use crate::model::{Layer, Linear};
-use rayon::prelude::*;
+use satisfice_core::{Cores, Stopped};
 use satisfice_kernels::Rows;
 use std::{
     ops::Range,
@@ -168,6 +168,8 @@ pub(crate) struct LayerInput<'a> {
     pub query_sums: Option<Vec<f32>>,
     /// Of all targets so far.
     pub counts: &'a Counts,
+    /// For the loops over its targets; what is done in them begins no other.
+    pub cores: &'a Cores,
     /// Values before the first layer, for models that mix them into every layer.
     pub initial: RowSet<'a>,
 }
@@ -337,43 +339,53 @@ fn block_len(targets: usize) -> usize {
     (targets / 16).clamp(16, 64)
 }
 
-/// Rows of `width` values for each of `targets`, which `compute` makes block by block on all cores, in
-/// `space`, whatever it holds.
-pub(crate) fn in_blocks(
-    targets: usize,
-    width: usize,
-    space: Vec<f32>,
-    compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
-) -> Vec<f32> {
-    let mut rows = space;
-    rows.resize(targets * width, 0.0);
-    fill_blocks(width, &mut rows, compute);
-    rows
-}
-
-/// As [`in_blocks`], into `rows`, `[targets, width]`.
+/// Rows, `[targets, width]`, which `compute` makes block by block on all cores granted.
 pub(crate) fn fill_blocks(
     width: usize,
     rows: &mut [f32],
+    cores: &Cores,
     compute: impl Fn(Range<usize>, &mut Sources) -> Vec<f32> + Sync,
-) {
+) -> Result<(), Stopped> {
     let block = block_len(rows.len() / width);
-    rows.par_chunks_mut(block * width)
-        .enumerate()
-        .for_each_init(Sources::default, |sources, (index, out)| {
-            let start = index * block;
-            let range = start..start + out.len() / width;
-            out.copy_from_slice(&compute(range, sources));
-        });
-}
-
-/// The values of all targets after `layer`, `[targets, layer.width()]`, in `space`.
-pub(crate) fn run_layer(layer: &Layer, input: &LayerInput<'_>, space: Vec<f32>) -> Vec<f32> {
-    let targets = input.targets.len();
-    in_blocks(targets, layer.width(), space, |range, sources| {
-        layer.compute(input, range, sources)
+    let blocks = rows.chunks_mut(block * width).enumerate();
+    cores.each(blocks, Sources::default, |sources, (index, out)| {
+        let start = index * block;
+        let range = start..start + out.len() / width;
+        out.copy_from_slice(&compute(range, sources));
+        None
     })
 }
+
+/// The values of all targets after `layer`, `[targets, layer.width()]`, in `space`, whatever it holds.
+pub(crate) fn run_layer(
+    layer: &Layer,
+    input: &LayerInput<'_>,
+    space: Vec<f32>,
+) -> Result<Vec<f32>, Stopped> {
+    let width = layer.width();
+    let mut rows = resized(space, input.targets.len() * width, input.cores)?;
+    fill_blocks(width, &mut rows, input.cores, |range, sources| {
+        layer.compute(input, range, sources)
+    })?;
+    Ok(rows)
+}
+
+/// `space` with `len` values, whatever they are.
+pub(crate) fn resized(mut space: Vec<f32>, len: usize, cores: &Cores) -> Result<Vec<f32>, Stopped> {
+    if space.capacity() < len {
+        space = Vec::with_capacity(len);
+    }
+    space.truncate(len);
+    // Memory that was never used takes as long as a block of targets.
+    while space.len() < len {
+        cores.pass()?;
+        space.resize(len.min(space.len() + RESIZED_AT_ONCE), 0.0);
+    }
+    Ok(space)
+}
+
+/// Values that are made between two boundaries.
+const RESIZED_AT_ONCE: usize = 1 << 18;
 
 /// Factors of one kind for the rows at hand of a level: queries, then `fresh` stored nodes.
 pub(crate) fn node_scales<'a>(

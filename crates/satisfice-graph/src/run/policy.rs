@@ -2,11 +2,12 @@
 
 use super::{
     batch::QueryBatch,
-    cores,
     layer::{NodeScales, Target},
     scale::GraphView,
+    scratch::NODES_MAX,
 };
 use crate::Policy;
+use satisfice_core::{Cores, Stopped};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The weight with which the last layer's sum for a query counts one source.
@@ -37,17 +38,22 @@ impl ReadWeight<'_> {
 /// What `of` makes of each of [`QueryBatch::readers`]: of its place and the node.
 pub(crate) fn each_reader<T: Send>(
     batch: &QueryBatch,
+    cores: &Cores,
     of: impl Fn(usize, u32) -> T + Sync,
-) -> Vec<T> {
+) -> Result<Vec<T>, Stopped> {
     let readers = batch.readers();
-    cores::map(readers.len(), readers.len(), |place| {
+    cores.map(readers.len(), NODES_MAX, |place| {
         of(place, readers[place].0)
     })
 }
 
 /// For each of [`QueryBatch::readers`]: the weights with which the queries read it, summed.
-pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>) -> Vec<f64> {
-    each_reader(batch, |place, node| {
+pub(crate) fn reach(
+    batch: &QueryBatch,
+    weight: &ReadWeight<'_>,
+    cores: &Cores,
+) -> Result<Vec<f64>, Stopped> {
+    each_reader(batch, cores, |place, node| {
         let queries = batch.queries_of_reader(place).iter();
         queries
             .map(|&query| weight.of(batch, query as usize, Target::Stored(node)))
@@ -59,21 +65,22 @@ pub(crate) fn reach(batch: &QueryBatch, weight: &ReadWeight<'_>) -> Vec<f64> {
 /// `changes` are asked for only where the policy looks at them.
 pub(crate) fn scores(
     policy: Policy,
-    (graph, batch): (GraphView<'_>, &QueryBatch),
+    (graph, batch, cores): (GraphView<'_>, &QueryBatch, &Cores),
     share: impl Fn(usize) -> f64 + Sync,
-    reach: impl FnOnce() -> Vec<f64>,
+    reach: impl FnOnce() -> Result<Vec<f64>, Stopped>,
     changes: impl FnOnce() -> Vec<f64>,
-) -> Vec<f64> {
-    let each = |score: &(dyn Fn(u32) -> f64 + Sync)| each_reader(batch, |_, node| score(node));
-    let shares = || each_reader(batch, |place, _| share(place));
+) -> Result<Vec<f64>, Stopped> {
+    let each =
+        |score: &(dyn Fn(u32) -> f64 + Sync)| each_reader(batch, cores, |_, node| score(node));
+    let shares = || each_reader(batch, cores, |place, _| share(place));
     let times = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| a * b).collect();
     match policy {
         Policy::Ratio => shares(),
-        Policy::Reach => times(shares(), reach()),
+        Policy::Reach => Ok(times(shares()?, reach()?)),
         Policy::Importance => reach(),
         Policy::Degree => each(&|node| f64::from(graph.topology.in_degree(node))),
         Policy::Random => each(&|node| xxh3_64(&node.to_le_bytes()) as f64),
-        Policy::Oracle => times(changes(), reach()),
+        Policy::Oracle => Ok(times(changes(), reach()?)),
     }
 }
 

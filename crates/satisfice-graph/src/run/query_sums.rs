@@ -3,54 +3,110 @@
 
 use super::layer::{LayerInput, Target};
 use crate::model::Reduction;
-use rayon::prelude::*;
+use satisfice_core::Stopped;
 use satisfice_kernels::{Readers, scatter_stride, scatter_sum};
 
-/// Bytes of the sums that one task adds to: they are to stay in the cache of a core.
+/// Bytes of the sums that one piece adds to: they are to stay in the cache of a core.
 const SUMS_BYTES_MAX: usize = 512 << 10;
+
+/// Nodes looked at, and rows added, until there is a boundary.
+const STEPS_MAX: usize = 1 << 14;
 
 /// For each query: the sum of its stored sources' messages, each times its factor, `[queries,
 /// scatter_stride(message width)]`; nothing for a layer that takes no sum of them. Counts the rows.
 ///
 /// Every sum takes its sources in one order, whatever is summed beside it: how the queries are divided
 /// among the cores changes no number.
-pub(crate) fn query_sums(reduction: Reduction, input: &LayerInput<'_>) -> Option<Vec<f32>> {
+pub(crate) fn query_sums(
+    reduction: Reduction,
+    input: &LayerInput<'_>,
+) -> Result<Option<Vec<f32>>, Stopped> {
     let Reduction::Sum { .. } = reduction else {
-        return None;
+        return Ok(None);
     };
     let queries = input.batch.queries();
     let stride = scatter_stride(input.messages.stored.width());
     let row_bytes = stride * size_of::<f32>();
     let block = queries
-        .div_ceil(rayon::current_num_threads())
+        .div_ceil(input.cores.width())
         .min(SUMS_BYTES_MAX / row_bytes)
         .max(1);
     let mut sums = vec![0.0; queries * stride];
-    sums.par_chunks_mut(block * stride)
-        .enumerate()
-        .for_each(|(index, sums)| {
-            let first = index * block;
-            add_sources(input, (first, first + sums.len() / stride), sums);
-        });
+    let pieces = sums.chunks_mut(block * stride).enumerate();
+    let pieces = pieces.map(|(index, sums)| {
+        let first = index * block;
+        Piece {
+            first: first as u32,
+            end: (first + sums.len() / stride) as u32,
+            sums,
+            next: 0,
+            kind: Kind::Stored,
+            any_at_hand: false,
+        }
+    });
+    input.cores.each(
+        pieces,
+        || (),
+        |(), mut piece| piece.add_some(input).then_some(piece),
+    )?;
     input.counts.add(0, input.batch.readers().len() as u64);
-    Some(sums)
+    Ok(Some(sums))
 }
 
-/// Adds the stored sources of the queries `first` .. `end` to their sums.
-fn add_sources(input: &LayerInput<'_>, (first, end): (usize, usize), sums: &mut [f32]) {
-    let (first, end) = (first as u32, end as u32);
-    let messages = &input.messages;
-    let (mut stored, mut at_hand) = (Readers::default(), Readers::default());
-    for (node, queries) in input.batch.readers_of_stored() {
-        let [from, to] = [first, end].map(|bound| queries.partition_point(|&query| query < bound));
-        let mine = queries[from..to].iter().map(|query| query - first);
-        match messages.slot(Target::Stored(node)) {
-            Some(slot) => at_hand.push(slot, mine),
-            None => stored.push(node, mine),
+/// The sums of the queries `first` .. `end`, and how far they have come.
+struct Piece<'a> {
+    first: u32,
+    end: u32,
+    sums: &'a mut [f32],
+    /// Place of the next stored source.
+    next: usize,
+    kind: Kind,
+    any_at_hand: bool,
+}
+
+/// Where rows are: all that are stored are added before all at hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stored,
+    AtHand,
+}
+
+impl Piece<'_> {
+    /// Adds some more sources; whether there may be others.
+    fn add_some(&mut self, input: &LayerInput<'_>) -> bool {
+        let (batch, messages) = (input.batch, &input.messages);
+        let places = batch.readers();
+        let mut readers = Readers::default();
+        let mut steps = 0;
+        while self.next < places.len() && steps < STEPS_MAX {
+            let (node, queries) = (places[self.next].0, batch.queries_of_reader(self.next));
+            self.next += 1;
+            let [from, to] =
+                [self.first, self.end].map(|bound| queries.partition_point(|&query| query < bound));
+            steps += 1 + to - from;
+            let slot = messages.slot(Target::Stored(node));
+            self.any_at_hand |= slot.is_some();
+            let row = match (self.kind, slot) {
+                (Kind::Stored, None) => node,
+                (Kind::AtHand, Some(slot)) => slot,
+                _ => continue,
+            };
+            readers.push(
+                row,
+                queries[from..to].iter().map(|query| query - self.first),
+            );
         }
+        let scales = input.source_scales.as_ref();
+        let (rows, scales) = match self.kind {
+            Kind::Stored => (messages.stored, scales.map(|scales| scales.stored)),
+            Kind::AtHand => (messages.at_hand, scales.map(|scales| &scales.at_hand[..])),
+        };
+        scatter_sum(rows, &readers, scales, self.sums);
+        if self.next < places.len() {
+            return true;
+        }
+        let again = self.kind == Kind::Stored && self.any_at_hand;
+        (self.kind, self.next) = (Kind::AtHand, 0);
+        again
     }
-    let scales = input.source_scales.as_ref();
-    scatter_sum(messages.stored, &stored, scales.map(|s| s.stored), sums);
-    let of_at_hand = scales.map(|scales| &scales.at_hand[..]);
-    scatter_sum(messages.at_hand, &at_hand, of_at_hand, sums);
 }

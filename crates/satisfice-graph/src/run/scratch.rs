@@ -2,9 +2,9 @@
 
 use super::{
     batch::QueryBatch,
-    cores::NODES_MAX,
     scale::{DegreeScale, GraphView},
 };
+use satisfice_core::{Cores, Stopped};
 use std::sync::{Mutex, PoisonError};
 
 /// No row: the node is read as stored.
@@ -12,6 +12,9 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// No row either, but the batch changes the node's factor as a source.
 pub(crate) const RESCALED: u32 = u32::MAX - 1;
+
+/// Nodes that one core deals with at a time: so few are done before another has woken.
+pub(super) const NODES_MAX: usize = 1 << 13;
 
 /// One request's space: reused by later ones, never shared by two at once.
 #[derive(Debug)]
@@ -70,13 +73,15 @@ impl ScratchPool {
         &self.scales
     }
 
-    /// Runs `work` with a space prepared for `batch`. A space whose work panicked is not used again.
+    /// Runs `work` with a space prepared for `batch`, which is left as it was found also where the work is told to
+    /// stop. A space whose work panicked is not used again.
     pub(crate) fn with<T>(
         &self,
         graph: GraphView<'_>,
         batch: &QueryBatch,
-        work: impl FnOnce(&mut Scratch) -> T,
-    ) -> T {
+        cores: &Cores,
+        work: impl FnOnce(&mut Scratch) -> Result<T, Stopped>,
+    ) -> Result<T, Stopped> {
         let free = self
             .free
             .lock()
@@ -89,9 +94,11 @@ impl ScratchPool {
             values: Default::default(),
             messages: Vec::new(),
         });
-        self.attach(graph, batch, &mut scratch, true);
-        let result = work(&mut scratch);
-        self.attach(graph, batch, &mut scratch, false);
+        cores.hold(scratch.bytes());
+        let attached = self.attach(graph, batch, &mut scratch, cores);
+        let result = attached.and_then(|()| work(&mut scratch));
+        self.detach(batch, &mut scratch);
+        cores.hold(0);
         self.free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -99,53 +106,76 @@ impl ScratchPool {
         result
     }
 
-    /// Sets the factors of the nodes whose degree the batch changes, or sets them back.
+    /// Sets the factors of the nodes whose degree the batch changes.
     fn attach(
         &self,
         graph: GraphView<'_>,
         batch: &QueryBatch,
         scratch: &mut Scratch,
-        attached: bool,
-    ) {
-        for ((kind, values), base) in self.kinds.iter().zip(&mut scratch.scales).zip(&self.scales) {
+        cores: &Cores,
+    ) -> Result<(), Stopped> {
+        for (kind, values) in self.kinds.iter().zip(&mut scratch.scales) {
             let out = kind.follows_out_degree();
-            let changed = match out {
-                true => batch.readers(),
-                false => batch.touched_degrees(),
-            };
-            set_factors((values, 0), changed, &|node, edges| {
-                if !attached {
-                    return base[node as usize];
-                }
+            set_factors(values, rescaled(*kind, batch), cores, &|node, edges| {
                 let mut degrees = graph.degrees(node);
                 match out {
                     true => degrees.outgoing += edges,
                     false => degrees.incoming += edges,
                 }
                 kind.of(degrees)
-            });
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sets them back.
+    fn detach(&self, batch: &QueryBatch, scratch: &mut Scratch) {
+        for ((kind, values), base) in self.kinds.iter().zip(&mut scratch.scales).zip(&self.scales) {
+            for &(node, _) in rescaled(*kind, batch) {
+                values[node as usize] = base[node as usize];
+            }
         }
     }
 }
 
-/// Sets the factors of nodes, ascending, each with a number of edges, on all cores; `values` are those of the nodes from
-/// `first`.
+impl Scratch {
+    /// What it keeps from others.
+    pub(crate) fn bytes(&self) -> usize {
+        let scales: usize = self.scales.iter().map(Vec::len).sum();
+        let values: usize = self.values.iter().map(Vec::len).sum();
+        let words = self.slots.len() + scales + values + self.messages.len();
+        words * size_of::<f32>() + size_of_val(&self.marks[..])
+    }
+}
+
+/// The nodes whose degree the batch changes, as far as a kind of scale follows it, ascending, each with its new edges.
+fn rescaled(kind: DegreeScale, batch: &QueryBatch) -> &[(u32, u32)] {
+    match kind.follows_out_degree() {
+        true => batch.readers(),
+        false => batch.touched_degrees(),
+    }
+}
+
+/// Sets the factors of nodes, ascending, each with a number of edges, on all cores where they are many.
 fn set_factors(
-    (values, first): (&mut [f32], u32),
+    values: &mut [f32],
     nodes: &[(u32, u32)],
+    cores: &Cores,
     factor: &(impl Fn(u32, u32) -> f32 + Sync),
-) {
-    if nodes.len() <= NODES_MAX {
+) -> Result<(), Stopped> {
+    let mut pieces = Vec::new();
+    let (mut rest, mut first) = (values, 0);
+    for nodes in nodes.chunks(NODES_MAX) {
+        let end = nodes[nodes.len() - 1].0 + 1;
+        let (mine, others) = rest.split_at_mut((end - first) as usize);
+        pieces.push((mine, first, nodes));
+        (rest, first) = (others, end);
+    }
+    let set = |(): &mut (), (values, first, nodes): (&mut [f32], u32, &[(u32, u32)])| {
         for &(node, edges) in nodes {
             values[(node - first) as usize] = factor(node, edges);
         }
-        return;
-    }
-    let (below, above) = nodes.split_at(nodes.len() / 2);
-    let middle = above[0].0;
-    let (low, high) = values.split_at_mut((middle - first) as usize);
-    rayon::join(
-        || set_factors((low, first), below, factor),
-        || set_factors((high, middle), above, factor),
-    );
+        None
+    };
+    cores.each(pieces.into_iter(), || (), set)
 }

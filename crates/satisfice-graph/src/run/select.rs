@@ -1,6 +1,7 @@
 //! Which stored nodes a plan computes anew, layer by layer.
 
 use super::{batch::QueryBatch, scale::GraphView, scratch::Mark};
+use satisfice_core::{Cores, Stopped};
 
 /// What of the graph a change of degree reaches besides the node's own aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,11 @@ pub(crate) struct ExactSelector<'a> {
     pub graph: GraphView<'a>,
     pub batch: &'a QueryBatch,
     pub effects: DegreeEffects,
+    pub cores: &'a Cores,
 }
+
+/// Nodes that a search looks at from one boundary to the next: each may have many in-edges.
+const NODES_A_PASS: usize = 64;
 
 impl ExactSelector<'_> {
     /// The nodes whose value at layer l both differs from the stored one and is read on the way to a
@@ -47,29 +52,72 @@ impl ExactSelector<'_> {
     /// A value differs at layer l when new in-edges, or a source whose weight changed, are within
     /// l - 1 hops upstream. It is read when it is a source, or the node itself, of something computed
     /// anew at layer l + 1.
-    pub(crate) fn select(&self, inner: usize, marks: &mut [Mark]) -> Vec<Vec<u32>> {
-        let topology = self.graph.topology;
+    pub(crate) fn select(
+        &self,
+        inner: usize,
+        marks: &mut [Mark],
+    ) -> Result<Vec<Vec<u32>>, Stopped> {
         let mut search = Search::new(self, marks);
+        let fresh = self.layers(inner, &mut search);
+        search.clear();
+        fresh
+    }
+
+    fn layers(&self, inner: usize, search: &mut Search<'_>) -> Result<Vec<Vec<u32>>, Stopped> {
         let mut fresh = vec![Vec::new(); inner];
         for layer in (1..=inner).rev() {
             let above = fresh.get(layer).map_or(&[][..], Vec::as_slice);
-            let mut read: Vec<u32> = self
-                .batch
-                .reader_nodes()
-                .chain(above.iter().copied())
-                .chain(
-                    above
-                        .iter()
-                        .flat_map(|&u| topology.in_neighbors(u).iter().copied()),
-                )
-                .collect();
-            search.keep_first_listings(&mut read);
-            read.retain(|&node| search.changes_within(node, (layer - 1).min(HOPS_MAX)));
-            read.sort_unstable();
-            fresh[layer - 1] = read;
+            let read = self.read_by(above, search)?;
+            let mut changed = Vec::new();
+            for nodes in read.chunks(NODES_A_PASS) {
+                self.cores.pass()?;
+                for &node in nodes {
+                    search.marks[node as usize].listed = false;
+                    if search.changes_within(node, (layer - 1).min(HOPS_MAX)) {
+                        changed.push(node);
+                    }
+                }
+            }
+            fresh[layer - 1] = self.ascending(changed, search)?;
         }
-        search.clear();
-        fresh
+        Ok(fresh)
+    }
+
+    /// The sources of the queries and of `above`, and `above`, each once; they stay listed.
+    fn read_by(&self, above: &[u32], search: &mut Search<'_>) -> Result<Vec<u32>, Stopped> {
+        let mut read = Vec::new();
+        for node in self.batch.reader_nodes().chain(above.iter().copied()) {
+            search.list(node, &mut read);
+        }
+        for nodes in above.chunks(NODES_A_PASS) {
+            self.cores.pass()?;
+            for &node in nodes {
+                for &source in self.graph.topology.in_neighbors(node) {
+                    search.list(source, &mut read);
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// Different nodes, none of them listed, ascending.
+    fn ascending(&self, mut nodes: Vec<u32>, search: &mut Search<'_>) -> Result<Vec<u32>, Stopped> {
+        self.cores.pass()?;
+        // Where they are many, looking through all nodes is quicker than to compare them.
+        if nodes.len() < search.marks.len() / 16 {
+            nodes.sort_unstable();
+            return Ok(nodes);
+        }
+        for &node in &nodes {
+            search.marks[node as usize].listed = true;
+        }
+        let mut sorted = Vec::with_capacity(nodes.len());
+        for (node, mark) in search.marks.iter_mut().enumerate() {
+            if std::mem::take(&mut mark.listed) {
+                sorted.push(node as u32);
+            }
+        }
+        Ok(sorted)
     }
 }
 
@@ -108,10 +156,10 @@ impl<'a> Search<'a> {
         mark
     }
 
-    fn keep_first_listings(&mut self, nodes: &mut Vec<u32>) {
-        nodes.retain(|&node| !std::mem::replace(&mut self.mark(node).listed, true));
-        for &node in &*nodes {
-            self.marks[node as usize].listed = false;
+    /// Lists a node, unless it is listed.
+    fn list(&mut self, node: u32, listed: &mut Vec<u32>) {
+        if !std::mem::replace(&mut self.mark(node).listed, true) {
+            listed.push(node);
         }
     }
 

@@ -3,12 +3,12 @@
 mod refresh;
 
 use super::{
-    Attachment, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch, ScratchPool, Serving,
-    cores, policy, select::highest,
+    Attachment, BatchShape, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch,
+    ScratchPool, Serving, policy, scratch::NODES_MAX, select::highest,
 };
 use crate::{Framework, GnnModel, ModelConfig, Plan, Policy, RequestLimits, model::Reduction};
 use proptest::prelude::*;
-use satisfice_core::Cancellation;
+use satisfice_core::Cores;
 use satisfice_kernels::Rows;
 use satisfice_store::Topology;
 use std::{collections::BTreeSet, fs, path::Path};
@@ -78,7 +78,7 @@ fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32
             messages: rows(messages.as_ref(), model.message_width(layer + 1)),
             ..Kept::default()
         };
-        let values = pass.values(&nodes, kept);
+        let values = pass.values(&nodes, kept).unwrap();
         levels.push(values);
     }
     levels
@@ -92,7 +92,7 @@ fn messages(
     nodes: &[u32],
 ) -> Option<Vec<f32>> {
     let made = !model.layers[layer].conv.message().is_empty();
-    made.then(|| pass.messages(nodes))
+    made.then(|| pass.messages(nodes).unwrap())
 }
 
 fn rows(values: Option<&Vec<f32>>, width: usize) -> Option<Rows<'_>> {
@@ -105,6 +105,17 @@ fn answer(
     x: &[f32],
     batch: &QueryBatch,
     plans: &[Plan],
+) -> Vec<Vec<f32>> {
+    answer_on(model, stored, (x, batch), plans, &[])
+}
+
+/// As [`answer`], and the same to the bit whatever cores are granted, by some scripts.
+fn answer_on(
+    model: &GnnModel,
+    stored: &Csr,
+    (x, batch): (&[f32], &QueryBatch),
+    plans: &[Plan],
+    scripts: &[fn(u64) -> usize],
 ) -> Vec<Vec<f32>> {
     let view = stored.view();
     let values = whole_graph(model, view, x);
@@ -120,7 +131,7 @@ fn answer(
                 messages: rows(messages.as_ref(), model.message_width(layer + 1)),
                 ..Kept::default()
             };
-            let reduced = Some(pass.reduced(&nodes, kept));
+            let reduced = Some(pass.reduced(&nodes, kept).unwrap());
             (messages, reduced, layer + 1)
         })
         .collect();
@@ -133,7 +144,8 @@ fn answer(
         .map(|(_, r, layer)| rows(r.as_ref(), model.reduction_width(*layer)))
         .collect();
     let own = model.kept_own().and_then(|linear| {
-        let own = LayerPass::new(&model.layers[0], view, levels[0], levels[0]).own(&nodes)?;
+        let pass = LayerPass::new(&model.layers[0], view, levels[0], levels[0]);
+        let own = pass.own(&nodes).unwrap()?;
         Some((own, linear.outputs()))
     });
     let own = own.as_ref().map(|(own, width)| Rows::f32(own, *width));
@@ -141,7 +153,7 @@ fn answer(
     plans
         .iter()
         .map(|&plan| {
-            let run = |reduced: &[Option<Rows<'_>>], own| {
+            let run = |reduced: &[Option<Rows<'_>>], own, cores: &Cores| {
                 let serving = Serving {
                     model,
                     graph: view,
@@ -151,11 +163,12 @@ fn answer(
                     own,
                     scales: pool.scales(),
                 };
-                pool.with(view, batch, |scratch| {
-                    let waited = Cancellation::default();
-                    let answer = serving.answer(batch, plan, &waited, scratch).unwrap();
+                let answered = pool.with(view, batch, cores, |scratch| {
+                    let answer = serving.answer(batch, plan, cores, scratch)?;
                     if !reduced.is_empty() && rows_are_known(model, plan) {
-                        let wanted = serving.forecast(batch, &[plan], scratch)[0].work.rows;
+                        let wanted = serving.forecast(batch, &[plan], cores, scratch)?[0]
+                            .work
+                            .rows;
                         let loops = (0..batch.queries()).map(|q| batch.query_self_loops(q));
                         let spared = answer.recomputed.len() + loops.sum::<usize>();
                         let most = answer.rows + (spared * model.layers()) as u64;
@@ -165,10 +178,23 @@ fn answer(
                             answer.rows
                         );
                     }
-                    answer
-                })
+                    Ok(answer)
+                });
+                answered.unwrap()
             };
-            let (gathered, first, again) = (run(&[], None), run(&reduced, own), run(&reduced, own));
+            let all = Cores::default();
+            let gathered = run(&[], None, &all);
+            let (first, again) = (run(&reduced, own, &all), run(&reduced, own, &all));
+            for (at, &script) in scripts.iter().enumerate() {
+                let found = run(&reduced, own, &Cores::rehearsed(script));
+                assert!(found.outputs == first.outputs, "{plan}, script {at}");
+                assert_eq!(found.recomputed, first.recomputed, "{plan}, script {at}");
+                assert_eq!(
+                    (found.edges, found.rows),
+                    (first.edges, first.rows),
+                    "{plan}"
+                );
+            }
             assert!(first.rows <= gathered.rows && first.edges == gathered.edges);
             for (first, gathered) in first.outputs.iter().zip(&gathered.outputs) {
                 assert!(
@@ -303,7 +329,22 @@ fn batch(case: &Case, topology: Topology<'_>, width: usize) -> QueryBatch {
         merge_duplicates: false,
         query_self_loops: false,
     };
-    QueryBatch::new(attachment, topology, width, rules, RequestLimits::default()).unwrap()
+    checked(attachment, topology, width, rules)
+}
+
+fn checked(
+    attachment: Attachment,
+    topology: Topology<'_>,
+    features: usize,
+    rules: EdgeRules,
+) -> QueryBatch {
+    let shape = BatchShape {
+        nodes: topology.nodes(),
+        features,
+        rules,
+        limits: RequestLimits::default(),
+    };
+    QueryBatch::new(attachment, shape, &Cores::default()).unwrap()
 }
 
 proptest! {
@@ -351,7 +392,7 @@ proptest! {
                     query_edges: Vec::new(),
                 };
                 let rules = EdgeRules { undirected: false, merge_duplicates: false, query_self_loops: false };
-                let alone = QueryBatch::new(alone, stored.view().topology, width, rules, RequestLimits::default()).unwrap();
+                let alone = checked(alone, stored.view().topology, width, rules);
                 for (found, alone) in found.iter().zip(answer(&model, &stored, x, &alone, &plans)) {
                     let outputs = model.outputs();
                     for (found, alone) in found[query * outputs..][..outputs].iter().zip(&alone) {
@@ -396,15 +437,26 @@ fn check_forecasts(case: &Case, budget: f64) {
             policy: Policy::Degree,
         },
     ];
-    let forecasts = pool.with(view, &batch, |s| serving.forecast(&batch, &plans, s));
+    let forecast = |cores: &Cores| {
+        let made = pool.with(view, &batch, cores, |s| {
+            serving.forecast(&batch, &plans, cores, s)
+        });
+        made.unwrap()
+    };
+    let forecasts = forecast(&Cores::default());
+    for script in SCRIPTS {
+        assert_eq!(forecast(&Cores::rehearsed(script)), forecasts);
+    }
     for (plan, forecast) in plans.iter().zip(&forecasts) {
         let chosen = match *plan {
             Plan::Precomputed => Vec::new(),
             Plan::Refresh | Plan::Exact => batch.reader_nodes().collect(),
             Plan::Recompute { budget, policy } => {
                 let share = |place| policy::share_of_new_edges(view, &batch, place);
-                let scores = policy::scores(policy, (view, &batch), share, Vec::new, Vec::new);
-                highest(&batch, &scores, budget)
+                let from = (view, &batch, &Cores::default());
+                let reach = || Ok(Vec::new());
+                let scores = policy::scores(policy, from, share, reach, Vec::new);
+                highest(&batch, &scores.unwrap(), budget)
             }
         };
         for query in 0..batch.queries() {
@@ -439,10 +491,8 @@ proptest! {
 }
 
 #[test]
-fn large_batches_are_forecast_as_small_ones_on_any_number_of_threads() {
+fn large_batches_are_forecast_as_small_ones_on_any_cores() {
     let (nodes, queries) = (20_000_u32, 64_u32);
-    let pseudo_random =
-        |at: u32, below: u32| (u64::from(at) * 2_654_435_761 % 4_294_967_291) as u32 % below;
     let direction = |at: u32| match at % 5 {
         0 => Direction::In,
         1 => Direction::Out,
@@ -469,13 +519,56 @@ fn large_batches_are_forecast_as_small_ones_on_any_number_of_threads() {
     };
     let reads = |edge: &&(u32, u32, Direction)| edge.2 != Direction::Out;
     let readers: BTreeSet<u32> = case.edges.iter().filter(reads).map(|e| e.1).collect();
-    assert!(readers.len() > cores::NODES_MAX, "{}", readers.len());
-    for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| check_forecasts(&case, 0.25));
+    assert!(readers.len() > NODES_MAX, "{}", readers.len());
+    check_forecasts(&case, 0.25);
+}
+
+fn pseudo_random(at: u32, below: u32) -> u32 {
+    (u64::from(at) * 2_654_435_761 % 4_294_967_291) as u32 % below
+}
+
+/// Cores by the number of boundaries: one, several, taken back at every boundary, and at any.
+const SCRIPTS: [fn(u64) -> usize; 5] = [
+    |_| 1,
+    |_| 2,
+    |_| 7,
+    |at| (at % 2) as usize * 7,
+    |at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61) as usize,
+];
+
+#[test]
+fn the_cores_granted_change_no_bit() {
+    let (nodes, queries) = (900, 70);
+    let direction = |at: u32| [Direction::Both, Direction::In, Direction::Out][at as usize % 3];
+    let case = Case {
+        graph: Graph {
+            nodes: nodes as usize,
+            edges: (0..4000)
+                .map(|at| (pseudo_random(at, nodes), pseudo_random(at + 5000, nodes)))
+                .collect(),
+        },
+        queries: queries as usize,
+        edges: (0..1000)
+            .map(|at| (at % queries, pseudo_random(at + 9000, nodes), direction(at)))
+            .collect(),
+        query_edges: vec![(0, 1), (1, 0), (5, 63)],
+    };
+    let stored = Csr::new(&case.graph);
+    let plans = [
+        Plan::Precomputed,
+        Plan::Refresh,
+        Plan::recompute(0.5),
+        Plan::Recompute {
+            budget: 0.25,
+            policy: Policy::Reach,
+        },
+        Plan::Exact,
+    ];
+    for (_, model) in models() {
+        let x = case.x(model.features());
+        let x = &x[..nodes as usize * model.features()];
+        let batch = batch(&case, stored.view().topology, model.features());
+        answer_on(&model, &stored, (x, &batch), &plans, &SCRIPTS);
     }
 }
 

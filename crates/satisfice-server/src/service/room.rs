@@ -12,14 +12,14 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admission {
-    /// Requests or batches that the engine executes at once, at least 1; by default the number of
-    /// cores. The server's own number of executors bounds it too.
+    /// Requests or batches that the engine executes at once, those that give way to others included, at least 1; by
+    /// default the number of cores, and at least 2.
     pub executing_max: usize,
     /// Requests that wait for the engine; by default 256.
     pub waiting_max: usize,
     /// Bytes of all requests that execute or wait, as they came over the wire; by default 1 GiB.
     pub bytes_max: usize,
-    /// Weight among the models that have work: one of share 2 gets twice the executor time of one of
+    /// Weight among the models that have work: one of share 2 gets twice the core time of one of
     /// share 1. Above 0; by default 1.
     pub share: f64,
     /// How long an input may wait for others to fill its batch while nothing else waits; by default
@@ -48,7 +48,8 @@ pub enum SpareTime {
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            executing_max: std::thread::available_parallelism().map_or(1, usize::from),
+            executing_max: std::thread::available_parallelism()
+                .map_or(2, |cores| cores.get().max(2)),
             waiting_max: 256,
             bytes_max: 1 << 30,
             share: 1.0,

@@ -1,7 +1,8 @@
 //! When requests are executed, in which batches and by which plans.
 //!
 //! Executors are threads; each asks the [`State`] under its lock what is next, and executes it off the
-//! lock. A request waits in the queue of its model until it is answered, refused, late, or nobody waits
+//! lock, on the cores that the state grants it meanwhile. There are more threads than cores: those of executions that
+//! give way sleep. A request waits in the queue of its model until it is answered, refused, late, or nobody waits
 //! for it any more. Where nothing waits and requests are brief, waking an executor and being woken again
 //! would take longer than they do: the thread that brings such a request takes the place of an executor.
 
@@ -15,9 +16,14 @@ mod lane;
 mod outcome;
 mod record;
 mod refusal;
+mod running;
 mod state;
 mod task;
+mod turns;
 mod whole;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use brief::BriefTurns;
 pub(super) use fronts::Fronts;
@@ -32,8 +38,9 @@ use brief::BriefTurn;
 use job::{Key, Reply};
 use outcome::After;
 use record::Records;
-use refusal::{shutting_down, too_late};
-use satisfice_core::{Cancellation, Engine, Error, InferResponse};
+use refusal::shutting_down;
+pub(super) use refusal::too_late;
+use satisfice_core::{Engine, Error, InferResponse};
 use state::{Next, State};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -41,6 +48,7 @@ use std::{
 };
 use task::{Model, Task};
 use tokio::sync::oneshot;
+use turns::BESIDE_MAX;
 
 /// Executors of a server at most.
 const EXECUTORS_MAX: usize = 64;
@@ -65,7 +73,8 @@ impl Scheduler {
             state: Mutex::new(State::new(executors, Instant::now())),
             wake: Condvar::new(),
         });
-        for at in 0..executors {
+        // One more looks whose turn it is.
+        for at in 0..=executors + BESIDE_MAX {
             let shared = Arc::clone(&shared);
             let name = format!("executor-{at}");
             let spawned = std::thread::Builder::new()
@@ -190,7 +199,6 @@ impl Scheduler {
             contract,
             ticket,
             record,
-            cancellation,
         } = submission;
         let (sender, answer) = oneshot::channel();
         let deadline = contract.deadline;
@@ -212,7 +220,6 @@ impl Scheduler {
             shared: &self.shared,
             lane,
             key,
-            cancellation,
             answered: false,
         };
         let answer = match deadline {
@@ -240,12 +247,11 @@ enum Begun<'a> {
     Queued(Key),
 }
 
-/// A request that waits; dropping it takes back what was not started, and tells the engine that has started.
+/// A request that waits; dropping it takes back what was not started.
 struct Waiting<'a> {
     shared: &'a Shared,
     lane: LaneId,
     key: Key,
-    cancellation: Cancellation,
     answered: bool,
 }
 
@@ -254,7 +260,6 @@ impl Drop for Waiting<'_> {
         if self.answered {
             return;
         }
-        self.cancellation.cancel();
         if let Some(lane) = self.shared.lock().lane_mut(self.lane) {
             lane.cancel(self.key);
         }
@@ -274,22 +279,36 @@ impl Shared {
             match state.next(Instant::now()) {
                 Next::Stop => return,
                 Next::Run(task) => {
+                    let looks = state.is_to_be_watched();
                     drop(state);
+                    if looks {
+                        self.wake.notify_one();
+                    }
                     state = self.run(*task, executors);
                 }
-                Next::Sleep(None) => {
-                    state = self
-                        .wake
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                Next::Sleep(Some(until)) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    let woken = self.wake.wait_timeout(state, left);
-                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
-                }
+                Next::Sleep(until) => state = self.sleep(state, until),
             }
         }
+    }
+
+    /// Sleeps until there is something to look at; one of all that sleep looks at the time.
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        let watched = state.watched;
+        let Some(until) = until.filter(|until| watched.is_none_or(|watched| watched > *until))
+        else {
+            let woken = self.wake.wait(state);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        state.watched = Some(until);
+        let left = until.saturating_duration_since(Instant::now());
+        let woken = self.wake.wait_timeout(state, left);
+        state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        state.watched = None;
+        state
     }
 
     /// Executes on the thread of who asks, in the place of an executor.
@@ -311,7 +330,7 @@ impl Shared {
             ready,
             sample,
             refront,
-        } = state.finish(done);
+        } = state.finish(done, Instant::now());
         let delay = state.lane(id).map(|lane| lane.admission.batch_delay);
         if ready.is_empty() && refront.is_none() {
             if let Some(sample) = sample {

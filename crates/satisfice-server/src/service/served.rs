@@ -4,13 +4,13 @@ use super::{
     Admission, PlanAudit, SpareTime, Stats,
     contract::Contract,
     room::{Room, Ticket},
-    schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded},
+    schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded, too_late},
     times::Times,
 };
 use crate::{Record, clip, protocol::ModelDescription};
 use satisfice_core::{
-    Cancellation, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse,
-    ModelMetadata, Parameters, Readiness, TensorSpec,
+    Cores, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata,
+    Parameters, Readiness, TensorSpec,
     parameters::{self, CONTRACT, Place},
 };
 use std::{
@@ -193,17 +193,23 @@ impl ServedModel {
         let contract = Contract::take(parameters, call.received, call.deadline)?;
         check_parameters(&*self.engine, parameters)?;
         call.request.deadline = contract.deadline;
-        let cancellation = Cancellation::new();
-        call.request.cancellation = cancellation.clone();
+        let cores = Cores::lent(contract.deadline);
+        call.request.cores = cores.clone();
+        // Whatever works on the request ends with this future.
+        let _waits = Waits(cores);
         let ticket = self.enter(call.request_bytes)?;
+        let preparing = self.prepare(call.request, contract, call.request_bytes);
+        let work = match contract.deadline {
+            None => preparing.await?,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), preparing)
+                .await
+                .map_err(|_| too_late())??,
+        };
         let submission = Submission {
-            work: self
-                .prepare(call.request, contract, call.request_bytes)
-                .await?,
+            work,
             contract,
             ticket,
             record: call.record,
-            cancellation,
         };
         self.scheduler.answer(self.lane, submission).await
     }
@@ -291,6 +297,15 @@ impl fmt::Debug for ServedModel {
 impl Drop for ServedModel {
     fn drop(&mut self) {
         self.scheduler.close(self.lane);
+    }
+}
+
+/// Somebody waits for what is done on these cores, until this is dropped.
+struct Waits(Cores);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

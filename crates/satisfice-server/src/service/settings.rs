@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 /// How a service treats its models.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Executions at once over all models, at least 1 and at most 64; by default the number of cores,
-    /// and at least 2, so that one request that takes long does not hold up every other.
+    /// Cores that are handed out to executions of all models, at least 1 and at most 64; by default those of the machine,
+    /// and at least 2, so that one request that takes long and cannot give way does not hold up every other.
     pub executors: usize,
     /// Whether a model that could not be loaded makes the server not ready.
     pub strict_readiness: bool,

@@ -55,6 +55,16 @@ impl Times {
         nearest.map(|(_, usual)| usual)
     }
 
+    /// As [`usual`](Self::usual), where requests of that size, or of twice or half of it, are known.
+    pub(super) fn near(&self, bytes: usize) -> Option<f64> {
+        let size = size(bytes);
+        let near = self.0.iter().enumerate();
+        let mut near = near.filter(|(at, _)| at.abs_diff(size) <= 1);
+        near.any(|(_, time)| time.is_some())
+            .then(|| self.usual(bytes))
+            .flatten()
+    }
+
     /// Whether requests of this size, as far as is known, are over about as soon as another thread could
     /// begin with them.
     pub(crate) fn are_brief(&self, bytes: usize) -> bool {
@@ -80,6 +90,8 @@ mod tests {
         assert_eq!(times.usual(120), Some(1.0));
         assert_eq!(times.usual(0), Some(1.0));
         assert_eq!(times.usual(usize::MAX), Some(50.0));
+        assert_eq!(times.near(200), Some(1.0));
+        assert_eq!(times.near(300), None);
     }
 
     #[test]

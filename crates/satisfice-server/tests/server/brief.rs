@@ -3,7 +3,7 @@
 use crate::{
     client::{Answer, post},
     engines::anything,
-    fake::{Offering, ask, bare, begin, queue_up, serve, settings},
+    fake::{Offering, ask, bare, begin, serve, settings},
 };
 use satisfice_core::{
     Engine, Error, InferRequest, InferResponse, ModelMetadata, Parameter, parameters::ParameterSpec,
@@ -117,7 +117,7 @@ async fn their_panics_are_theirs_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn they_wait_while_every_executor_is_busy() {
+async fn they_are_let_in_by_an_executor_while_every_core_is_busy() {
     let brief = Arc::new(Noting::default());
     let long = Arc::new(Offering::new(&[]));
     let service = serve(
@@ -130,13 +130,12 @@ async fn they_wait_while_every_executor_is_busy() {
     long.log.hold();
     let running = begin(&service, "long", bare(&[]));
     long.log.wait(1);
-    let waiting = queue_up(&service, "brief", vec![bare(&[]); 5]).await;
-    assert_eq!(brief.threads.lock().unwrap().len(), 500);
+    for _ in 0..5 {
+        ask(&service, "brief", bare(&[])).await.unwrap();
+    }
+    assert_eq!(brief.by_executors(5), 5);
     long.log.open();
     running.await.unwrap().unwrap();
-    for request in waiting {
-        request.await.unwrap().unwrap();
-    }
 }
 
 /// Sends one request on a connection of its own.

@@ -157,7 +157,7 @@ impl Engine for Patient {
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        eventually(|| request.cancellation.is_canceled());
+        eventually(|| request.cores.is_stopped());
         self.given_up.fetch_add(1, Ordering::SeqCst);
         Err(Error::new(
             ErrorKind::DeadlineExceeded,

@@ -1,6 +1,12 @@
 //! Several models on few executors.
 
-use crate::fake::{Offering, ask, bare, begin, queue_up, serve, settings};
+use crate::{
+    engines::eventually,
+    fake::{Offering, ask, bare, begin, queue_up, serve, settings},
+};
+use satisfice_core::{
+    Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Parameter,
+};
 use satisfice_server::Admission;
 use std::{
     sync::Arc,
@@ -54,9 +60,13 @@ async fn time_is_shared_by_weight() {
         settings,
         &[("large", large.clone()), ("small", small.clone())],
     );
+    // What is not known may be short, and begins at once.
+    for model in ["large", "small"] {
+        ask(&service, model, bare(&[])).await.unwrap();
+    }
     large.log.hold();
     let mut requests = vec![begin(&service, "large", bare(&[]))];
-    large.log.wait(1);
+    large.log.wait(2);
     requests.extend(queue_up(&service, "large", vec![bare(&[]); 40]).await);
     requests.extend(queue_up(&service, "small", vec![bare(&[]); 40]).await);
     large.log.open();
@@ -119,5 +129,94 @@ async fn a_model_may_be_kept_from_taking_every_executor() {
     heavy.log.open();
     for request in requests {
         request.await.unwrap().unwrap();
+    }
+}
+
+/// Goes through blocks, each of which stands at the gate.
+struct Blocks {
+    inner: Offering,
+    blocks: usize,
+}
+
+impl Blocks {
+    fn new(blocks: usize) -> Arc<Self> {
+        let inner = Offering::new(&[]);
+        inner.log.hold();
+        Arc::new(Self { inner, blocks })
+    }
+}
+
+impl Engine for Blocks {
+    fn metadata(&self) -> &ModelMetadata {
+        self.inner.metadata()
+    }
+
+    fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        let block = |(): &mut (), at: usize| {
+            self.inner.log.enter(at.to_string());
+            None
+        };
+        let ended = request.cores.each(0..self.blocks, || (), block);
+        ended.map_err(|stopped| {
+            Error::new(ErrorKind::DeadlineExceeded, "canceled", stopped.to_string())
+        })?;
+        Ok(InferResponse::default())
+    }
+
+    fn shares_cores(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn light_requests_are_answered_within_a_block_of_a_heavy_one() {
+    let heavy = Blocks::new(50);
+    let light = Arc::new(Offering::new(&[]));
+    let service = serve(settings(2), &[("heavy", heavy.clone()), ("light", light)]);
+    let running = begin(&service, "heavy", bare(&[]));
+    heavy.inner.log.wait(1);
+    // No block of it ends meanwhile.
+    for _ in 0..64 {
+        ask(&service, "light", bare(&[])).await.unwrap();
+    }
+    assert!(heavy.inner.log.entries().len() <= 2);
+    heavy.inner.log.open();
+    running.await.unwrap().unwrap();
+    let mut blocks: Vec<usize> = heavy
+        .inner
+        .log
+        .entries()
+        .iter()
+        .map(|block| block.parse().unwrap())
+        .collect();
+    blocks.sort_unstable();
+    assert!(blocks.into_iter().eq(0..50), "every block once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_ends_at_its_next_boundary() {
+    let heavy = Blocks::new(50);
+    let service = serve(settings(2), &[("heavy", heavy.clone())]);
+    for late in [false, true] {
+        let before = heavy.inner.log.entries().len();
+        let parameters: &[_] = match late {
+            true => &[("deadline_ms", Parameter::Int(50))],
+            false => &[],
+        };
+        let running = begin(&service, "heavy", bare(parameters));
+        heavy.inner.log.wait(before + 1);
+        if late {
+            let error = running.await.unwrap().unwrap_err();
+            assert_eq!(error.code(), "deadline_exceeded");
+        } else {
+            running.abort();
+            assert!(running.await.unwrap_err().is_cancelled());
+        }
+        heavy.inner.log.open();
+        eventually(|| service.find("heavy", None).unwrap().waiting() == 0);
+        // The next one begins, and ends, when the last one has given up its cores.
+        heavy.inner.log.hold();
+        let begun = heavy.inner.log.entries().len();
+        assert!(begun <= before + 2, "{begun} blocks, {before} before");
     }
 }

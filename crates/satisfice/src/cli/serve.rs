@@ -75,7 +75,7 @@ pub(crate) struct Serve {
     /// request, always answers that (`repository.warm_up`).
     #[arg(long)]
     pub warm_up: bool,
-    /// Requests or batches that are executed at once, over all models; the number of cores when set
+    /// Cores that are handed out to what is executed, over all models; those of the machine when set
     /// nowhere, and at least 2 (`schedule.executors`).
     #[arg(long)]
     pub executors: Option<usize>,

@@ -1,7 +1,9 @@
 //! Answers that are made again by the dearest plan, when there is nothing else to do.
 
 use super::task::{Audit, LaneId, Model, infer, run_batch};
-use satisfice_core::{InferRequest, InferResponse, Job, NamedTensor, Part, Tensor, TensorData};
+use satisfice_core::{
+    Cores, InferRequest, InferResponse, Job, NamedTensor, Part, Tensor, TensorData,
+};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 /// Answers that wait to be audited.
@@ -54,6 +56,7 @@ impl Sample {
         let mut request = request.clone();
         // Its answer was in time; the audit's may take as long as it takes.
         request.deadline = None;
+        request.cores = Cores::lent(None);
         let dearest = audit.dearest.as_str().into();
         request.parameters.insert("plan".to_owned(), dearest);
         Self {
@@ -72,6 +75,14 @@ impl Sample {
             what: What::Inputs(sample),
             outputs: response.outputs.clone(),
             bytes,
+        }
+    }
+
+    /// The cores that it is made again on.
+    pub(super) fn cores(&self) -> Cores {
+        match &self.what {
+            What::Whole { request, .. } => request.cores.clone(),
+            What::Inputs(_) => Cores::lent(None),
         }
     }
 

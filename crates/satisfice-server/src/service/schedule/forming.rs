@@ -3,19 +3,25 @@
 use super::{
     fronts::Fronts,
     job::{Key, Pending},
-    lane::{Clock, Head, Lane, Started, alternatives},
+    lane::{Clock, Head, Lane, Planned, Ready, Started, What, alternatives},
     task::{BatchTask, Member, Task, TaskWork},
 };
-use satisfice_planner::{self as planner, Next};
+use satisfice_planner::{self as planner, CoreTime, Next};
 use std::sync::Arc;
 
+/// A batch that could be executed, and whose parts are in it.
+pub(super) struct Formed {
+    batch: planner::Batch,
+    keys: Vec<Key>,
+}
+
 impl Lane {
-    /// The batch that a free executor is to run.
+    /// The batch that is to be executed next.
     pub(super) fn next_batch(&mut self, fronts: &Fronts, clock: Clock<'_>) -> Head {
         let order = self.plan(clock);
         let mut parts = Vec::new();
         let mut keys = Vec::new();
-        for (key, choice) in order {
+        for Planned { key, choice, .. } in order {
             let Some(job) = self.queue.get(&key) else {
                 continue;
             };
@@ -38,7 +44,15 @@ impl Lane {
             }
         }
         match fronts.batcher.next(clock.seconds, &parts) {
-            Ok(Next::Run(batch)) => Head::Task(Box::new(self.start_batch(fronts, &batch, &keys))),
+            Ok(Next::Run(batch)) => {
+                let due = batch.members.iter().filter_map(|m| parts[m.part].deadline);
+                Head::Ready(Ready {
+                    shares: false,
+                    time: Some(CoreTime::new(batch.seconds, 0.0)),
+                    deadline: due.min_by(f64::total_cmp),
+                    what: What::Batch(Formed { batch, keys }),
+                })
+            }
             Ok(Next::WaitUntil(until)) => Head::Later(until),
             Ok(Next::Idle) => Head::Nothing,
             Err(error) => {
@@ -48,7 +62,8 @@ impl Lane {
         }
     }
 
-    fn start_batch(&mut self, fronts: &Fronts, batch: &planner::Batch, keys: &[Key]) -> Task {
+    pub(super) fn start_batch(&mut self, fronts: &Fronts, formed: Formed) -> Task {
+        let Formed { batch, keys } = formed;
         let mut members = Vec::new();
         for member in &batch.members {
             self.start(

@@ -6,7 +6,7 @@ use super::{
     whole::{Options, Whole},
 };
 use crate::Record;
-use satisfice_core::{Cancellation, Error, InferResponse};
+use satisfice_core::{Error, InferResponse};
 use satisfice_planner as planner;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
@@ -32,8 +32,6 @@ pub(in super::super) struct Submission {
     pub contract: Contract,
     pub ticket: Ticket,
     pub record: Arc<Record>,
-    /// That of the request.
-    pub cancellation: Cancellation,
 }
 
 pub(super) type Answer = Result<InferResponse, Error>;
@@ -74,6 +72,8 @@ pub(super) struct Job {
     pub reply: Reply,
     pub queued: Instant,
     pub task: Pending,
+    /// Cores that its times are planned with.
+    pub width: usize,
     /// As the planner sees it: deadline, times and values of what may be chosen.
     pub planned: planner::Job,
 }

@@ -2,16 +2,18 @@
 
 use super::{
     super::{contract::Contract, room::Admission, times::Times},
+    forming::Formed,
     fronts::Fronts,
     inputs::Inputs,
     job::{Job, Key, Pending, Reply, Work},
     record::Records,
     refusal::{too_late, too_short, unmeetable, wrong_numbers},
+    running::SHORT_MAX,
     task::{Audit, Chosen, LaneId, Model, Task, TaskWork, WholeTask},
     whole::{Options, Whole, audited_share, reported},
 };
 use satisfice_core::{Error, InferRequest};
-use satisfice_planner::{self as planner, Planner};
+use satisfice_planner::{self as planner, CoreTime, Planner};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Stands for a time of which nothing is known, in seconds.
@@ -26,8 +28,10 @@ pub(super) struct Lane {
     pub id: LaneId,
     pub model: Model,
     pub admission: Admission,
-    /// Executor time used so far, in seconds by share.
+    /// Core time used by what is done, in seconds by share.
     pub virtual_time: f64,
+    /// Core seconds that what is executed is predicted to take.
+    pub charged: f64,
     /// Tasks that are executed.
     pub executing: usize,
     pub records: Records,
@@ -44,8 +48,20 @@ pub(super) struct Lane {
     /// Seconds that the queued jobs take at least.
     backlog: f64,
     planner: Planner,
-    /// What requests take that are executed as they are.
+    /// What requests take on all cores that are executed as they are.
     pub(super) times: Times,
+    /// What share of that is on one core whatever there are.
+    pub(super) serial: Times,
+    /// The same over all requests lately: seconds on one core, and all.
+    pub(super) pace: (f64, f64),
+    /// Cores that executions of it which do not give way have had lately.
+    pub(super) taken: f64,
+    /// How much longer its executions take lately because of those of others that do not give way.
+    slower: f64,
+    /// Cores of the machine.
+    cores: usize,
+    /// Whether an execution spreads over cores.
+    pub(super) shares: bool,
     refusals: u32,
 }
 
@@ -55,30 +71,76 @@ pub(super) struct Started {
     pub reply: Reply,
 }
 
-/// What a lane has to offer to a free executor.
+/// What a lane has to offer.
 pub(super) enum Head {
     Nothing,
     /// Something, but later: seconds.
     Later(f64),
-    Task(Box<Task>),
+    Ready(Ready),
 }
+
+/// Something that could be executed.
+pub(super) struct Ready {
+    pub what: What,
+    /// Whether it spreads over cores.
+    pub shares: bool,
+    /// What it takes, where that is known.
+    pub time: Option<CoreTime>,
+    pub deadline: Option<f64>,
+}
+
+pub(super) enum What {
+    Whole(Key, usize),
+    Batch(Formed),
+}
+
+impl Ready {
+    /// Whether it is over as soon as others would have given way, as far as is known.
+    pub(super) fn is_short(&self) -> bool {
+        self.time.is_none_or(|time| time.seconds(1) <= SHORT_MAX)
+    }
+}
+
+/// The parts of a lane's time that its newest execution makes up.
+const NEWEST: f64 = 0.1;
+
+/// When a job in the queue is to be executed.
+pub(super) struct Planned {
+    pub key: Key,
+    /// The alternative chosen.
+    pub choice: usize,
+    /// In seconds.
+    pub start: f64,
+}
+
+/// Seconds within which a start is now.
+const STARTS_AT: f64 = 1e-6;
 
 /// Time as lanes see it.
 #[derive(Clone, Copy)]
 pub(super) struct Clock<'a> {
     pub now: Instant,
     pub seconds: f64,
-    /// When each executor that the lane may use is predicted to be free.
+    /// When each executor that the lane may use is predicted to be free; of an engine that shares cores, when it is the
+    /// lane's turn.
     pub free: &'a [f64],
+    /// What is left of what runs and could give way.
+    pub running: &'a [planner::Job],
+    /// How much longer work takes that shares cores, because of what does not give way to it.
+    pub slower: f64,
+    /// Whether a short request would begin at once, whatever waits.
+    pub lets_in: bool,
 }
 
 impl Lane {
-    pub(super) fn new(id: LaneId, model: Model, admission: Admission) -> Self {
+    pub(super) fn new(id: LaneId, model: Model, admission: Admission, cores: usize) -> Self {
         Self {
+            shares: model.engine.shares_cores() && model.engine.batching().is_none(),
             id,
             model,
             admission,
             virtual_time: 0.0,
+            charged: 0.0,
             executing: 0,
             records: Records::default(),
             fronts: None,
@@ -89,6 +151,11 @@ impl Lane {
             backlog: 0.0,
             planner: Planner::default(),
             times: Times::default(),
+            serial: Times::default(),
+            pace: (0.0, 0.0),
+            taken: 0.0,
+            slower: 1.0,
+            cores,
             refusals: 0,
         }
     }
@@ -116,6 +183,55 @@ impl Lane {
         self.backlog
     }
 
+    /// What a request of `bytes` bytes takes that takes `seconds` on all cores.
+    pub(super) fn time(&self, bytes: usize, seconds: f64) -> CoreTime {
+        match self.shares {
+            true => CoreTime::on(self.cores, seconds, self.serial.usual(bytes).unwrap_or(0.0)),
+            false => CoreTime::new(seconds, 0.0),
+        }
+    }
+
+    /// A request of `bytes` bytes took so long on one core, and so long on cores that it could share.
+    pub(super) fn took(&mut self, bytes: usize, time: CoreTime) {
+        let (all, serial) = (time.seconds(self.cores), time.seconds(usize::MAX));
+        if all > 0.0 {
+            self.serial.observe(bytes, serial / all);
+        }
+        let (one, of) = &mut self.pace;
+        *one += NEWEST * (serial - *one);
+        *of += NEWEST * (all - *of);
+    }
+
+    /// How many executions of the lane go side by side, on how many cores each, and how much longer each takes than on all,
+    /// with `more` than there are.
+    pub(super) fn beside(&self, more: usize) -> (usize, usize, f64) {
+        if !self.shares {
+            return (self.cores, 1, 1.0);
+        }
+        let (serial, all) = self.pace;
+        let share = if all > 0.0 { serial / all } else { 0.0 };
+        let time = CoreTime::on(self.cores, 1.0, share);
+        let wanted = (self.executing + self.queue.len() + more).max(1);
+        let several = wanted.min(self.cores / time.efficient(self.cores));
+        let width = (self.cores / several).min(time.useful(self.cores));
+        (several, width, time.seconds(width))
+    }
+
+    /// Alternatives as long as they take beside others of the lane, and beside what does not give way to it.
+    pub(super) fn paced(&self, mut alternatives: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+        let longer = self.longer();
+        let times = alternatives.iter_mut();
+        times.for_each(|(seconds, _)| *seconds *= longer);
+        alternatives
+    }
+
+    fn longer(&self) -> f64 {
+        match self.shares {
+            true => self.beside(1).2 * self.slower,
+            false => 1.0,
+        }
+    }
+
     /// Queues a job, or says at once why not.
     pub(super) fn admit(
         &mut self,
@@ -125,11 +241,12 @@ impl Lane {
         reply: Reply,
         clock: Clock<'_>,
     ) -> Result<(), Error> {
+        self.slower = clock.slower;
         let (task, inputs, alternatives) = match work {
             Work::Whole(whole) => {
                 let options = whole.options(&contract, self.admission.spare_time, &self.records)?;
                 let usual = self.usual(reply.ticket.bytes());
-                let alternatives = options.alternatives(&contract, usual);
+                let alternatives = self.paced(options.alternatives(&contract, usual));
                 (Pending::Whole { whole, options }, 1, alternatives)
             }
             Work::Inputs(inputs) => {
@@ -142,6 +259,7 @@ impl Lane {
             planned(id, inputs, &alternatives, &contract, clock).map_err(wrong_numbers)?;
         let mut job = Job {
             id,
+            width: self.beside(1).1,
             contract,
             reply,
             queued: clock.now,
@@ -151,9 +269,11 @@ impl Lane {
         if let Some(deadline) = contract.deadline {
             self.check_alone(&mut job, deadline, clock)?;
         }
-        let has_deadline = job.planned.deadline().is_some();
+        let planned = job.planned.deadline().is_some();
+        let key = job.key();
         self.enqueue(job);
-        if has_deadline {
+        let begins = clock.lets_in && self.ready(key, 0).is_some_and(|ready| ready.is_short());
+        if planned && !begins {
             self.plan(clock);
         }
         Ok(())
@@ -171,7 +291,7 @@ impl Lane {
         if left.is_zero() {
             return Err(too_late());
         }
-        let seconds = job.planned.alternatives().cheapest_seconds();
+        let seconds = job.planned.alternatives().cheapest_seconds() / self.longer();
         if seconds <= left.as_secs_f64() {
             return Ok(());
         }
@@ -199,39 +319,56 @@ impl Lane {
         Ok(())
     }
 
-    /// The order in which queued jobs run, each with its alternative. Jobs that cannot be on time are
-    /// refused.
-    pub(super) fn plan(&mut self, clock: Clock<'_>) -> Vec<(Key, usize)> {
+    /// The order in which queued jobs run, each with its alternative and when it is to start. Jobs that cannot be on time
+    /// are refused.
+    pub(super) fn plan(&mut self, clock: Clock<'_>) -> Vec<Planned> {
         let keys: Vec<Key> = self.queue.keys().copied().collect();
-        let jobs: Vec<&planner::Job> = self.queue.values().map(|job| &job.planned).collect();
+        let waiting = self.queue.values().map(|job| &job.planned);
+        let jobs: Vec<&planner::Job> = waiting.chain(clock.running).collect();
         let decision = match self.planner.plan(clock.seconds, &jobs, clock.free) {
             Ok(decision) => decision,
             Err(error) => {
                 tracing::warn!(model = &*self.model.name, %error, "no plan");
-                return keys.into_iter().map(|key| (key, 0)).collect();
+                let start = clock.seconds;
+                let planned = |key| Planned {
+                    key,
+                    choice: 0,
+                    start,
+                };
+                return keys.into_iter().map(planned).collect();
             }
         };
+        let waits = |at: &usize| *at < keys.len();
+        let chosen = decision.choices.iter().filter(|choice| waits(&choice.job));
+        // Among jobs without a deadline the priority decides; positions are in the order of keys.
         let soft = |at: usize| jobs[at].deadline().is_none();
-        let mut order: Vec<(usize, usize)> = decision
-            .choices
-            .iter()
+        let mut by_priority: Vec<(usize, usize)> = chosen
+            .clone()
+            .filter(|choice| soft(choice.job))
             .map(|choice| (choice.job, choice.alternative))
             .collect();
-        // Among jobs without a deadline the priority decides; positions are in the order of keys.
-        let mut by_priority: Vec<(usize, usize)> =
-            order.iter().copied().filter(|&(at, _)| soft(at)).collect();
         by_priority.sort_unstable();
         let mut by_priority = by_priority.into_iter();
-        for place in &mut order {
-            if soft(place.0) {
-                *place = by_priority.next().unwrap_or(*place);
-            }
-        }
-        let order = order
-            .into_iter()
-            .map(|(at, choice)| (keys[at], choice))
+        let order = chosen
+            .map(|choice| {
+                let mut place = (choice.job, choice.alternative);
+                if soft(place.0) {
+                    place = by_priority.next().unwrap_or(place);
+                }
+                Planned {
+                    key: keys[place.0],
+                    choice: place.1,
+                    start: choice.start,
+                }
+            })
             .collect();
-        let refused: Vec<Key> = decision.refused.iter().map(|&at| keys[at]).collect();
+        // What runs is not refused any more.
+        let refused: Vec<Key> = decision
+            .refused
+            .iter()
+            .filter(|&at| waits(at))
+            .map(|&at| keys[at])
+            .collect();
         let wait = self.backlog() / clock.free.len() as f64;
         for key in refused {
             if let Some(job) = self.leave(key) {
@@ -274,7 +411,7 @@ impl Lane {
         self.started.remove(&key);
     }
 
-    /// What a free executor is to do.
+    /// What is to be executed next.
     pub(super) fn next(&mut self, clock: Clock<'_>) -> Head {
         if self.queue.is_empty() {
             return Head::Nothing;
@@ -284,23 +421,82 @@ impl Lane {
                 let fronts = Arc::clone(fronts);
                 self.next_batch(&fronts, clock)
             }
-            None => self
-                .next_whole(clock)
-                .map_or(Head::Nothing, |task| Head::Task(Box::new(task))),
+            None => self.next_whole(clock).map_or(Head::Nothing, Head::Ready),
         }
     }
 
-    fn next_whole(&mut self, clock: Clock<'_>) -> Option<Task> {
-        let (key, choice) = match self.demanding {
-            0 => (*self.queue.keys().next()?, 0),
-            _ => *self.plan(clock).first()?,
+    fn next_whole(&mut self, clock: Clock<'_>) -> Option<Ready> {
+        if self.demanding == 0 {
+            return self.ready(*self.queue.keys().next()?, 0);
+        }
+        let first = self.plan(clock).into_iter().next()?;
+        // What runs may be first.
+        let turn = clock.free.iter().copied().fold(clock.seconds, f64::max);
+        let waits = !clock.running.is_empty() && first.start > turn + STARTS_AT;
+        (!waits).then(|| self.ready(first.key, first.choice))?
+    }
+
+    /// A request without a choice that goes before those that were first: a short one, or else the smallest of those
+    /// without a deadline.
+    pub(super) fn next_small(&self, short: bool) -> Option<Ready> {
+        if self.fronts.is_some() {
+            return None;
+        }
+        let small = |(key, job): (&Key, &Job)| {
+            let single = job.planned.alternatives().len() == 1;
+            let ready = single.then(|| self.ready(*key, 0)).flatten()?;
+            let wanted = match short {
+                true => ready.is_short(),
+                false => ready.deadline.is_none() && ready.time.is_some(),
+            };
+            wanted.then_some(ready)
         };
-        let job = self.leave(key)?;
-        let Pending::Whole { whole, options } = job.task else {
+        let mut small = self.queue.iter().filter_map(small);
+        if short {
+            return small.next();
+        }
+        let seconds = |ready: &Ready| ready.time.map_or(0.0, |time| time.seconds(1));
+        small.min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
+    }
+
+    fn ready(&self, key: Key, choice: usize) -> Option<Ready> {
+        let job = self.queue.get(&key)?;
+        let Pending::Whole { options, .. } = &job.task else {
             return None;
         };
-        let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
-        Some(self.whole_task(whole.request, chosen, job.reply, job.queued))
+        let bytes = job.reply.ticket.bytes();
+        let seconds = match options.offers.get(choice) {
+            Some(offer) => Some(offer.seconds),
+            None => self.times.near(bytes),
+        };
+        Some(Ready {
+            what: What::Whole(key, choice),
+            shares: self.shares,
+            time: seconds.map(|seconds| self.time(bytes, seconds)),
+            deadline: job.planned.deadline(),
+        })
+    }
+
+    /// Takes out of the queue what is executed now.
+    pub(super) fn take(&mut self, what: What) -> Option<Task> {
+        match what {
+            What::Batch(formed) => {
+                let fronts = Arc::clone(self.fronts.as_ref()?);
+                Some(self.start_batch(&fronts, formed))
+            }
+            What::Whole(key, choice) => {
+                let job = self.leave(key)?;
+                let Pending::Whole { whole, options } = job.task else {
+                    return None;
+                };
+                let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
+                let task = self.whole_task(whole.request, chosen, job.reply, job.queued);
+                Some(Task {
+                    planned: Some((job.planned, job.width)),
+                    ..task
+                })
+            }
+        }
     }
 
     /// A request to be executed whole, by the plan that was chosen or as it is.
@@ -313,7 +509,7 @@ impl Lane {
     ) -> Task {
         let predicted = match &chosen {
             Some(chosen) => Some(chosen.offer.seconds),
-            None => self.times.usual(reply.ticket.bytes()),
+            None => self.times.near(reply.ticket.bytes()),
         };
         let whole = WholeTask {
             request,
@@ -366,6 +562,8 @@ impl Lane {
             run: 0,
             model: self.model.clone(),
             predicted,
+            planned: None,
+            cores: work.cores(),
             work,
         }
     }

@@ -174,7 +174,7 @@ impl Lane {
         }
         *options = whole.options(&job.contract, self.admission.spare_time, &self.records)?;
         let usual = self.usual(job.reply.ticket.bytes());
-        let alternatives = options.alternatives(&job.contract, usual);
+        let alternatives = self.paced(options.alternatives(&job.contract, usual));
         job.replan(1, &alternatives);
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(super) fn wrong_numbers(error: planner::Error) -> Error {
 }
 
 /// The deadline has passed.
-pub(super) fn too_late() -> Error {
+pub(in super::super) fn too_late() -> Error {
     Error::new(
         ErrorKind::DeadlineExceeded,
         "deadline_exceeded",

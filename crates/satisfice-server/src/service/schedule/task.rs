@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{Record, Stage};
 use satisfice_core::{
-    BatchOutputs, Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part,
-    PartOutputs, Quality,
+    BatchOutputs, Cores, Engine, Error, ErrorKind, InferRequest, InferResponse, Job, Offer, Part,
+    PartOutputs, Quality, Usage,
 };
+use satisfice_planner as planner;
 use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,8 +36,12 @@ pub(super) struct Task {
     /// Identifies the execution.
     pub run: u64,
     pub model: Model,
-    /// Predicted time in seconds; none where nothing is known.
+    /// Predicted time on all cores that it can use, in seconds; none where nothing is known.
     pub predicted: Option<f64>,
+    /// As the planner saw it, if it was queued, and on how many cores.
+    pub planned: Option<(planner::Job, usize)>,
+    /// What it is granted.
+    pub cores: Cores,
     pub work: TaskWork,
 }
 
@@ -44,6 +49,25 @@ pub(super) enum TaskWork {
     Whole(WholeTask),
     Batch(BatchTask),
     Audit(super::audit::Sample),
+}
+
+impl TaskWork {
+    /// Those of the request; of others, ones that are granted and never taken back.
+    pub(super) fn cores(&self) -> Cores {
+        match self {
+            Self::Whole(whole) => whole.request.cores.clone(),
+            Self::Batch(_) => Cores::lent(None),
+            Self::Audit(sample) => sample.cores(),
+        }
+    }
+
+    /// Length of the request on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(whole) => whole.reply.ticket.bytes(),
+            Self::Batch(_) | Self::Audit(_) => 0,
+        }
+    }
 }
 
 /// A request that is executed whole.
@@ -93,7 +117,8 @@ pub(super) struct Done {
     pub lane: LaneId,
     pub run: u64,
     pub seconds: f64,
-    pub predicted: Option<f64>,
+    /// Of `seconds`, what its own thread did in loops that others help with, and what others did.
+    pub usage: Usage,
     pub outcome: Outcome,
 }
 
@@ -128,7 +153,9 @@ pub(super) enum Ran {
 impl Task {
     pub(super) fn run(self) -> Done {
         let start = Instant::now();
-        let Self { model, work, .. } = self;
+        let Self {
+            model, work, cores, ..
+        } = self;
         let outcome = match work {
             TaskWork::Whole(whole) => whole.run(&model, start),
             TaskWork::Batch(batch) => batch.run(&model, start),
@@ -138,7 +165,7 @@ impl Task {
             lane: self.lane,
             run: self.run,
             seconds: start.elapsed().as_secs_f64(),
-            predicted: self.predicted,
+            usage: cores.usage(),
             outcome,
         }
     }
