@@ -4,12 +4,14 @@
 //! - [`Traffic`] draws arrivals: Poisson or in bursts, by seed.
 //! - [`Inputs`] are what jobs bring, with labels; [`Contract`] is what they ask for.
 //! - [`run()`] sends the jobs; [`Summary`] counts what became of them.
+//! - [`streams`] sends one request again and again, as raw HTTP.
 //! - [`highest_rate`] searches for the load that a server just bears.
 //! - [`Chart`] draws the result as SVG.
 
 mod chart;
 mod choice;
 mod client;
+mod http;
 mod inputs;
 mod run;
 mod search;
@@ -19,6 +21,7 @@ mod traffic;
 pub use chart::{Chart, Series};
 pub use choice::{KnownPlan, at_arrival, cheapest};
 pub use client::{Client, Reply};
+pub use http::{Stream, streams};
 pub use inputs::Inputs;
 pub use run::{Answered, Contract, Job, Outcome, Unanswered, run};
 pub use search::{Search, highest_rate};

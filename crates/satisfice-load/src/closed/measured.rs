@@ -38,6 +38,27 @@ pub struct Measured {
     pub max_us: u64,
 }
 
+impl Measured {
+    /// Of answers by status and time, to requests that were sent for `length`.
+    pub(crate) fn of(
+        answers: impl IntoIterator<Item = (u16, Duration)>,
+        broken: u64,
+        length: Duration,
+    ) -> Self {
+        let load = Load {
+            connections: 1,
+            warm_up: Duration::ZERO,
+            duration: length,
+        };
+        let mut tally = Tally::new(load, Instant::now());
+        for (status, time) in answers {
+            tally.count(status, time);
+        }
+        tally.broken = broken;
+        Tally::sum(load, [tally])
+    }
+}
+
 /// What one connection saw.
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -72,8 +93,12 @@ impl Tally {
         if now < self.begin || now > self.end {
             return;
         }
+        self.count(status, now.duration_since(sent));
+    }
+
+    fn count(&mut self, status: u16, time: Duration) {
         if status == 200 {
-            let microseconds = now.duration_since(sent).as_micros() as u64;
+            let microseconds = time.as_micros() as u64;
             self.answered.saturating_record(microseconds.max(1));
         } else {
             *self.refused.entry(status).or_default() += 1;

@@ -22,11 +22,15 @@ pub(crate) enum BenchCommand {
     Cluster(BenchCluster),
     Server(BenchServer),
     Overload(BenchOverload),
+    Sharing(BenchSharing),
     Soak(BenchSoak),
     Multimodal(BenchMultimodal),
     /// Serve a model that answers with its input, on free ports that are printed.
     #[command(hide = true)]
     ServeIdentity(ServeIdentity),
+    /// Serve a model repository on free ports that are printed.
+    #[command(hide = true)]
+    ServeModels(ServeModels),
     /// Answer every POST with its body, on a free port that is printed.
     #[command(hide = true)]
     ServeEcho,
@@ -63,6 +67,38 @@ pub(crate) struct BenchOverload {
     /// The same in less time.
     #[arg(long)]
     pub quick: bool,
+}
+
+/// What becomes of deadlines, and of a light model, when a model uses all cores.
+///
+/// Two graph models, each with its own graph: Debian's packages, and a dense graph that is generated, with the same
+/// weights. Measured are answers in time by clients; a light model's times beside a heavy one; and both at 0.2 to 5
+/// times what the cores can do, whether or not earlier requests were answered. The same is measured with the executions
+/// of a model bounded to one.
+#[derive(Debug, Args)]
+pub(crate) struct BenchSharing {
+    /// Directory of the Debian example; when absent, `examples/debian` here or beside the binary's workspace.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// Where graphs and models go; what is there of an earlier run is used again.
+    #[arg(long, default_value = "satisfice-bench/sharing")]
+    pub out: PathBuf,
+    /// Size of the dense graph, where 1 is Reddit's 232,965 nodes; 0.25 when absent, 0.05 with `--quick`.
+    #[arg(long, value_parser = within(0.01..=1.0, "a size is between 0.01 and 1"))]
+    pub scale: Option<f64>,
+    /// The same on a smaller graph, in less time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeModels {
+    /// The repository.
+    #[arg(long)]
+    pub models: PathBuf,
+    /// Executions of a model at once.
+    #[arg(long)]
+    pub executing_max: Option<usize>,
 }
 
 /// Whether the server stays what it is: good clients and bad ones for a long time.

@@ -9,6 +9,7 @@ mod multimodal;
 mod overload;
 mod planner;
 mod server;
+mod sharing;
 mod soak;
 
 use super::Output;
@@ -22,10 +23,12 @@ pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
         BenchCommand::Planner(args) => planner::run(args, output),
         BenchCommand::Server(args) => server::run(args, output),
         BenchCommand::Overload(args) => overload::run(args, output),
+        BenchCommand::Sharing(args) => sharing::run(args, output),
         BenchCommand::Soak(args) => soak::run(args, output),
         BenchCommand::Multimodal(args) => multimodal::execute(args, output),
         BenchCommand::Cluster(args) => cluster::run(args, output),
         BenchCommand::ServeIdentity(args) => child::serve_identity(args),
+        BenchCommand::ServeModels(args) => child::serve_models(args),
         BenchCommand::ServeEcho => child::serve_echo(),
     }
 }

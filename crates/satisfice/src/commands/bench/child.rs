@@ -1,12 +1,14 @@
 //! Servers in processes of their own.
 
 use crate::{
-    cli::ServeIdentity,
+    cli::{ServeIdentity, ServeModels},
     commands::serve::{runtime, stop_signal},
+    repository::{LoadOptions, Repository},
 };
 use anyhow::{Context, Result, anyhow};
 use satisfice_load::{Identity, echo_server, grpc_echo_server};
 use satisfice_server::{Limits, Models, Service, Settings, grpc, serve};
+use satisfice_store::Check;
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -27,7 +29,21 @@ pub(super) fn serve_identity(args: &ServeIdentity) -> Result<()> {
     let mut settings = Settings::default();
     settings.executors = args.executors.unwrap_or(settings.executors);
     settings.admission.executing_max = settings.executors;
-    let service = Arc::new(Service::new(models, settings));
+    serve_all(Service::new(models, settings))
+}
+
+/// Serves a repository until the process is asked to stop.
+pub(super) fn serve_models(args: &ServeModels) -> Result<()> {
+    let models = Repository::new(&args.models, LoadOptions::new(Check::Structure)).models()?;
+    let mut settings = Settings::default();
+    if let Some(most) = args.executing_max {
+        settings.admission.executing_max = most;
+    }
+    serve_all(Service::new(models, settings))
+}
+
+fn serve_all(service: Service) -> Result<()> {
+    let service = Arc::new(service);
     runtime()?.block_on(async {
         let bind = || TcpListener::bind("127.0.0.1:0");
         let (http, grpc) = (bind().await?, bind().await?);
