@@ -192,7 +192,7 @@ fn what_cannot_be_promised_is_refused_with_what_can() {
     assert_eq!(text(&engine.infer(&named).unwrap(), "plan"), "pe");
     for wrong in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
         let refused = engine.infer(&minimum("min_fidelity", wrong)).unwrap_err();
-        assert_eq!(refused.code(), "invalid_minimum", "{wrong}");
+        assert_eq!(refused.code(), "wrong_parameter", "{wrong}");
     }
     let both = request(
         &queries,
