@@ -9,6 +9,7 @@ use satisfice_core::{
     parameters::{CLUSTER, EXCHANGE, ParameterSpec},
 };
 use satisfice_graph::{GraphError, GraphFacts, Outlook, Plan, QueryBatch, RequestFormat};
+use satisfice_kernels::while_whole;
 use std::{
     sync::{
         Arc,
@@ -97,6 +98,52 @@ impl ClusterEngine {
             (_, wanted) => Ok(wanted),
         }
     }
+
+    /// Whether the files of the part that requests are read with are what they were.
+    fn check_files(&self) -> Result<(), Error> {
+        Ok(self.node.part().check_files()?)
+    }
+
+    fn answer_request(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        let start = Instant::now();
+        let (batch, plan) = self.format.decode(request, self.node.part().ids())?;
+        let graph = self.node.part().distant_graph()?;
+        let promise = self.outlook.promise(&graph, (&batch, plan), request)?;
+        let chosen = promise.as_ref().map(|(plan, _)| *plan).or(plan);
+        let plan = chosen.unwrap_or(self.format.default_plan());
+        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?)?;
+        let decode = start.elapsed();
+        let answer = self.node.answer(&batch, plan, exchange, request.deadline)?;
+        let counter = match exchange {
+            Exchange::Partials => &self.by_partials,
+            Exchange::Rows => &self.by_rows,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.chooser
+            .saw((&batch, plan), (exchange, cost), answer.time);
+        let mut parameters = describe(plan, &batch, &answer, cost);
+        parameters.insert("decode_us".to_owned(), micros(decode));
+        parameters.extend(promise.into_iter().flat_map(|(_, said)| said));
+        Ok(InferResponse {
+            outputs: self.format.encode(&request.outputs, answer.outputs)?,
+            parameters,
+        })
+    }
+
+    fn offers_of(&self, request: &InferRequest) -> Result<Vec<Offer>, Error> {
+        let (batch, _) = self.format.decode(request, self.node.part().ids())?;
+        let choice = self.choice_of(request)?;
+        let graph = self.node.part().distant_graph()?;
+        let mut offers = self.outlook.offers(&graph, &batch, &request.cores)?;
+        for offer in &mut offers {
+            if let Ok(plan) = offer.plan.parse() {
+                let (_, cost) = self.choose(&batch, plan, choice)?;
+                offer.seconds =
+                    offer.seconds / self.node.config().nodes.len() as f64 + cost.seconds;
+            }
+        }
+        Ok(offers)
+    }
 }
 
 fn micros(duration: Duration) -> Parameter {
@@ -141,29 +188,7 @@ impl Engine for ClusterEngine {
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
-        let start = Instant::now();
-        let (batch, plan) = self.format.decode(request, self.node.part().ids())?;
-        let graph = self.node.part().distant_graph()?;
-        let promise = self.outlook.promise(&graph, (&batch, plan), request)?;
-        let chosen = promise.as_ref().map(|(plan, _)| *plan).or(plan);
-        let plan = chosen.unwrap_or(self.format.default_plan());
-        let (exchange, cost) = self.choose(&batch, plan, self.choice_of(request)?)?;
-        let decode = start.elapsed();
-        let answer = self.node.answer(&batch, plan, exchange, request.deadline)?;
-        let counter = match exchange {
-            Exchange::Partials => &self.by_partials,
-            Exchange::Rows => &self.by_rows,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.chooser
-            .saw((&batch, plan), (exchange, cost), answer.time);
-        let mut parameters = describe(plan, &batch, &answer, cost);
-        parameters.insert("decode_us".to_owned(), micros(decode));
-        parameters.extend(promise.into_iter().flat_map(|(_, said)| said));
-        Ok(InferResponse {
-            outputs: self.format.encode(&request.outputs, answer.outputs)?,
-            parameters,
-        })
+        while_whole(|| self.check_files(), || self.answer_request(request))
     }
 
     fn parameters(&self) -> &'static [ParameterSpec] {
@@ -180,18 +205,7 @@ impl Engine for ClusterEngine {
         if self.outlook.profile().is_none() {
             return Ok(Vec::new());
         }
-        let (batch, _) = self.format.decode(request, self.node.part().ids())?;
-        let choice = self.choice_of(request)?;
-        let graph = self.node.part().distant_graph()?;
-        let mut offers = self.outlook.offers(&graph, &batch, &request.cores)?;
-        for offer in &mut offers {
-            if let Ok(plan) = offer.plan.parse() {
-                let (_, cost) = self.choose(&batch, plan, choice)?;
-                offer.seconds =
-                    offer.seconds / self.node.config().nodes.len() as f64 + cost.seconds;
-            }
-        }
-        Ok(offers)
+        while_whole(|| self.check_files(), || self.offers_of(request))
     }
 
     fn readiness(&self) -> Readiness {

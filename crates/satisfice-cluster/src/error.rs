@@ -98,6 +98,7 @@ impl ClusterError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Graph(error) => error.kind(),
+            Self::Store(StoreError::Lost(_)) => ErrorKind::Unavailable,
             Self::Forming { .. } | Self::Slow { .. } | Self::Network { .. } => {
                 ErrorKind::Unavailable
             }
@@ -116,6 +117,7 @@ impl From<ClusterError> for Error {
         let kind = error.kind();
         match error {
             ClusterError::Graph(error) => error.into(),
+            ClusterError::Store(error @ StoreError::Lost(_)) => GraphError::from(error).into(),
             ClusterError::Forming { .. } => Self::new(kind, "group_forming", error.to_string())
                 .with_hint("send the request again in a second, or to another group")
                 .with_retry_after(RETRY_AFTER),

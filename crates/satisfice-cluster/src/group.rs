@@ -4,20 +4,21 @@
 //! A formed group shares its fate: when one node is gone all others tear their links down and form it anew with
 //! whoever comes back. Processes, and what they serve besides, go on.
 
+mod callers;
 mod form;
 
 use crate::{
     ClusterConfig, ClusterError,
     config::{Place, resolve},
     crew::{Crew, check_part},
-    forward::take_on,
     health::Health,
-    hello::{Hello, Identity, VERSION, Word, hear, say},
+    hello::{Identity, VERSION},
     link::{Link, LinkBytes, Peer},
     part::Part,
     run::Counters,
     stream::{Network, NodeStream, STEP},
 };
+use callers::{Caller, hear_callers};
 use form::{Formed, form};
 use satisfice_core::Readiness;
 use std::{
@@ -27,7 +28,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -45,11 +46,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Time between two tries to join.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Callers that wait to be heard at once.
+/// Callers that wait to be let in at once.
 const CALLERS_MAX: usize = 64;
-
-/// Callers that are heard at once; more are hung up on.
-const HEARD_MAX: usize = 256;
 
 /// How a node's group is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,6 +90,8 @@ impl GroupState {
 pub(crate) struct Shared {
     pub config: ClusterConfig,
     pub node: usize,
+    /// Drawn when the process started, so that two with the same number are told apart.
+    pub incarnation: u64,
     pub identity: Identity,
     pub network: Network,
     pub parts: Vec<Arc<Part>>,
@@ -145,6 +145,9 @@ impl Group {
             check_part(part, node * per_node + place, workers, &parts[0])?;
         }
         let network = Network::of(&config)?;
+        let incarnation = getrandom::u64().map_err(|e| ClusterError::Forming {
+            message: format!("no random number: {e}"),
+        })?;
         let own = &config.nodes[node];
         let listen = own.listen.as_ref().unwrap_or(&own.address);
         let listener = TcpListener::bind(resolve(listen)?).map_err(|e| ClusterError::Network {
@@ -188,6 +191,7 @@ impl Group {
             changed: Condvar::new(),
             config,
             node,
+            incarnation,
             identity,
             network,
             parts,
@@ -290,6 +294,12 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// What became of a file of the node's parts, if one is lost: the node takes part in nothing any more.
+    fn lost(&self) -> Option<String> {
+        let mut checks = self.parts.iter().map(|part| part.check_files());
+        checks.find_map(|check| check.err().map(|lost| lost.to_string()))
+    }
+
     fn forming(&self, why: impl Into<String>) {
         self.set(GroupState::Forming { why: why.into() }, None);
     }
@@ -299,81 +309,16 @@ impl Shared {
     }
 }
 
-/// Somebody who called and is let in.
-struct Caller {
-    node: usize,
-    /// Nothing for a node that joins.
-    generation: Option<u64>,
-    stream: NodeStream,
-}
-
-/// Hears callers until the node stops; lets in whoever belongs to the group.
-fn hear_callers(shared: &Arc<Shared>, listener: &TcpListener, callers: &SyncSender<Caller>) {
-    for stream in listener.incoming() {
-        if shared.stopped() {
-            return;
-        }
-        let Ok(stream) = stream else {
-            thread::sleep(LOOK);
-            continue;
-        };
-        if shared.hearing.fetch_add(1, Ordering::AcqRel) >= HEARD_MAX {
-            shared.hearing.fetch_sub(1, Ordering::AcqRel);
-            continue;
-        }
-        let (shared, callers) = (Arc::clone(shared), callers.clone());
-        let again = Arc::clone(&shared);
-        // A caller that says nothing holds up nobody else, and not for long.
-        let hearing = thread::Builder::new().name("cluster:hear".to_owned());
-        let heard = hearing.spawn(move || {
-            if let Err(error) = let_in(&shared, stream, &callers) {
-                tracing::warn!(node = shared.node, "a caller is dropped: {error}");
-            }
-            shared.hearing.fetch_sub(1, Ordering::AcqRel);
-        });
-        if heard.is_err() {
-            again.hearing.fetch_sub(1, Ordering::AcqRel);
-            thread::sleep(LOOK);
-        }
-    }
-}
-
-fn let_in(shared: &Shared, stream: TcpStream, callers: &SyncSender<Caller>) -> io::Result<()> {
-    let mut stream = shared.network.accept(stream)?;
-    let (node, generation, problem) = match hear(&mut stream, STEP)? {
-        Hello::Status => return say(&mut stream, &shared.status()),
-        Hello::Forward(forwarded) => return take_on(shared, stream, &forwarded),
-        Hello::Join { node, identity } => {
-            let place = match shared.node {
-                0 => None,
-                other => Some(format!("node {other} does not call the group together")),
-            };
-            let problem = shared.identity.difference(&identity).or(place);
-            (node, None, problem)
-        }
-        Hello::Meet { node, generation } => (node, Some(generation), None),
-    };
-    let stranger = (node >= shared.config.nodes.len() || node == shared.node)
-        .then(|| format!("there is no other node {node}"));
-    if let Some(message) = problem.or(stranger) {
-        tracing::warn!(node = shared.node, "node {node} is refused: {message}");
-        return say(&mut stream, &Word::Refused { message });
-    }
-    say(&mut stream, &Word::Welcome)?;
-    let caller = Caller {
-        node,
-        generation,
-        stream,
-    };
-    callers
-        .try_send(caller)
-        .map_err(|_| io::Error::other("too many callers wait"))
-}
-
 /// Forms the group, watches it, and forms it anew, until the node stops.
 fn look_after(shared: &Arc<Shared>, callers: &Receiver<Caller>) {
     let mut early = Vec::new();
     while !shared.stopped() {
+        if let Some(lost) = shared.lost() {
+            shared.forming(lost);
+            while callers.try_recv().is_ok() {} // hung up on, to look for this node again
+            thread::sleep(RETRY);
+            continue;
+        }
         match form(shared, callers, &mut early) {
             Ok(formed) => watch(shared, callers, formed, &mut early),
             Err(why) => {
@@ -411,6 +356,9 @@ fn watch(
         }
         if let Some(why) = lock(&shared.suspect).take().or_else(|| crew.suspicion()) {
             break Some(why);
+        }
+        if let Some(lost) = shared.lost() {
+            break Some(lost);
         }
         if crew.has_ended() {
             break Some("a peer is gone".to_owned());

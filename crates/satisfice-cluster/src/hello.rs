@@ -15,7 +15,7 @@ use std::{
 const MAGIC: [u8; 8] = *b"SATISFCL";
 
 /// Version of the words and of the messages between workers.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// Longest text of one word.
 const WORD_MAX: usize = 1 << 16;
@@ -65,9 +65,17 @@ impl Identity {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Hello {
     /// A node joins the group that the first node calls together.
-    Join { node: usize, identity: Identity },
+    Join {
+        node: usize,
+        identity: Identity,
+        /// The process's own number. Older versions, which are refused by their version, say none.
+        #[serde(default)]
+        incarnation: u64,
+    },
     /// A node joins another one, as the first node told both.
     Meet { node: usize, generation: u64 },
+    /// The first node wants to know which process it reaches by an address.
+    Identify,
     /// Somebody wants to know how the node is.
     Status,
     /// A node of another replica hands a batch on.
@@ -81,6 +89,9 @@ pub(crate) enum Word {
     Welcome,
     Refused {
         message: String,
+    },
+    Identified {
+        incarnation: u64,
     },
     /// All are there: meet each other under this number.
     Form {

@@ -5,13 +5,10 @@ use crate::{
     assign::{Method, PARTS_MAX},
     error::io,
 };
+use satisfice_kernels::NewFile;
 use satisfice_store::{Duplicates, FileRecord, NodeIdKind};
 use serde::{Deserialize, Serialize};
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::Path,
-};
+use std::{fs, path::Path};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Name of the manifest in a part's directory.
@@ -102,16 +99,12 @@ impl PartManifest {
     /// Replaces the file as a whole: a kill leaves the old one or the new one.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), ClusterError> {
         let path = dir.join(MANIFEST);
-        let partial = path.with_extension("partial");
         let rest = toml::to_string(self).map_err(|e| ClusterError::Part {
             path: path.clone(),
             message: e.to_string(),
         })?;
-        let mut file = File::create(&partial).map_err(io(&partial))?;
-        file.write_all(format!("{}\n{rest}", checksum_line(&rest)).as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&partial, &path))
-            .map_err(io(&path))
+        let text = format!("{}\n{rest}", checksum_line(&rest));
+        NewFile::write(&path, text.as_bytes()).map_err(io(&path))
     }
 
     /// The record of a file, if it is listed.

@@ -2,13 +2,16 @@
 
 use crate::{
     BatchAnswer, ClusterConfig, ClusterError, Exchange, GroupState, Part, PartPrecision, Waits,
+    error::io,
     forward::hand_on,
     group::{Group, Shared},
     hello::{Hello, call, hear},
     job::{Head, scatter},
+    manifest::MANIFEST,
     stream::{Network, STEP},
 };
 use satisfice_graph::{Plan, QueryBatch};
+use satisfice_kernels::WriteLock;
 use satisfice_store::Check;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -174,9 +177,11 @@ impl ClusterNode {
     /// group falls apart it goes on once the group is whole again, with the table that it was at.
     ///
     /// # Errors
-    /// [`ClusterError::Worker`] when a worker cannot go on, such as for a full disk.
+    /// [`ClusterError::Worker`] when a worker cannot go on, such as for a full disk; [`ClusterError::Io`] when another
+    /// process writes the node's parts.
     pub fn precompute(&self, precision: PartPrecision) -> Result<Vec<String>, ClusterError> {
         let shared = &self.group.shared;
+        let _locks = self.lock_parts()?;
         loop {
             let Ok(crew) = shared.crew(Instant::now() + FORMING_MAX) else {
                 match self.check_tables() {
@@ -194,6 +199,14 @@ impl ClusterNode {
                 done => return done,
             }
         }
+    }
+
+    /// The right to write the node's parts.
+    fn lock_parts(&self) -> Result<Vec<WriteLock>, ClusterError> {
+        let parts = self.group.shared.parts.iter();
+        parts
+            .map(|part| WriteLock::take(&part.dir().join(MANIFEST)).map_err(io(part.dir())))
+            .collect()
     }
 
     /// Answers a batch with the group. While the group is not whole, and when it falls apart under the

@@ -121,7 +121,28 @@ impl Part {
             rows.map(|row| kind.of(view.degrees(row))).collect()
         };
         part.scales = part.kinds.iter().map(factor).collect();
+        part.check_files()?;
         Ok(part)
+    }
+
+    /// Whether everything that was read of the part so far was the part's: whoever gives away what was made of it looks
+    /// first.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`](satisfice_store::StoreError::Lost) once a file was truncated or changed in place.
+    pub fn check_files(&self) -> Result<(), ClusterError> {
+        self.ids.check_files()?;
+        let tables = [&self.levels, &self.messages, &self.kept];
+        let tables = tables.into_iter().flatten().chain([&self.own]);
+        let files = [&self.owners, &self.degree_file, &self.nodes];
+        for file in files
+            .into_iter()
+            .chain([&self.edges, &self.features])
+            .chain(tables.filter_map(OnceLock::get))
+        {
+            file.check()?;
+        }
+        Ok(())
     }
 
     /// Maps a table that is finished.

@@ -9,7 +9,7 @@ use crate::{
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
 use satisfice_graph::{Embeddings, GnnModel, ModelDir};
-use satisfice_kernels::Rows;
+use satisfice_kernels::{NewFile, Rows, WriteLock};
 use satisfice_store::{
     Check, DType, FileRecord, GraphStore, NodeIdKind, Progress, TensorSpec, TensorWriter,
 };
@@ -78,6 +78,8 @@ pub fn part_dir(out: &Path, part: usize) -> PathBuf {
 /// a directory of its own: the owners, degrees and ids of all nodes, the model with its profile, and of the
 /// nodes that it owns the features, embeddings and out-edges. The same input makes the same bytes.
 ///
+/// One process at a time may do so, and one that fails leaves nothing.
+///
 /// Memory: 5 bytes a node and a chunk of each table; files are written as they are read.
 ///
 /// # Errors
@@ -89,83 +91,130 @@ pub fn partition(
     (options, out): (PartitionOptions, &Path),
     progress: &dyn Progress,
 ) -> Result<PartitionSummary, ClusterError> {
+    if let Some(parent) = out.parent() {
+        fs::create_dir_all(parent).map_err(io(parent))?;
+    }
+    let _lock = WriteLock::take(out).map_err(io(out))?;
     check(options, store, out)?;
-    progress.start("assigning nodes", None);
-    let owners = assign(
-        store.topology(),
-        options.parts,
-        options.method,
-        options.seed,
-    );
-    let cut = Cut::new(store, owners, options.parts);
-    progress.finish();
-    let dirs: Vec<PathBuf> = (0..options.parts).map(|p| part_dir(out, p)).collect();
-    for dir in &dirs {
-        fs::create_dir_all(dir).map_err(io(dir))?;
-    }
-    progress.start("writing edges", None);
-    let mut files = cut.write_edges(store, &dirs)?;
-    progress.finish();
-    for (part, files) in files.iter_mut().enumerate() {
-        files.push(cut.write_owners(&dirs[part])?);
-        files.push(write_degrees(store, &dirs[part])?);
-        files.push(cut.write_nodes(part, &dirs[part])?);
-        files.extend(copy_ids(store, model_dir, &dirs[part])?);
-        copy_model(model_dir, &dirs[part])?;
-    }
-    cut.write_table(&dirs, FEATURES, "x", store.features(), |part, record| {
-        files[part].push(record);
-    })?;
-    let mut tables = vec![Vec::new(); options.parts];
-    if options.embeddings {
-        let embeddings = Embeddings::open(model_dir, model, store, Check::Checksums)?;
-        for (name, tensor, rows) in stored_tables(&embeddings, model, store)? {
-            progress.start(&format!("writing {name}"), None);
-            let file = format!("{name}.safetensors");
-            cut.write_table(&dirs, &file, tensor, rows, |part, record| {
-                tables[part].push(record);
-            })?;
-            progress.finish();
+    let (was_there, dirs) = (out.exists(), part_dirs(out, options.parts));
+    let whole = Whole {
+        model_dir,
+        model,
+        store,
+    };
+    let made = whole.cut_into(&dirs, options, progress);
+    if made.is_err() {
+        // The error is what to tell, and nothing but parts was made here.
+        for dir in &dirs {
+            let _ = fs::remove_dir_all(dir);
+        }
+        if !was_there {
+            let _ = fs::remove_dir(out);
         }
     }
-    let map = checksum(&cut.owners);
-    let mut parts = Vec::with_capacity(options.parts);
-    for (part, (files, tables)) in files.into_iter().zip(tables).enumerate() {
-        let manifest = PartManifest {
-            format: PartManifest::FORMAT,
-            part,
-            parts: options.parts,
-            method: options.method,
-            seed: options.seed,
-            graph_nodes: store.nodes(),
-            graph_edges: store.edges(),
-            nodes: cut.nodes[part].len(),
-            edges: cut.edges[part],
-            features: store.feature_width(),
-            undirected: store.manifest().undirected,
-            duplicates: store.manifest().duplicates,
-            ids: store.manifest().ids,
-            classes: store.manifest().classes.clone(),
-            store: store.fingerprint(),
-            model: model_dir.fingerprint()?,
-            map: map.clone(),
-            embeddings: match options.embeddings {
-                true => Some(model_dir.embeddings_fingerprint()?),
-                false => None,
-            },
-            files,
-            tables,
-        };
-        manifest.write(&dirs[part])?;
-        let all = manifest.files.iter().chain(&manifest.tables);
-        parts.push(PartSummary {
-            dir: dirs[part].clone(),
-            nodes: manifest.nodes,
-            edges: manifest.edges,
-            bytes: all.map(|file| file.bytes).sum(),
-        });
+    made
+}
+
+fn part_dirs(out: &Path, parts: usize) -> Vec<PathBuf> {
+    (0..parts).map(|part| part_dir(out, part)).collect()
+}
+
+/// What is cut.
+struct Whole<'a> {
+    model_dir: &'a ModelDir,
+    model: &'a GnnModel,
+    store: &'a GraphStore,
+}
+
+impl Whole<'_> {
+    /// Makes the parts in their directories.
+    fn cut_into(
+        &self,
+        dirs: &[PathBuf],
+        options: PartitionOptions,
+        progress: &dyn Progress,
+    ) -> Result<PartitionSummary, ClusterError> {
+        let Self {
+            model_dir,
+            model,
+            store,
+        } = *self;
+        progress.start("assigning nodes", None);
+        let owners = assign(
+            store.topology(),
+            options.parts,
+            options.method,
+            options.seed,
+        );
+        let cut = Cut::new(store, owners, options.parts);
+        progress.finish();
+        for dir in dirs {
+            fs::create_dir_all(dir).map_err(io(dir))?;
+        }
+        progress.start("writing edges", None);
+        let mut files = cut.write_edges(store, dirs)?;
+        progress.finish();
+        for (part, files) in files.iter_mut().enumerate() {
+            files.push(cut.write_owners(&dirs[part])?);
+            files.push(write_degrees(store, &dirs[part])?);
+            files.push(cut.write_nodes(part, &dirs[part])?);
+            files.extend(copy_ids(store, model_dir, &dirs[part])?);
+            copy_model(model_dir, &dirs[part])?;
+        }
+        cut.write_table(dirs, FEATURES, "x", store.features(), |part, record| {
+            files[part].push(record);
+        })?;
+        let mut tables = vec![Vec::new(); options.parts];
+        if options.embeddings {
+            let embeddings = Embeddings::open(model_dir, model, store, Check::Checksums)?;
+            for (name, tensor, rows) in stored_tables(&embeddings, model, store)? {
+                progress.start(&format!("writing {name}"), None);
+                let file = format!("{name}.safetensors");
+                cut.write_table(dirs, &file, tensor, rows, |part, record| {
+                    tables[part].push(record);
+                })?;
+                progress.finish();
+            }
+        }
+        let map = checksum(&cut.owners);
+        let mut parts = Vec::with_capacity(options.parts);
+        for (part, (files, tables)) in files.into_iter().zip(tables).enumerate() {
+            let manifest = PartManifest {
+                format: PartManifest::FORMAT,
+                part,
+                parts: options.parts,
+                method: options.method,
+                seed: options.seed,
+                graph_nodes: store.nodes(),
+                graph_edges: store.edges(),
+                nodes: cut.nodes[part].len(),
+                edges: cut.edges[part],
+                features: store.feature_width(),
+                undirected: store.manifest().undirected,
+                duplicates: store.manifest().duplicates,
+                ids: store.manifest().ids,
+                classes: store.manifest().classes.clone(),
+                store: store.fingerprint(),
+                model: model_dir.fingerprint()?,
+                map: map.clone(),
+                embeddings: match options.embeddings {
+                    true => Some(model_dir.embeddings_fingerprint()?),
+                    false => None,
+                },
+                files,
+                tables,
+            };
+            manifest.write(&dirs[part])?;
+            let all = manifest.files.iter().chain(&manifest.tables);
+            parts.push(PartSummary {
+                dir: dirs[part].clone(),
+                nodes: manifest.nodes,
+                edges: manifest.edges,
+                bytes: all.map(|file| file.bytes).sum(),
+            });
+        }
+        Ok(cut.summary(store, options.method, parts))
     }
-    Ok(cut.summary(store, options.method, parts))
 }
 
 fn check(options: PartitionOptions, store: &GraphStore, out: &Path) -> Result<(), ClusterError> {
@@ -231,7 +280,7 @@ fn copy_ids(
         return Ok(None);
     }
     let from = model_dir.store_path().join(IDS);
-    fs::copy(&from, dir.join(IDS)).map_err(io(&from))?;
+    NewFile::copy(&from, &dir.join(IDS)).map_err(io(&from))?;
     let record = store.manifest().files.iter().find(|file| file.name == IDS);
     Ok(record.cloned())
 }
@@ -243,11 +292,11 @@ fn copy_model(model_dir: &ModelDir, dir: &Path) -> Result<(), ClusterError> {
         (model_dir.config_path(), dir.join("model.toml")),
         (model_dir.weights_path(), to.join("weights.safetensors")),
     ] {
-        fs::copy(&from, &to).map_err(io(&from))?;
+        NewFile::copy(&from, &to).map_err(io(&from))?;
     }
     let profile = model_dir.profile_path();
     if profile.exists() {
-        fs::copy(&profile, to.join("profile.json")).map_err(io(&profile))?;
+        NewFile::copy(&profile, &to.join("profile.json")).map_err(io(&profile))?;
     }
     Ok(())
 }

@@ -226,6 +226,8 @@ async fn answer(
         true => Vec::new(),
         false => model.finish(values),
     };
+    // An answer is whole when every worker has told its share; whoever has lost a file tells none.
+    desk.part.check_files()?;
     run.collect(&outputs, &fresh, begun_by, start).await
 }
 

@@ -205,6 +205,78 @@ fn nodes_that_differ_in_anything_are_refused_by_its_name() {
 }
 
 #[test]
+fn a_second_process_with_the_number_of_a_node_is_refused_and_the_group_goes_on() {
+    let (ready, batch) = support::fixture(&fixture_dir("pyg_gcn_3_layers_directed"));
+    let config = config("numbers", &ready.cut(2, Method::Hash), 1);
+    let mut elsewhere = config.clone();
+    elsewhere.nodes[1].address = support::free_address();
+    let refused = |node: &ClusterNode, says: &str| {
+        eventually(|| match node.status().state {
+            GroupState::Forming { why } => why.contains("refused") && why.contains(says),
+            _ => false,
+        });
+    };
+    let first = ClusterNode::start(&config, 0, Check::Structure).unwrap();
+    let impostor = ClusterNode::start(&elsewhere, 1, Check::Structure).unwrap();
+    refused(&impostor, "cannot be reached there");
+    assert!(!first.status().whole);
+    let second = ClusterNode::start(&config, 1, Check::Structure).unwrap();
+    second.wait(MINUTE).unwrap();
+    first.wait(MINUTE).unwrap();
+    refused(&impostor, "another process is node 1 at");
+    let formed = first.status().formed;
+    let answer = |node: &ClusterNode| node.answer(&batch, Plan::Exact, Exchange::Partials, None);
+    assert_eq!(
+        answer(&first).unwrap().outputs,
+        answer(&second).unwrap().outputs
+    );
+    drop(impostor);
+    let impostor = ClusterNode::start(&elsewhere, 1, Check::Structure).unwrap();
+    refused(&impostor, "another process is node 1 at");
+    assert_eq!(first.status().formed, formed, "it is still the same group");
+    assert!(first.status().whole && second.status().whole);
+}
+
+#[test]
+fn a_node_that_loses_a_file_leaves_the_group_which_says_why() {
+    let (ready, batch) = support::fixture(&fixture_dir("pyg_gcn_3_layers_directed"));
+    let dirs = ready.cut(2, Method::Hash);
+    let mut config = config("lost", &dirs, 1);
+    config.retry_ms = 50;
+    let mut nodes = start(&config);
+    let wanted = ready.engine.answer(&batch, Plan::Exact).unwrap().outputs;
+    let lost = dirs[1].join("features.safetensors");
+    let whole = std::fs::read(&lost).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&lost);
+    file.unwrap().set_len(0).unwrap();
+    let is_lost = |node: &ClusterNode| match node.status().state {
+        GroupState::Forming { why } => why.contains(lost.to_str().unwrap()),
+        _ => false,
+    };
+    // No answer is made of what is not there, whoever is asked.
+    while !is_lost(&nodes[1]) {
+        for node in &nodes {
+            if let Ok(answer) = node.answer(&batch, Plan::Exact, Exchange::Partials, None) {
+                let difference =
+                    support::difference(&answer.outputs, &wanted, ready.model.outputs());
+                assert!(difference < 1e-5, "{difference}");
+            }
+        }
+    }
+    eventually(|| match nodes[0].status().state {
+        GroupState::Forming { why } => why.contains("node 1 at"),
+        _ => false,
+    });
+    // With a whole file in its place and a new process it is a node again.
+    drop(nodes.remove(1));
+    let new = dirs[1].join("new");
+    std::fs::write(&new, whole).unwrap();
+    std::fs::rename(&new, &lost).unwrap();
+    let back = ClusterNode::start(&config, 1, Check::Checksums).unwrap();
+    back.wait(MINUTE).unwrap();
+}
+
+#[test]
 fn callers_that_speak_rubbish_are_dropped_and_the_group_goes_on() {
     let (ready, batch) = support::fixture(&fixture_dir("pyg_gcn_3_layers_directed"));
     let config = config("rubbish", &ready.cut(2, Method::Hash), 1);

@@ -1,7 +1,7 @@
 //! Values of every stored node after each layer, computed once and kept.
 
 use crate::{GraphError, ModelDir, model::GnnModel, run::GraphView};
-use satisfice_kernels::Rows;
+use satisfice_kernels::{NewFile, Rows};
 use satisfice_store::{Check, FileRecord, GraphStore, TensorFile};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -189,15 +189,11 @@ impl Manifest {
     /// Replaces the file as a whole: a kill leaves the old one or the new one.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), GraphError> {
         let path = Self::path(dir);
-        let partial = path.with_extension("partial");
         let text = toml::to_string(self).map_err(|e| GraphError::Embeddings {
             path: path.clone(),
             message: e.to_string(),
         })?;
-        fs::write(&partial, text)
-            .and_then(|()| fs::File::open(&partial)?.sync_all())
-            .and_then(|()| fs::rename(&partial, &path))
-            .map_err(|source| GraphError::Io { path, source })
+        NewFile::write(&path, text.as_bytes()).map_err(|source| GraphError::Io { path, source })
     }
 }
 
@@ -305,6 +301,17 @@ impl Embeddings {
             tables.push(open);
         }
         Ok(Self { tables })
+    }
+
+    /// Whether everything that was read of the tables so far was theirs.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`](satisfice_store::StoreError::Lost) once a file was truncated or changed in place.
+    pub fn check_files(&self) -> Result<(), GraphError> {
+        for open in &self.tables {
+            open.file.check()?;
+        }
+        Ok(())
     }
 
     /// The values of the levels 0 .. K-1.

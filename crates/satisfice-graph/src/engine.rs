@@ -16,9 +16,11 @@ use crate::{
 };
 use contract::Minimum;
 use satisfice_core::{
-    Cores, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters, Stopped,
+    Cores, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters, Readiness,
+    Stopped,
     parameters::{GRAPH, ParameterSpec},
 };
+use satisfice_kernels::while_whole;
 use satisfice_store::{Check, GraphStore};
 use std::{
     sync::Arc,
@@ -55,7 +57,7 @@ impl GraphEngine {
         let embeddings = Embeddings::open(model_dir, &model, &store, check)?;
         let format = RequestFormat::new(model_dir, &model, GraphFacts::of(&store))?;
         let loops: Vec<(u32, u32)> = store.self_loops().collect();
-        Ok(Self {
+        let engine = Self {
             embeddings,
             scratch: ScratchPool::new(graph_view(&store, &loops), model.scales()),
             loops,
@@ -63,7 +65,9 @@ impl GraphEngine {
             format,
             model,
             store,
-        })
+        };
+        engine.check_files()?;
+        Ok(engine)
     }
 
     /// The graph that the model serves.
@@ -91,6 +95,20 @@ impl GraphEngine {
         self.format.class_names()
     }
 
+    /// Whether the files that the model reads are what they were when they were opened.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`](satisfice_store::StoreError::Lost) names one that was truncated or changed in place.
+    pub fn check_files(&self) -> Result<(), GraphError> {
+        self.store.check_files()?;
+        self.embeddings.check_files()
+    }
+
+    /// What `work` makes of the model's files, unless one is lost.
+    fn watched<T, E: From<GraphError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        while_whole(|| Ok(self.check_files()?), work)
+    }
+
     /// Checks and orders a batch of new nodes, on all cores.
     ///
     /// # Errors
@@ -103,7 +121,7 @@ impl GraphEngine {
     /// same numbers.
     ///
     /// # Errors
-    /// [`GraphError::Store`] when an embedding file is not what it was when it was opened.
+    /// [`GraphError::Store`] when a file is not what it was when it was opened.
     pub fn answer(&self, batch: &QueryBatch, plan: Plan) -> Result<Answer, GraphError> {
         self.answer_on(batch, plan, &Cores::default())
     }
@@ -156,7 +174,28 @@ impl GraphEngine {
             scales: self.scratch.scales(),
         };
         let work = |scratch: &mut Scratch| work(&serving, scratch);
-        Ok(self.scratch.with(serving.graph, batch, cores, work)?)
+        self.watched(|| Ok(self.scratch.with(serving.graph, batch, cores, work)?))
+    }
+
+    fn answer_request(&self, request: &InferRequest) -> Result<InferResponse, Error> {
+        let start = Instant::now();
+        let (batch, plan) = self.format.decode(request, self.store.ids())?;
+        let minimum = Minimum::of(request)?;
+        let decode = start.elapsed();
+        let promise = minimum
+            .map(|minimum| self.promise((&batch, minimum, plan), &request.cores))
+            .transpose()?;
+        let chosen = promise.map(|promise| promise.plan).or(plan);
+        let plan = chosen.unwrap_or(self.default_plan());
+        let answer = self.answer_on(&batch, plan, &request.cores)?;
+        let mut parameters = describe(plan, &batch, &answer, decode);
+        if let Some(promise) = promise {
+            promise.describe(&mut parameters);
+        }
+        Ok(InferResponse {
+            outputs: self.format.encode(&request.outputs, answer.outputs)?,
+            parameters,
+        })
     }
 }
 
@@ -197,24 +236,7 @@ impl Engine for GraphEngine {
     }
 
     fn infer(&self, request: &InferRequest) -> Result<InferResponse, Error> {
-        let start = Instant::now();
-        let (batch, plan) = self.format.decode(request, self.store.ids())?;
-        let minimum = Minimum::of(request)?;
-        let decode = start.elapsed();
-        let promise = minimum
-            .map(|minimum| self.promise((&batch, minimum, plan), &request.cores))
-            .transpose()?;
-        let chosen = promise.map(|promise| promise.plan).or(plan);
-        let plan = chosen.unwrap_or(self.default_plan());
-        let answer = self.answer_on(&batch, plan, &request.cores)?;
-        let mut parameters = describe(plan, &batch, &answer, decode);
-        if let Some(promise) = promise {
-            promise.describe(&mut parameters);
-        }
-        Ok(InferResponse {
-            outputs: self.format.encode(&request.outputs, answer.outputs)?,
-            parameters,
-        })
+        self.watched(|| self.answer_request(request))
     }
 
     fn shares_cores(&self) -> bool {
@@ -225,7 +247,16 @@ impl Engine for GraphEngine {
         if self.profile().is_none() {
             return Ok(Vec::new());
         }
-        let (batch, _) = self.format.decode(request, self.store.ids())?;
-        Ok(self.offers_of(&batch, &request.cores)?)
+        self.watched(|| {
+            let (batch, _) = self.format.decode(request, self.store.ids())?;
+            Ok(self.offers_of(&batch, &request.cores)?)
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.check_files() {
+            Ok(()) => Readiness::Ready,
+            Err(_) => Readiness::Failed,
+        }
     }
 }

@@ -1,4 +1,5 @@
 use satisfice_core::{Error, ErrorKind};
+use satisfice_kernels::LostFile;
 use satisfice_store::StoreError;
 use std::path::PathBuf;
 
@@ -124,6 +125,7 @@ impl GraphError {
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Canceled => ErrorKind::DeadlineExceeded,
             Self::Unpromised { .. } => ErrorKind::Unsupported,
+            Self::Store(StoreError::Lost(_)) => ErrorKind::Unavailable,
             Self::Io { .. }
             | Self::Store(_)
             | Self::Config { .. }
@@ -151,6 +153,12 @@ impl From<satisfice_core::Stopped> for GraphError {
     }
 }
 
+impl From<LostFile> for GraphError {
+    fn from(lost: LostFile) -> Self {
+        Self::Store(lost.into())
+    }
+}
+
 impl From<GraphError> for Error {
     fn from(error: GraphError) -> Self {
         let kind = error.kind();
@@ -174,6 +182,11 @@ impl From<GraphError> for Error {
             GraphError::TooLarge { .. } => Self::new(kind, "too_large", error.to_string())
                 .with_hint("send the queries in several requests"),
             GraphError::Canceled => Self::new(kind, "canceled", error.to_string()),
+            GraphError::Store(StoreError::Lost(_)) => {
+                Self::new(kind, "file_lost", error.to_string()).with_hint(
+                    "put a whole file in its place by renaming, and load the model again or restart the server",
+                )
+            }
             other => Self::new(kind, "graph_engine", other.to_string()),
         }
     }

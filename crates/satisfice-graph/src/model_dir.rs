@@ -94,10 +94,8 @@ impl ModelDir {
         let path = self.weights_path();
         let weights = MappedFile::open(&path).map_err(|source| GraphError::Io { path, source })?;
         let layers = self.config.architecture();
-        Ok(format!(
-            "{:016x}{:016x}",
-            xxh3_64(&weights),
-            xxh3_64(layers.as_bytes())
-        ))
+        let hash = xxh3_64(&weights);
+        weights.check()?;
+        Ok(format!("{hash:016x}{:016x}", xxh3_64(layers.as_bytes())))
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
-use satisfice_kernels::{Rows, quantize_row};
+use satisfice_kernels::{Rows, WriteLock, quantize_row};
 use satisfice_store::{DType, FileRecord, GraphStore, Progress, TensorSpec, TensorWriter};
 use serde::Serialize;
 use std::{fs, io, path::Path};
@@ -65,7 +65,7 @@ pub struct PrecomputeSummary {
 
 /// Computes the embeddings of every stored node, layer by layer, on all cores, and writes each
 /// table when it is whole. Tables that an interrupted run has finished are kept when they belong to
-/// the same graph, weights, layers and precision; anything else there is replaced.
+/// the same graph, weights, layers and precision; anything else there is replaced. One process at a time may do so.
 ///
 /// Memory: the tables read are mapped; a chunk of the table written is held.
 ///
@@ -80,6 +80,7 @@ pub fn precompute(
 ) -> Result<PrecomputeSummary, GraphError> {
     check_features(model, store, model_dir)?;
     let dir = model_dir.embeddings_path();
+    let _lock = lock(&dir)?;
     fs::create_dir_all(&dir).map_err(|source| GraphError::Io {
         path: dir.clone(),
         source,
@@ -115,6 +116,14 @@ pub fn precompute(
         computed: names(&wanted[kept..]),
         kept: names(&wanted[..kept]),
         bytes: manifest.tables.iter().map(|file| file.bytes).sum(),
+    })
+}
+
+/// The right to write the embeddings in `dir`.
+pub(crate) fn lock(dir: &Path) -> Result<WriteLock, GraphError> {
+    WriteLock::take(dir).map_err(|source| GraphError::Io {
+        path: dir.to_owned(),
+        source,
     })
 }
 

@@ -1,6 +1,6 @@
-#![expect(unsafe_code, reason = "the gemm crate takes pointers: see the block")]
+#![expect(unsafe_code, reason = "the product takes pointers: see the block")]
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
 
 /// `out += x · wᵀ` with `x` `[rows, inner]`, `w` `[columns, inner]` (as PyTorch keeps the weights
 /// of a linear layer) and `out` `[rows, columns]`, all row-major, on the calling thread.
@@ -17,31 +17,73 @@ pub fn matmul_transposed(x: &[f32], w: &[f32], inner: usize, out: &mut [f32]) {
     assert_eq!(x.len(), rows * inner, "x is [rows, inner]");
     assert_eq!(w.len(), columns * inner, "w is [columns, inner]");
     assert_eq!(out.len(), rows * columns, "out is [rows, columns]");
+    let (mut left, mut right) = (
+        Operand::new(x, rows, inner as isize, 1),
+        Operand::new(w, columns, 1, inner as isize),
+    );
+    // How far apart the values of a column of `out` are, and those of a row.
+    let (mut down, mut along) = (columns as isize, 1);
+    // The kernels write columns: of a matrix that lies in rows they make the transposed one.
+    if along < down {
+        (left, right) = (right.transposed(), left.transposed());
+        (down, along) = (along, down);
+    }
+    let product = gemm_f32::gemm::f32::get_gemm_fn();
     // SAFETY: the pointers cover [rows, columns], [rows, inner] and [columns, inner] row-major
     // values, as asserted above, with the strides given; `out` is borrowed mutably, so it does not
     // overlap `x` or `w`. A slice is never longer than `isize::MAX` bytes, so no stride overflows.
     unsafe {
-        gemm::gemm(
-            rows,
-            columns,
+        product(
+            left.count,
+            right.count,
             inner,
             out.as_mut_ptr(),
-            1,
-            columns as isize,
+            along,
+            down,
             true,
-            x.as_ptr(),
-            1,
-            inner as isize,
-            w.as_ptr(),
-            inner as isize,
-            1,
-            1.0_f32,
-            1.0_f32,
+            left.values,
+            left.along,
+            left.down,
+            right.values,
+            right.along,
+            right.down,
+            1.0,
+            1.0,
             false,
             false,
             false,
             Parallelism::None,
         );
+    }
+}
+
+/// A matrix that is multiplied.
+struct Operand {
+    values: *const f32,
+    /// Its rows on the left, its columns on the right.
+    count: usize,
+    /// How far apart the values of a column are.
+    down: isize,
+    /// How far apart the values of a row are.
+    along: isize,
+}
+
+impl Operand {
+    fn new(values: &[f32], count: usize, down: isize, along: isize) -> Self {
+        Self {
+            values: values.as_ptr(),
+            count,
+            down,
+            along,
+        }
+    }
+
+    fn transposed(self) -> Self {
+        Self {
+            down: self.along,
+            along: self.down,
+            ..self
+        }
     }
 }
 
@@ -51,7 +93,8 @@ mod tests {
 
     #[test]
     fn equals_the_plain_loop() {
-        for (rows, inner, columns) in [(1, 1, 1), (1, 5, 3), (7, 13, 4), (65, 128, 28)] {
+        for (rows, inner, columns) in [(1, 1, 1), (1, 5, 3), (9, 40, 1), (7, 13, 4), (65, 128, 28)]
+        {
             let x: Vec<f32> = (0..rows * inner).map(|i| (i % 11) as f32 - 5.0).collect();
             let w: Vec<f32> = (0..columns * inner).map(|i| (i % 7) as f32 - 3.0).collect();
             let mut out = vec![1.0; rows * columns];

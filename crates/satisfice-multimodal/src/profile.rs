@@ -13,6 +13,7 @@ use crate::{
     ModelConfig, ModelDir, MultimodalError, layout::Choice, timing::interpolate, way::Cascade,
 };
 use satisfice_core::{Measure, Quality};
+use satisfice_kernels::NewFile;
 use serde::{Deserialize, Serialize};
 use std::{fs, io};
 
@@ -185,17 +186,15 @@ impl Profile {
         Ok(Some(profile))
     }
 
-    /// Writes the profile into the model's directory, under another name first.
+    /// Replaces the profile in the model's directory as a whole.
     ///
     /// # Errors
     /// [`MultimodalError::Io`].
     pub fn write(&self, model_dir: &ModelDir) -> Result<(), MultimodalError> {
         let path = model_dir.profile_path();
-        let draft = path.with_extension("json.new");
         let written = serde_json::to_vec_pretty(self)
             .map_err(io::Error::from)
-            .and_then(|bytes| fs::write(&draft, bytes))
-            .and_then(|()| fs::rename(&draft, &path));
+            .and_then(|bytes| NewFile::write(&path, &bytes));
         written.map_err(|source| MultimodalError::Io { path, source })
     }
 

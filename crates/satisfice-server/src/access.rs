@@ -11,8 +11,10 @@
 //! Without tokens everybody may do everything, but what changes the server is then only on the
 //! admin listener, or, where there is none, on listeners bound to loopback.
 
+mod expiry;
 mod tokens;
 
+pub use expiry::Expiry;
 pub use tokens::{TokensError, new_token};
 
 use crate::{
@@ -24,8 +26,12 @@ use satisfice_core::{Error, ErrorKind};
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime},
 };
 use tokens::{Token, Tokens};
+
+/// Time before a token's end from which the log says so.
+const WARN_BEFORE: Duration = Duration::from_hours(14 * 24);
 
 /// The tokens in force.
 #[derive(Debug, Default)]
@@ -66,12 +72,39 @@ impl Access {
         match presented(headers) {
             Err(error) => Caller::Nobody(error),
             Ok(text) => match tokens.find(text) {
-                Some(token) => Caller::Token(token),
+                Some(token) => unless_expired(token),
                 None => Caller::Nobody(unauthenticated(
                     "unknown_token",
                     "the token is not one that this server knows",
                 )),
             },
+        }
+    }
+
+    /// Names of the tokens that end, in the order of the file, and when.
+    pub fn expiries(&self) -> Vec<(String, Expiry)> {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let tokens = tokens.iter().flat_map(|tokens| tokens.iter());
+        tokens
+            .filter_map(|token| Some((token.name.clone(), token.expires?)))
+            .collect()
+    }
+
+    /// Logs which tokens have expired or soon will.
+    pub(crate) fn warn_of_expiry(&self) {
+        for (token, expires) in self.expiries() {
+            match expires.left(SystemTime::now()) {
+                None => {
+                    tracing::warn!(token, %expires, "a token has expired: its holders are refused");
+                }
+                Some(left) if left < WARN_BEFORE => tracing::warn!(
+                    token,
+                    %expires,
+                    days_left = left.as_secs() / (24 * 3_600),
+                    "a token expires soon: give its holders another one"
+                ),
+                Some(_) => {}
+            }
         }
     }
 
@@ -100,6 +133,17 @@ impl Access {
             .with_hint("ask at the address of `metrics.listen`")),
             Role::Main | Role::Admin => caller.check_metrics(),
         }
+    }
+}
+
+/// The caller with this token. That it has expired is told to who holds it, and nobody else can ask.
+fn unless_expired(token: Arc<Token>) -> Caller {
+    match token.expires {
+        Some(expires) if expires.left(SystemTime::now()).is_none() => Caller::Nobody(
+            unauthenticated("token_expired", &format!("the token expired on {expires}"))
+                .with_hint("ask whoever gave it to you for another one"),
+        ),
+        _ => Caller::Token(token),
     }
 }
 

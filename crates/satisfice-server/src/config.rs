@@ -107,10 +107,24 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Whoever has a token; the server does not start without `file`.
+    Tokens,
+    /// Everybody.
+    Open,
+}
+
 /// Where the tokens are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthFile {
+    /// Whether there are tokens; as `file` says when absent. A server that has tokens opens itself when it is told to
+    /// with this key, not when `file` is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<AuthMode>,
     /// Tokens with their scopes, TOML or JSON; anybody may ask when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
@@ -311,6 +325,7 @@ impl Config {
     /// Refuses what is well-formed but makes no sense.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_tls()?;
+        self.check_auth()?;
         self.check_listeners()?;
         self.check_limits()?;
         self.check_models()?;
@@ -346,6 +361,22 @@ impl Config {
                 "tls.client_ca",
                 "clients cannot show certificates without TLS",
                 "set `tls.certificate` and `tls.key`",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_auth(&self) -> Result<(), ConfigError> {
+        match (self.auth.mode, &self.auth.file) {
+            (Some(AuthMode::Open), Some(_)) => Err(ConfigError::value(
+                "auth.mode",
+                "`open` lets everybody ask, but there is a file with tokens",
+                "leave out one of `auth.mode` and `auth.file`",
+            )),
+            (Some(AuthMode::Tokens), None) => Err(ConfigError::value(
+                "auth.mode",
+                "there are no tokens",
+                "set `auth.file`",
             )),
             _ => Ok(()),
         }

@@ -1,5 +1,7 @@
 //! A whole server as it is configured: its listeners, and reading the configuration anew.
 
+mod weaker;
+
 use crate::{
     Access, Front, Listener, Observer, Role, Service, Tls, TlsError, TraceError,
     access::TokensError,
@@ -11,8 +13,13 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch};
+use weaker::weakened;
+
+/// Time between two warnings of tokens that expire.
+const WARN_AGAIN: Duration = Duration::from_hours(24);
 
 /// A server that cannot start, or cannot take a configuration. Every variant is the operator's
 /// mistake.
@@ -27,6 +34,9 @@ pub enum SetupError {
     /// Traces cannot be sent.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// A configuration that is read anew would open what is closed.
+    #[error("it would weaken who may ask: {}", .0.join("; "))]
+    Weaker(Vec<String>),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source} (hint: choose another `{key}`)")]
     Listen {
@@ -180,6 +190,20 @@ impl Server {
             stopping.send_replace(true);
             Ok(())
         };
+        let warn_of_expiry = async {
+            let until = stopped();
+            let warn = async {
+                loop {
+                    self.access.warn_of_expiry();
+                    tokio::time::sleep(WARN_AGAIN).await;
+                }
+            };
+            tokio::select! {
+                () = warn => {}
+                () = until => {}
+            }
+            Ok(())
+        };
         let grpc = grpc::serve(
             bound.grpc,
             Arc::clone(&self.service),
@@ -191,6 +215,7 @@ impl Server {
             on(bound.admin, Role::Admin),
             on(bound.metrics, Role::Metrics),
             grpc,
+            warn_of_expiry,
             stop,
         );
         served.map(drop)
@@ -206,12 +231,20 @@ impl Server {
     /// sections that are different but need a restart.
     ///
     /// # Errors
-    /// [`SetupError`] when a file cannot be used; everything is as it was then.
+    /// [`SetupError`] when a file cannot be used, or access would be weakened by the way: tokens, TLS or clients'
+    /// certificates that are gone, or a listener that would reach further. Everything is as it was then.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, SetupError> {
+        let mut config = self.lock();
         // Whatever may fail comes before whatever takes effect.
+        let weakened = weakened(&config, &new);
+        if !weakened.is_empty() {
+            return Err(SetupError::Weaker(weakened));
+        }
         let tokens = Access::open(&new)?;
         let tls_now = Tls::open(&new.tls)?;
-        let mut config = self.lock();
+        if config.auth.file.is_some() && new.auth.file.is_none() {
+            tracing::warn!("from now on everybody may ask: `auth.mode` is `open`");
+        }
         let mut restart = needs_restart(&config, &new);
         match (&self.tls, tls_now) {
             (Some(tls), Some(now)) => tls.replace(now),
@@ -219,6 +252,7 @@ impl Server {
             _ => restart.push("tls"),
         }
         self.access.replace(tokens);
+        self.access.warn_of_expiry();
         self.observer.set_log(new.log);
         self.observer.set_trace_rate(new.trace.rate);
         self.service.set_settings(&new);

@@ -1,4 +1,5 @@
 use safetensors::Dtype;
+use satisfice_kernels::LostFile;
 use std::{fmt, io, path::PathBuf};
 
 /// Why a store, a tensor file or a source of an import could not be read or written.
@@ -18,6 +19,11 @@ pub enum StoreError {
         /// The system's answer.
         source: io::Error,
     },
+
+    /// A file that is in use is not any more what it was. Whoever truncated or changed it, or its disk; it helps to
+    /// put a whole file in its place by renaming, and to open it again.
+    #[error(transparent)]
+    Lost(#[from] LostFile),
 
     /// The directory is no graph store. The caller named another directory, or nothing was imported
     /// yet; a retry does not help.

@@ -72,6 +72,20 @@ impl GraphStore {
         })
     }
 
+    /// Whether everything that was read of the store so far was the store's: whoever gives away what was made of it
+    /// looks first.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] once a file was truncated or changed in place.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.topology.file.check()?;
+        self.features.0.check()?;
+        if let Some((file, _)) = &self.labels {
+            file.check()?;
+        }
+        self.ids.check()
+    }
+
     /// Number of nodes.
     pub fn nodes(&self) -> usize {
         self.manifest.nodes
@@ -350,6 +364,13 @@ impl IdsFile {
         }
     }
 
+    fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Position => Ok(()),
+            Self::Int { file, .. } | Self::Str { file, .. } => file.check(),
+        }
+    }
+
     fn check_slots(&self, nodes: usize) -> Result<(), StoreError> {
         match (self, self.view(nodes).problem()) {
             (Self::Int { file, .. } | Self::Str { file, .. }, Some(problem)) => {
@@ -395,5 +416,13 @@ impl NodeIdTable {
     /// The ids.
     pub fn ids(&self) -> NodeIds<'_> {
         self.file.view(self.nodes)
+    }
+
+    /// As [`GraphStore::check_files`].
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`].
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.file.check()
     }
 }

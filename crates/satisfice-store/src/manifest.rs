@@ -3,12 +3,9 @@ use crate::{
     checksum::{Checksum, checksum},
     error::At,
 };
+use satisfice_kernels::NewFile;
 use serde::{Deserialize, Serialize};
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 /// Name of the manifest in a store's directory.
 pub(crate) const MANIFEST: &str = "manifest.toml";
@@ -119,10 +116,8 @@ impl Manifest {
             path: path.clone(),
             message: e.to_string(),
         })?;
-        let mut file = File::create(&path).at(&path, "create it")?;
-        file.write_all(format!("{}\n{rest}", checksum_line(&rest)).as_bytes())
-            .and_then(|()| file.sync_all())
-            .at(&path, "write it")
+        let text = format!("{}\n{rest}", checksum_line(&rest));
+        NewFile::write(&path, text.as_bytes()).at(&path, "write it")
     }
 
     /// The record of a file.

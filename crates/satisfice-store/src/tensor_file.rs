@@ -86,6 +86,15 @@ impl TensorFile {
         self.map.len() as u64
     }
 
+    /// Whether everything that was read of the file so far was the file's: whoever gives away what was made of it
+    /// looks first. Costs one load as long as no file was lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] once it was truncated or changed in place.
+    pub fn check(&self) -> Result<(), StoreError> {
+        Ok(self.map.check()?)
+    }
+
     /// Names of the tensors, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

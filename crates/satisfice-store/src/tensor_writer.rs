@@ -4,10 +4,10 @@ use crate::{
     error::At,
 };
 use safetensors::{Dtype, tensor::TensorInfo};
+use satisfice_kernels::NewFile;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -47,7 +47,6 @@ impl TensorSpec {
 #[derive(Debug)]
 pub struct TensorWriter {
     path: PathBuf,
-    partial: Partial,
     out: Blocks,
     specs: Vec<TensorSpec>,
     /// Bytes that the current tensor still lacks.
@@ -78,11 +77,9 @@ impl TensorWriter {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let partial = Partial(path.with_file_name(format!("{name}.partial")));
-        let file = File::create(&partial.0).at(&partial.0, "create it")?;
+        let file = NewFile::create(path).at(path, "create it")?;
         let mut writer = Self {
             path: path.to_owned(),
-            partial,
             out: Blocks::new(file),
             specs: tensors.iter().rev().cloned().collect(),
             missing: 0,
@@ -94,10 +91,7 @@ impl TensorWriter {
                 tensors: BTreeMap::new(),
             },
         };
-        writer
-            .out
-            .write_all(&header)
-            .at(&writer.partial.0, "write it")?;
+        writer.out.write_all(&header).at(path, "write it")?;
         writer.missing = writer.next_len();
         writer.skip_whole();
         Ok(writer)
@@ -120,7 +114,7 @@ impl TensorWriter {
                 self.missing
             )));
         }
-        self.out.write_all(bytes).at(&self.partial.0, "write it")?;
+        self.out.write_all(bytes).at(&self.path, "write it")?;
         self.checksum.update(bytes);
         self.missing -= bytes.len();
         self.skip_whole();
@@ -130,15 +124,13 @@ impl TensorWriter {
     /// Brings the file to the disk and gives it its name.
     ///
     /// # Errors
-    /// The file cannot be written, or a tensor is not whole.
-    pub fn finish(mut self) -> Result<FileRecord, StoreError> {
+    /// The file cannot be written, a tensor is not whole, or a mapped file was lost that it may be made of.
+    pub fn finish(self) -> Result<FileRecord, StoreError> {
         if !self.specs.is_empty() {
             return Err(self.declaration(format!("it lacks {} bytes", self.missing)));
         }
-        let partial = &self.partial.0;
-        self.out.finish().at(partial, "write it")?;
-        fs::rename(partial, &self.path).at(&self.path, "rename it into place")?;
-        Ok(self.record.clone())
+        self.out.finish().at(&self.path, "write it")?;
+        Ok(self.record)
     }
 
     fn next_len(&self) -> usize {
@@ -175,7 +167,7 @@ impl TensorWriter {
 /// miss the address cache less often.
 #[derive(Debug)]
 struct Blocks {
-    file: File,
+    file: NewFile,
     /// What is not written yet, less than a block.
     rest: Vec<u8>,
 }
@@ -184,7 +176,7 @@ struct Blocks {
 const BLOCK_BYTES: usize = 2 << 20;
 
 impl Blocks {
-    fn new(file: File) -> Self {
+    fn new(file: NewFile) -> Self {
         Self {
             file,
             rest: Vec::with_capacity(BLOCK_BYTES),
@@ -203,22 +195,10 @@ impl Blocks {
         Ok(())
     }
 
-    /// Writes what is left and brings the file to the disk.
-    fn finish(&mut self) -> io::Result<()> {
+    /// Writes what is left, brings the file to the disk and gives it its name.
+    fn finish(mut self) -> io::Result<()> {
         self.file.write_all(&self.rest)?;
-        self.rest.clear();
-        self.file.sync_all()
-    }
-}
-
-/// A file that is removed unless it was renamed.
-#[derive(Debug)]
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It is not there any more once it was renamed.
-        let _ = fs::remove_file(&self.0);
+        self.file.finish()
     }
 }
 

@@ -20,6 +20,7 @@ mod verify;
 
 use crate::cli::{Cli, Command};
 use anyhow::Result;
+use satisfice_kernels::LostFile;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -51,8 +52,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a result as one JSON document, or as `text`.
+    /// Prints a result as one JSON document, or as `text`; not a result that a lost file may have made.
     fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        if let Some(lost) = LostFile::first() {
+            return Err(lost.into());
+        }
         let mut out = io::stdout().lock();
         if self.json {
             serde_json::to_writer_pretty(&mut out, document)?;

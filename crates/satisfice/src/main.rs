@@ -11,6 +11,7 @@ mod report;
 mod repository;
 
 use clap::Parser;
+use satisfice_kernels::{LostFile, while_whole};
 use std::{io, process::ExitCode};
 
 /// Buffers of all sizes are made on one thread and given back on another; what the system's allocator
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     if !matches!(cli.command, cli::Command::Serve(_)) {
         logging::init("warn,satisfice_cluster=info");
     }
-    match commands::run(&cli) {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !closed_pipe(&error) {
@@ -33,6 +34,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What comes of a lost file may be any error, or a panic: the file is what to tell. A server tells it by itself.
+fn run(cli: &cli::Cli) -> anyhow::Result<()> {
+    let serves = matches!(cli.command, cli::Command::Serve(_));
+    let check = || match LostFile::first().filter(|_| !serves) {
+        None => Ok(()),
+        Some(lost) => Err(lost.into()),
+    };
+    while_whole(check, || commands::run(cli))
 }
 
 /// Whether the reader of our output has gone, as `head` does: nothing to complain of.

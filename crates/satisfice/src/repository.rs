@@ -173,12 +173,15 @@ impl Loader for Repository {
     }
 }
 
-/// Hashes names, sizes and times of the files below `dir`.
+/// Hashes names, sizes and times of the files below `dir`, but not of those that are being written.
 fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> {
     let read = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
     let mut paths: Vec<PathBuf> = read.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     for path in paths {
+        if is_being_written(&path) {
+            continue;
+        }
         let Ok(metadata) = fs::metadata(&path) else {
             continue; // gone since
         };
@@ -193,6 +196,11 @@ fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> 
         metadata.modified().ok().hash(hasher);
     }
     Ok(())
+}
+
+fn is_being_written(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || name.ends_with(".partial")
 }
 
 fn failed(code: &'static str, error: &anyhow::Error) -> Error {

@@ -7,14 +7,10 @@ mod support;
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use support::{run_err, run_ok, satisfice, text};
+use support::{configured::Configured, run_err, run_ok, satisfice, text};
 use tempfile::TempDir;
 
 const MODEL: &str = "pyg_sage_mean_undirected";
@@ -90,94 +86,6 @@ fn show_says_where_a_value_came_from_and_hides_secrets() {
     );
 }
 
-/// A configured server, and the lines of its log.
-struct Configured {
-    child: Child,
-    address: String,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Configured {
-    fn start(config: &Path) -> Self {
-        let mut child = satisfice()
-            .args(["serve", "--config", text(config)])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let lines = Arc::clone(&log);
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim().strip_prefix("serving on http://");
-        let address = address
-            .unwrap_or_else(|| panic!("{line}: {log:?}"))
-            .to_owned();
-        Self {
-            child,
-            address,
-            log,
-        }
-    }
-
-    fn get(&self, path: &str, headers: &str) -> u16 {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_mins(1)))
-            .unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// The first line of the log that holds all of this.
-    #[track_caller]
-    fn wait_logged(&self, wanted: &[&str]) -> String {
-        let end = Instant::now() + Duration::from_mins(1);
-        loop {
-            let log = self.log.lock().unwrap();
-            let found = log
-                .iter()
-                .find(|line| wanted.iter().all(|part| line.contains(part)));
-            if let Some(line) = found {
-                return line.clone();
-            }
-            assert!(Instant::now() < end, "no {wanted:?} in {log:#?}");
-            drop(log);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Configured {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A new token and its entry.
 fn token(arguments: &[&str]) -> (String, String) {
     let output = support::run(&[&["token", "new"], arguments].concat());
@@ -229,6 +137,28 @@ fn a_server_as_configured_reads_its_configuration_anew() {
     server.wait_logged(&["everything is as it was", "satisfice.toml:14:1"]);
     assert_eq!(server.get(&model, &bearer(&first)), 200);
 
+    // What would open the server by the way is refused as a whole, and says how to mean it.
+    let whole = fs::read_to_string(&path)
+        .unwrap()
+        .replace("[limits]\nbody = 1\n", "");
+    let closed = "[auth]\nfile = \"tokens.toml\"\n";
+    let fewer_words = whole
+        .replace(closed, "")
+        .replace("access = true", "access = false");
+    for (file, says) in [
+        (fewer_words, "`mode = \\\"open\\\"`"),
+        (
+            whole.replacen("127.0.0.1:0", "0.0.0.0:0", 1),
+            "`http.listen` would reach further",
+        ),
+    ] {
+        fs::write(&path, file).unwrap();
+        server.signal("HUP");
+        server.wait_logged(&["ERROR", "everything is as it was", says]);
+        assert_eq!(server.get(&model, ""), 401);
+    }
+    server.wait_logged(&["\"code\":\"token_missing\"", "\"status\":401"]);
+
     // A new one: another token, another level; limits wait for a restart.
     let (second, entry) = token(&["--name", "second", "--models", MODEL]);
     fs::write(dir.path().join("tokens.toml"), &entry).unwrap();
@@ -238,9 +168,44 @@ fn a_server_as_configured_reads_its_configuration_anew() {
     assert_eq!(server.get(&model, &bearer(&first)), 401);
     assert_eq!(server.get(&model, &bearer(&second)), 200);
     server.wait_logged(&["DEBUG", "unknown_token"]);
+
+    // Opened on purpose.
+    fs::write(&path, whole.replace(closed, "[auth]\nmode = \"open\"\n")).unwrap();
+    server.signal("HUP");
+    server.wait_logged(&["WARN", "everybody may ask"]);
+    assert_eq!(server.get(&model, ""), 200);
     for line in server.log.lock().unwrap().iter() {
         assert!(!line.contains(&first) && !line.contains(&second), "{line}");
     }
+}
+
+#[test]
+fn a_token_that_ends_is_shown_and_warned_about() {
+    let models = support::repository(&[MODEL]);
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("satisfice.toml");
+    let (token, entry) = token(&["--name", "soon", "--models", "*", "--expires", "3d"]);
+    assert!(entry.contains("\nexpires = \"2"), "{entry}");
+    fs::write(dir.path().join("tokens.toml"), &entry).unwrap();
+    let file = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[repository]\npath = \"{}\"\n[auth]\nfile = \"tokens.toml\"\n",
+        models.path().display()
+    );
+    fs::write(&path, file).unwrap();
+    let shown = run_ok(&["config", "show", "--config", text(&path)]);
+    let line = shown
+        .lines()
+        .find(|line| line.contains("\"soon\" expires = \"2"));
+    assert!(
+        line.is_some_and(|line| line.ends_with("tokens.toml")),
+        "{shown}"
+    );
+    let server = Configured::start(&path);
+    server.wait_logged(&["WARN", "a token expires soon", "soon"]);
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(server.get("/v2", &bearer), 200);
+    let refused = support::run(&["token", "new", "--name", "a", "--expires", "2020-01-01"]);
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]

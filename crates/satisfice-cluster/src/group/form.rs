@@ -52,6 +52,9 @@ fn call_together(
         if shared.stopped() {
             return Err("the node is leaving".to_owned());
         }
+        if let Some(lost) = shared.lost() {
+            return Err(lost);
+        }
         for link in &mut links[1..] {
             if link.as_ref().is_some_and(NodeStream::has_hung_up) {
                 *link = None;
@@ -117,6 +120,7 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     let hello = Hello::Join {
         node: shared.node,
         identity: shared.identity.clone(),
+        incarnation: shared.incarnation,
     };
     let mut first = call(0, &hello)?;
     welcomed(&mut first).map_err(of(0))?;
@@ -126,6 +130,9 @@ fn join(shared: &Shared, callers: &Receiver<Caller>) -> Result<Formed, String> {
     let generation = loop {
         if shared.stopped() {
             return Err("the node is leaving".to_owned());
+        }
+        if let Some(lost) = shared.lost() {
+            return Err(lost);
         }
         keep_latest(callers, &mut met);
         if !first.has_come(RETRY).map_err(of(0))? {

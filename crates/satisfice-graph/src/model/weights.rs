@@ -61,6 +61,7 @@ impl Weights {
             let shape = view.shape().to_vec();
             tensors.insert(name, Stored { shape, values });
         }
+        map.check()?;
         Ok(Self {
             path: path.to_owned(),
             tensors: RefCell::new(tensors),

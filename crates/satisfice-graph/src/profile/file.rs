@@ -10,6 +10,7 @@ use crate::{
     run::{Forecast, Work},
 };
 use satisfice_core::{Measure, Offer, Quality};
+use satisfice_kernels::NewFile;
 use satisfice_store::GraphStore;
 use serde::{Deserialize, Serialize};
 use std::{fs, io, path::Path};
@@ -189,14 +190,10 @@ impl Profile {
     /// # Errors
     /// [`GraphError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), GraphError> {
-        let partial = path.with_extension("partial");
-        fs::write(&partial, self.text())
-            .and_then(|()| fs::File::open(&partial)?.sync_all())
-            .and_then(|()| fs::rename(&partial, path))
-            .map_err(|source| GraphError::Io {
-                path: path.to_owned(),
-                source,
-            })
+        NewFile::write(path, self.text().as_bytes()).map_err(|source| GraphError::Io {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     fn text(&self) -> String {

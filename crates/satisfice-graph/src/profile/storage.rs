@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     GraphEngine, GraphError, ModelDir, Plan, Precision, PrecomputeOptions, model::GnnModel,
-    precompute,
+    precompute, precompute::lock,
 };
 use satisfice_store::{Check, GraphStore, Progress, Queries};
 use serde::Serialize;
@@ -64,10 +64,18 @@ impl StorageComparison {
             let path = path.to_owned();
             |source| GraphError::Io { path, source }
         };
+        let _lock = lock(&to)?;
+        let replaced = from.with_extension("replaced");
         if to.exists() {
-            fs::remove_dir_all(&to).map_err(failed(&to))?;
+            fs::rename(&to, &replaced).map_err(failed(&to))?;
         }
-        fs::rename(&from, &to).map_err(failed(&from))?;
+        if let Err(source) = fs::rename(&from, &to) {
+            // The first error is the one to tell; what was there is put back where it can be.
+            let _ = fs::rename(&replaced, &to);
+            return Err(failed(&from)(source));
+        }
+        // What is left behind is in nobody's way.
+        let _ = fs::remove_dir_all(&replaced);
         Ok(self.best.precision)
     }
 }

@@ -1,5 +1,6 @@
 //! Tokens at rest: their digests and what they are for.
 
+use super::Expiry;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -55,6 +56,8 @@ struct Entry {
     admin: bool,
     #[serde(default)]
     metrics: bool,
+    #[serde(default)]
+    expires: Option<Expiry>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +73,8 @@ pub(crate) struct Token {
     pub name: String,
     pub admin: bool,
     pub metrics: bool,
+    /// After which it is refused; never where absent.
+    pub expires: Option<Expiry>,
     digest: Sha256Digest,
     models: Vec<WildMatch>,
 }
@@ -130,9 +135,15 @@ impl Tokens {
                 name: entry.name,
                 admin: entry.admin,
                 metrics: entry.metrics,
+                expires: entry.expires,
             }))
         });
         tokens.collect::<Result<_, String>>().map(Self)
+    }
+
+    /// All of them, in the order of the file.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.0.iter().map(|token| &**token)
     }
 
     /// The token with this text. Takes as long whether and wherever it is found.
@@ -247,6 +258,7 @@ mod tests {
             "[[tokens]]\nname = \"a\"\ntoken = \"very-secret\"\n",
             "tokens = \"very-secret\"",
             "[[tokens]]\nname = \"a\"\n",
+            &(entry(&"0".repeat(64)) + "expires = \"very-secret\"\n"),
         ] {
             let error = Tokens::parse(text, false).unwrap_err();
             assert!(!error.contains("very-secret"), "{error}");

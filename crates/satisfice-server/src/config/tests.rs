@@ -55,7 +55,8 @@ fn the_example_explains_every_key() {
     let full: Config = toml::from_str(&uncommented.join("\n")).unwrap();
     assert!(full.admin.listen.is_some() && full.metrics.listen.is_some());
     assert!(full.tls.certificate.is_some() && full.tls.key.is_some());
-    assert!(full.tls.client_ca.is_some() && full.auth.file.is_some());
+    assert!(full.tls.client_ca.is_some());
+    assert!(full.auth.file.is_some() && full.auth.mode.is_some());
     assert!(full.repository.path.is_some() && full.trace.endpoint.is_some());
     assert!(full.schedule.executors.is_some());
     assert!(!full.models.is_empty() && !full.trace.headers.is_empty());

@@ -3,7 +3,10 @@
 mod histograms;
 
 use super::{App, process};
-use crate::service::{PlanAudit, Reason, ServedModel, Stats};
+use crate::{
+    Access,
+    service::{PlanAudit, Reason, ServedModel, Stats},
+};
 use axum::{
     extract::State,
     http::{HeaderName, header},
@@ -137,8 +140,23 @@ pub(super) async fn metrics(
     histograms::write(&mut text, &models);
     audits(&mut text, &models);
     engine_metrics(&mut text, &models);
+    expiries(&mut text, app.front.access());
     process::write(&mut text, app.front.observer());
     ([(header::CONTENT_TYPE, TEXT)], text)
+}
+
+/// When tokens end, for alarms before they do.
+fn expiries(text: &mut String, access: &Access) {
+    let name = "satisfice_token_expires_timestamp_seconds";
+    let help = "When a token ends, in seconds since 1970; tokens without an end are not here";
+    head(text, name, help, "gauge");
+    for (token, expires) in access.expiries() {
+        let (token, seconds) = (escape(&token), expires.seconds());
+        put(
+            text,
+            format_args!("{name}{{token=\"{token}\"}} {seconds}\n"),
+        );
+    }
 }
 
 /// What engines show of themselves, by name.

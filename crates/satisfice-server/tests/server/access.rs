@@ -113,6 +113,47 @@ fn health_is_open_and_nothing_else() {
 }
 
 #[test]
+fn a_token_that_has_expired_is_refused_and_only_its_holder_is_told() {
+    let dir = TempDir::new().unwrap();
+    let mut file = String::new();
+    let mut add = |name: &str, expires: &str| {
+        let (token, digest) = new_token().unwrap();
+        let entry = "models = [\"*\"]\nmetrics = true";
+        writeln!(
+            file,
+            "[[tokens]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{entry}\n{expires}"
+        )
+        .unwrap();
+        token
+    };
+    let over = add("over", "expires = \"2020-01-31T12:00:00Z\"");
+    let coming = add("coming", "expires = \"2999-01-31\"");
+    let without = add("without", "");
+    let path = dir.path().join("tokens.toml");
+    fs::write(&path, file).unwrap();
+    let mut config = Config::default();
+    config.auth.file = Some(path);
+    let server = server(&config);
+    let model = |token: &str| ask(&server, "GET", "/v2/models/echo", &bearer(token));
+    let message = model(&over).refused(401, "token_expired");
+    assert!(message.contains("2020-01-31T12:00:00Z"), "{message}");
+    model(&over[1..]).refused(401, "unknown_token");
+    assert_eq!(model(&coming).status, 200);
+    assert_eq!(model(&without).status, 200);
+    let metrics = ask(&server, "GET", "/metrics", &bearer(&without));
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let ends: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("satisfice_token_expires_timestamp_seconds{"))
+        .collect();
+    let wanted = [("over", 1_580_472_000_u64), ("coming", 32_474_736_000)];
+    let wanted = wanted.map(|(name, at)| {
+        format!("satisfice_token_expires_timestamp_seconds{{token=\"{name}\"}} {at}")
+    });
+    assert_eq!(ends, wanted);
+}
+
+#[test]
 fn a_token_is_for_its_models() {
     let tokens = Tokens::new();
     let server = tokens.server();

@@ -56,12 +56,20 @@ fn a_service_is_as_ready_as_the_worst_of_its_engines() {
         Moody::new(Readiness::Ready),
         Moody::new(Readiness::Degraded),
     );
-    let service = serve(settings(1), &[("one", one.clone()), ("other", other)]);
+    let service = serve(
+        settings(1),
+        &[("one", one.clone()), ("other", other.clone())],
+    );
     assert_eq!(service.readiness(), Readiness::Degraded);
     assert!(service.is_ready(), "it answers");
     *one.readiness.lock().unwrap() = Readiness::Forming;
     assert_eq!(service.readiness(), Readiness::Forming);
     assert!(!service.is_ready());
+    // A model that has failed does not keep requests from the others.
+    *one.readiness.lock().unwrap() = Readiness::Failed;
+    assert_eq!(service.readiness(), Readiness::Degraded);
+    *other.readiness.lock().unwrap() = Readiness::Failed;
+    assert_eq!(service.readiness(), Readiness::Failed);
     *one.readiness.lock().unwrap() = Readiness::Ready;
     service.drain();
     assert_eq!(service.readiness(), Readiness::Draining);

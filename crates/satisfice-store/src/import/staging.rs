@@ -1,24 +1,28 @@
 //! Where a store is made until it is whole.
 
 use crate::{StoreError, error::At, manifest::MANIFEST};
+use satisfice_kernels::{LostFile, WriteLock};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
 
-/// A temporary directory beside the output, on the same file system; removed when dropped.
+/// A temporary directory beside the output, on the same file system; removed when dropped. What a killed process left
+/// of one for the same output is removed first.
 #[derive(Debug)]
 pub(crate) struct Staging {
     out: PathBuf,
     dir: TempDir,
+    /// Nobody else makes a store there meanwhile.
+    _lock: WriteLock,
 }
 
 impl Staging {
     /// # Errors
-    /// There is something at `out` that must not be replaced, or the place cannot be written.
+    /// There is something at `out` that must not be replaced, another process makes a store there, or the place cannot
+    /// be written.
     pub(crate) fn new(out: &Path, overwrite: bool) -> Result<Self, StoreError> {
-        check_out(out, overwrite)?;
         let beside = out
             .ancestors()
             .skip(1)
@@ -31,13 +35,24 @@ impl Staging {
             })
             .find(|ancestor| ancestor.is_dir())
             .unwrap_or(Path::new("."));
+        let name = out.file_name().unwrap_or("store".as_ref());
+        let name = name.to_string_lossy();
+        let lock = WriteLock::take(&beside.join(&*name)).at(out, "write it")?;
+        check_out(out, overwrite)?;
+        let prefix = format!(".satisfice-import-{name}");
+        let left = beside.join(&prefix);
+        if left.exists() {
+            fs::remove_dir_all(&left).at(&left, "remove what is left of an earlier import")?;
+        }
         let dir = tempfile::Builder::new()
-            .prefix(".satisfice-import-")
+            .prefix(&prefix)
+            .rand_bytes(0)
             .tempdir_in(beside)
             .at(beside, "make a directory in it")?;
         let staging = Self {
             out: out.to_owned(),
             dir,
+            _lock: lock,
         };
         let store = staging.store();
         fs::create_dir(&store).at(&store, "make it")?;
@@ -55,7 +70,13 @@ impl Staging {
     }
 
     /// Gives the store its name; a store that was there is gone afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] where a file was lost that the store may be made of; the system refuses.
     pub(crate) fn commit(self) -> Result<(), StoreError> {
+        if let Some(lost) = LostFile::first() {
+            return Err(lost.into());
+        }
         let (store, old) = (self.store(), self.scratch("replaced"));
         File::open(&store)
             .and_then(|dir| dir.sync_all())

@@ -2,7 +2,7 @@
 
 use super::share;
 use clap::{Args, Subcommand, ValueEnum};
-use satisfice_server::VersionPolicy;
+use satisfice_server::{VersionPolicy, access::Expiry};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Answer new nodes over HTTP and gRPC (Open Inference Protocol).
@@ -137,6 +137,10 @@ pub(crate) struct TokenNew {
     /// It is for reading metrics.
     #[arg(long)]
     pub metrics: bool,
+    /// When it ends: a time from now such as `90d`, `12h` or `30m`, or a moment in UTC such as `2027-02-28` or
+    /// `2027-02-28T12:00:00Z`. Never when left out.
+    #[arg(long, value_parser = Expiry::to_come)]
+    pub expires: Option<Expiry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

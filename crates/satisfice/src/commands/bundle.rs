@@ -1,6 +1,7 @@
 //! The examples that commands work with unless they are told others.
 
 use anyhow::{Context, Result, bail};
+use satisfice_kernels::NewFile;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -27,7 +28,7 @@ pub(crate) fn find_bundle(given: Option<&Path>, place: &str, file: &str) -> Resu
     }
 }
 
-/// Copies a model directory: files, and version directories with theirs.
+/// Copies a model directory: files, and version directories with theirs. A server may have the old ones mapped.
 pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("{}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
@@ -36,7 +37,8 @@ pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy_model(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("{}", target.display()))?;
+            NewFile::copy(&entry.path(), &target)
+                .with_context(|| format!("{}", target.display()))?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@ use crate::cli::{ConfigCheck, ConfigCommand, ConfigShow};
 use anyhow::{Result, bail};
 use satisfice_server::{
     Access, Tls,
+    access::Expiry,
     config::{Config, Layers, Source},
 };
 use serde::Serialize;
@@ -43,12 +44,26 @@ struct Entry {
     source: Source,
 }
 
+/// When the tokens of the configuration's file end. What is wrong with the file, `config check` says.
+fn expiries(config: &Config) -> Vec<Entry> {
+    let (Some(file), Ok(access)) = (&config.auth.file, Access::open(config)) else {
+        return Vec::new();
+    };
+    let entry = |(name, expires): (String, Expiry)| Entry {
+        key: format!("auth.file: token {name:?} expires"),
+        value: expires.to_string().into(),
+        source: Source::File(file.clone()),
+    };
+    access.expiries().into_iter().map(entry).collect()
+}
+
 fn show(args: &ConfigShow, output: Output) -> Result<()> {
     let loaded = settings::layers(args.config.as_deref())?.finish()?;
     let entries = loaded.entries().into_iter();
-    let entries: Vec<Entry> = entries
+    let mut entries: Vec<Entry> = entries
         .map(|(key, value, source)| Entry { key, value, source })
         .collect();
+    entries.extend(expiries(&loaded.config));
     output.print(&entries, || {
         let lines = entries
             .iter()

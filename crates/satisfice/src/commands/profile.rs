@@ -6,6 +6,13 @@ mod multimodal;
 use super::Output;
 use crate::{cli::Profile, model_kind::ModelKind};
 use anyhow::{Context, Result};
+use satisfice_kernels::WriteLock;
+use std::path::Path;
+
+/// The right to write a profile. Whoever only measures takes it too: two that measure at once disturb each other.
+fn lock(profile: &Path) -> Result<WriteLock> {
+    WriteLock::take(profile).with_context(|| format!("{}", profile.display()))
+}
 
 pub(crate) fn run(args: &Profile, output: Output) -> Result<()> {
     let wants = |option: &str| {

@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use satisfice_cluster::{ClusterConfig, ClusterEngine, ClusterNode, quiet_engine_panics};
+use satisfice_kernels::LostFile;
 use satisfice_server::{
     Bound, Models, Server, Service,
     config::{Config, ModelControl},
@@ -27,6 +28,11 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         Ok(files) => tracing::info!(files, "open files that the system allows"),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
+    LostFile::tell_each(|lost| {
+        tracing::error!(
+            "{lost}: models that read it do not answer until it is whole and they are loaded again"
+        );
+    });
     let service = match (&args.cluster, args.node) {
         (Some(cluster), Some(node)) => {
             let models = cluster_model(cluster, node, args.model_name.as_deref(), check(&config))?;

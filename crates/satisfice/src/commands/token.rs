@@ -1,7 +1,7 @@
 use super::Output;
 use crate::cli::{TokenCommand, TokenNew};
 use anyhow::Result;
-use satisfice_server::access::new_token;
+use satisfice_server::access::{Expiry, new_token};
 use serde::Serialize;
 
 pub(crate) fn run(command: &TokenCommand, output: Output) -> Result<()> {
@@ -21,6 +21,8 @@ struct Entry<'a> {
     admin: bool,
     #[serde(skip_serializing_if = "is_false")]
     metrics: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Expiry>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -42,6 +44,7 @@ fn new(args: &TokenNew, output: Output) -> Result<()> {
         models: &args.models,
         admin: args.admin,
         metrics: args.metrics,
+        expires: args.expires,
     };
     let text = toml::to_string(&entry)?;
     if !output.json {

@@ -8,6 +8,7 @@
     reason = "each test file uses a part of it; a test may panic"
 )]
 
+pub mod configured;
 pub mod spaces;
 
 use satisfice_core::parameters::ANSWER;

@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use satisfice_graph::{GnnModel, ModelDir, Plan, PrecomputeOptions, precompute};
+use satisfice_kernels::NewFile;
 use satisfice_server::protocol::client::{Format, encode_request};
 use satisfice_store::{Check, GraphStore, ImportOptions, Queries, QuerySlice, Source, import};
 use std::{
@@ -141,7 +142,7 @@ pub(crate) fn prepare(
 fn copy_sidecar_and_weights(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to.join("1"))?;
     for file in ["model.toml", "1/weights.safetensors"] {
-        fs::copy(from.join(file), to.join(file))?;
+        NewFile::copy(&from.join(file), &to.join(file))?;
     }
     Ok(())
 }

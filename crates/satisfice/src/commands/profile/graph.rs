@@ -36,6 +36,7 @@ struct Document {
 
 pub(crate) fn run(args: &Profile, queries_path: &Path, output: Output) -> Result<()> {
     let model_dir = ModelDir::open(&args.model, args.model_version)?;
+    let _lock = super::lock(&model_dir.profile_path())?;
     let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Checksums)?);
     let queries = Queries::open(queries_path)?;
     if !store.manifest().undirected && !queries.has_directions() {

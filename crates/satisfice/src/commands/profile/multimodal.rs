@@ -1,5 +1,6 @@
 use crate::{cli::Profile as Arguments, commands::Output, progress::Steps};
 use anyhow::{Context, Result};
+use satisfice_kernels::NewFile;
 use satisfice_multimodal::{
     Dataset, Evaluation, ModelDir, MultimodalEngine, OpenOptions, Profile, ProfileOptions,
     evaluate, profile,
@@ -16,6 +17,7 @@ struct Document {
 
 pub(crate) fn run(args: &Arguments, data: &Path, output: Output) -> Result<()> {
     let model_dir = ModelDir::open(&args.model, args.model_version)?;
+    let _lock = super::lock(&model_dir.profile_path())?;
     let data = Dataset::open(data, model_dir.config())?;
     let held_out = args.multimodal.held_out.as_deref();
     let held_out = held_out.map(|path| Dataset::open(path, model_dir.config()));
@@ -72,7 +74,7 @@ fn write_report(dir: &Path, profile: &Profile) -> Result<()> {
         ("profile.svg", profile.plot()),
     ] {
         let path = dir.join(name);
-        fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
+        NewFile::write(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
     }
     Ok(())
 }
