@@ -4,6 +4,7 @@ An attack gives what was seen, and a list of what is wrong with that."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zlib
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 
 import http2
 import shapes
-from target import MODEL, Server, closed, crowd, drip
+from good_client import BODY
+from target import MODEL, VICTIM, Server, closed, crowd, drip
 
 Seen = tuple[str, list[str]]
 INFER = f"/v2/models/{MODEL}/infer"
@@ -173,6 +175,36 @@ def half_closed(server: Server, quick: bool) -> Seen:
     return f"{statuses.count('200')} of {len(statuses)} answered", wrong
 
 
+def truncated_files(server: Server, quick: bool) -> Seen:
+    """Mapped files of a served model are cut in place, as a careless copy does it, under its requests."""
+    request = f"POST /v2/models/{VICTIM}/infer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    request += f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+
+    def ask() -> tuple[str, bytes]:
+        try:
+            answer = server.ask(request.encode())
+        except OSError:
+            answer = b""  # the server has ended
+        return shapes.status(answer), answer
+
+    whole = ask()[0]
+    wrong = [] if whole == "200" else [f"status {whole} while the files are whole"]
+    files = [path for path in sorted((server.models / VICTIM).rglob("*.safetensors")) if path.name != "weights.safetensors"]
+    kept = {path: path.read_bytes() for path in files}
+    try:
+        for path in files:
+            os.truncate(path, 0)
+        answers = [ask() for _ in range(20 if quick else 200)]
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    statuses = [status for status, _ in answers]
+    wrong += [f"status {status or 'none'}" for status in sorted(set(statuses) - {"503"})]
+    named = sum(b"file_lost" in answer for _, answer in answers)
+    wrong += [] if named else ["no answer says file_lost"]
+    return f"{len(files)} files cut: {statuses.count('503')} of {len(statuses)} requests refused, {named} name a file", wrong
+
+
 BUDGET = {"SATISFICE_LIMITS__BODIES_BYTES_MAX": str(1 << 30)}
 SMALL_BUDGET = {
     "SATISFICE_LIMITS__BODIES_BYTES_MAX": str(16 << 20),
@@ -191,6 +223,7 @@ ATTACKS = {
     "gzip_bombs": Attack(gzip_bombs, BUDGET, SMALL_BUDGET),
     "forged_lines": Attack(forged_lines, LOUD),
     "half_closed": Attack(half_closed),
+    "truncated_files": Attack(truncated_files),
 }
 QUICK = [
     "idle",
@@ -201,4 +234,5 @@ QUICK = [
     "gzip_bombs",
     "forged_lines",
     "half_closed",
+    "truncated_files",
 ]

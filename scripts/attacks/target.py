@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 import server as tests
 
 MODEL = tests.SMALL_MODEL
+# The same model again, for what is done to files.
+VICTIM = "victim"
 
 
 def use(binary: Path | None) -> None:
@@ -24,6 +27,7 @@ def use(binary: Path | None) -> None:
 def make_models(models: Path) -> None:
     tests.run = quietly
     tests.make_small_model(models)
+    shutil.copytree(models / MODEL, models / VICTIM)
 
 
 def quietly(*arguments: str | Path) -> None:
@@ -35,6 +39,7 @@ class Server:
     """`satisfice serve` on free ports of loopback."""
 
     def __init__(self, models: Path, environment: dict[str, str]):
+        self.models = models
         self.environment = environment
         self.out = tempfile.TemporaryFile("w+")
         command = [

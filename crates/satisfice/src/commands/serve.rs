@@ -24,10 +24,6 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Serve) -> Result<()> {
     let config = settings::load(args)?.config;
     let set_level = logging::init_server(config.log);
-    match raise_open_files() {
-        Ok(files) => tracing::info!(files, "open files that the system allows"),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
-    }
     LostFile::tell_each(|lost| {
         tracing::error!(
             "{lost}: models that read it do not answer until it is whole and they are loaded again"
@@ -46,10 +42,15 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         if config.repository.control == ModelControl::Poll {
             poll(&service, &config).await?;
         }
+        let open_files = raise_open_files();
         let bound = Bound::bind(&config)?;
         let tls = config.tls.certificate.is_some();
         let server = Server::new(config, service, set_level)?;
         announce(&bound, tls)?;
+        match open_files {
+            Ok(files) => tracing::info!(files, "open files that the system allows"),
+            Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+        }
         let mut reload = signal(SignalKind::hangup())?;
         let reloads = async {
             while reload.recv().await.is_some() {
