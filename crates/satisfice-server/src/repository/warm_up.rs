@@ -22,10 +22,10 @@ pub fn warm_up(engine: &dyn Engine, request: &InferRequest) -> Result<(), Error>
     })
 }
 
-/// The engine's own [example](Engine::example), or [`zeros`].
+/// The engine's own [example](Engine::example), or a request of zeros and empty strings in the shapes of the model's inputs.
 ///
 /// # Errors
-/// As [`zeros`].
+/// [`ErrorKind::TooLarge`] when an input has more than 2^24 elements.
 pub fn example(engine: &dyn Engine) -> Result<InferRequest, Error> {
     engine
         .example()
