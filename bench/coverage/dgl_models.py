@@ -44,7 +44,7 @@ from dgl_nets import (
     own_messages,
     residual,
 )
-from measure import CLASSES, FEATURES, STORED, Model, features, graphs
+from measure import CLASSES, FEATURES, STORED, Model, features, graphs, random_models
 from satisfice import export_dgl
 
 
@@ -261,5 +261,5 @@ MODELS = [
             "TWIRLSConv": (FEATURES, CLASSES, H, 2),
         }.items()
     ),
-    *dgl_random.models(24),
+    *random_models(dgl_random.build, 24),
 ]

@@ -11,19 +11,13 @@ from dgl import function as fn
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-from measure import CLASSES, FEATURES, STORED
+from measure import CLASSES, FEATURES, STORED, Parts
 
 H = 12
 
 
-class Net(nn.Module):
-    """Modules, and a function that runs them as a model's `forward` would."""
-
-    def __init__(self, run: Any, **parts: Any) -> None:
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            setattr(self, name, nn.ModuleList(part) if isinstance(part, list) else part)
+class Net(Parts):
+    """`forward(g, features)`."""
 
     def forward(self, g: Any, features: Tensor) -> Any:
         return self.run(self, g, features)

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 
 from dgl_nets import Mlp, Net
-from measure import CLASSES, FEATURES, Model
-
-
-def models(count: int) -> list[Model]:
-    """Random models; the same for the same number."""
-    return [Model(f"random {seed}", lambda seed=seed: _build(seed)) for seed in range(count)]
+from measure import CLASSES, FEATURES
 
 
 @dataclass
@@ -30,9 +25,8 @@ class Step:
     activation: Any
 
 
-def _build(seed: int) -> nn.Module:
-    random = Random(seed)
-    torch.manual_seed(seed)
+def build(random: Random) -> nn.Module:
+    """A model that `random` chooses."""
     steps: list[Step] = []
     parts: dict[str, nn.Module] = {}
     width, widths = FEATURES, []
@@ -80,10 +74,6 @@ def _layer(random: Random, width: int) -> tuple[nn.Module, int, str]:
     ]
     make, left, heads = random.choice(layers)
     return make(), left, heads
-
-
-def _gat(width: int, out: int, **options: Any) -> nn.Module:
-    return d.GATConv(width, out // 2, 2, allow_zero_in_degree=True, **options)
 
 
 def _run(net: Any, steps: list[Step], joined: bool, g: Any, x: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,26 @@ class Model:
     hints: Callable[[Any], dict[str, Any]] | None = None
     call: Any = None
     answer: Callable[[Any], Any] = field(default=lambda answer: answer)
+
+
+class Parts(torch.nn.Module):
+    """Modules, and a function that runs them as a model's `forward` would."""
+
+    def __init__(self, run: Any, **parts: Any) -> None:
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            setattr(self, name, torch.nn.ModuleList(part) if isinstance(part, list) else part)
+
+
+def random_models(build: Callable[[Random], Any], count: int) -> list[Model]:
+    """Models put together at random; the same for the same number."""
+
+    def made(seed: int) -> Any:
+        torch.manual_seed(seed)
+        return build(Random(seed))
+
+    return [Model(f"random {seed}", partial(made, seed)) for seed in range(count)]
 
 
 def graphs() -> tuple[np.ndarray, np.ndarray]:

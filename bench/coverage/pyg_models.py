@@ -13,7 +13,7 @@ from torch.nn import functional as f
 from torch_geometric.data import Data
 
 import pyg_random
-from measure import CLASSES, FEATURES, STORED, Model, features, graphs
+from measure import CLASSES, FEATURES, STORED, Model, features, graphs, random_models
 from pyg_nets import (
     HIDDEN,
     LinkModel,
@@ -398,4 +398,4 @@ REFUSED = [
     ),
 ]
 
-MODELS = [*SERVED, *REFUSED, *pyg_random.models(24)]
+MODELS = [*SERVED, *REFUSED, *random_models(pyg_random.build, 24)]

@@ -12,19 +12,13 @@ from torch_geometric.data import Data
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import degree
 
-from measure import CLASSES, FEATURES, STORED
+from measure import CLASSES, FEATURES, STORED, Parts
 
 HIDDEN = 12
 
 
-class Net(nn.Module):
-    """Modules, and a function that runs them as a model's `forward` would."""
-
-    def __init__(self, run: Any, **parts: Any) -> None:
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            setattr(self, name, nn.ModuleList(part) if isinstance(part, list) else part)
+class Net(Parts):
+    """`forward(x, edge_index)`."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Any:
         return self.run(self, x, edge_index)

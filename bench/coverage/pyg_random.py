@@ -11,15 +11,10 @@ import torch_geometric.nn as g
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-from measure import CLASSES, FEATURES, Model
+from measure import CLASSES, FEATURES
 from pyg_nets import Mlp, Net
 
 ACTIVATIONS = ("relu", "elu", "leaky_relu", "tanh", "silu", "gelu", "none")
-
-
-def models(count: int) -> list[Model]:
-    """Random models; the same for the same number."""
-    return [Model(f"random {seed}", lambda seed=seed: _build(seed)) for seed in range(count)]
 
 
 @dataclass
@@ -41,9 +36,8 @@ class Plan:
     join: str = "last"
 
 
-def _build(seed: int) -> nn.Module:
-    random = Random(seed)
-    torch.manual_seed(seed)
+def build(random: Random) -> nn.Module:
+    """A model that `random` chooses."""
     plan, parts = Plan(), {}
     width = FEATURES
     if random.random() < 0.4:

@@ -499,3 +499,28 @@ def test_rows_too_wide_to_be_passed_on_unmapped_are_refused(tmp_path: Path) -> N
     )
     with pytest.raises(ExportError, match="rows of 9000 values are passed on"):
         export_pyg(model, None, tmp_path / "m")
+
+
+def test_a_minimum_is_no_sum(tmp_path: Path) -> None:
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        levels = [net.a(x, edges), net.b(x, edges)]
+        return torch.stack(levels).min(dim=0)[0]
+
+    for check in (True, False):
+        model = Net(run, a=GCNConv(6, 4), b=GCNConv(6, 4)).eval()
+        with pytest.raises(ExportError, match="min"):
+            export_pyg(model, None, tmp_path / "m", check=check)
+
+
+def test_residual_blocks_are_read_in_a_moment(tmp_path: Path) -> None:
+    """Every block that were looked at twice would double the time: 40 of them would never end."""
+
+    def run(net: Any, x: Any, edges: Any) -> Any:
+        x = net.conv(x, edges)
+        for lin in net.lins:
+            x = x + functional.relu(lin(x))
+        return x
+
+    lins = nn.ModuleList(nn.Linear(4, 4) for _ in range(40))
+    with pytest.raises(ExportError):
+        export_pyg(Net(run, conv=GCNConv(6, 4), lins=lins).eval(), None, tmp_path / "m")

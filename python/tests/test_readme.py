@@ -1,4 +1,4 @@
-"""README's first answers: its code blocks are run in their order, and print what README says they print."""
+"""README's first answers: its code blocks, run in their order, print what README says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ def blocks(section: str) -> list[tuple[str, str]]:
 
 def run_python(code: str, directory: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=directory, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -33,7 +37,9 @@ def run_python(code: str, directory: Path) -> str:
 
 def run_shell(script: str, directory: Path) -> None:
     path = f"{BINARY.resolve().parent}:{os.environ['PATH']}"
-    subprocess.run(["bash", "-ec", script], cwd=directory, check=True, env={**os.environ, "PATH": path})
+    subprocess.run(
+        ["bash", "-ec", script], cwd=directory, check=True, env={**os.environ, "PATH": path}
+    )
 
 
 def answers(section: str, directory: Path) -> list[tuple[str, str]]:

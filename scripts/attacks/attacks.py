@@ -189,7 +189,8 @@ def truncated_files(server: Server, quick: bool) -> Seen:
 
     whole = ask()[0]
     wrong = [] if whole == "200" else [f"status {whole} while the files are whole"]
-    files = [path for path in sorted((server.models / VICTIM).rglob("*.safetensors")) if path.name != "weights.safetensors"]
+    mapped = sorted((server.models / VICTIM).rglob("*.safetensors"))
+    files = [path for path in mapped if path.name != "weights.safetensors"]
     kept = {path: path.read_bytes() for path in files}
     try:
         for path in files:
@@ -202,7 +203,8 @@ def truncated_files(server: Server, quick: bool) -> Seen:
     wrong += [f"status {status or 'none'}" for status in sorted(set(statuses) - {"503"})]
     named = sum(b"file_lost" in answer for _, answer in answers)
     wrong += [] if named else ["no answer says file_lost"]
-    return f"{len(files)} files cut: {statuses.count('503')} of {len(statuses)} requests refused, {named} name a file", wrong
+    refused = f"{statuses.count('503')} of {len(statuses)} requests refused"
+    return f"{len(files)} files cut: {refused}, {named} name a file", wrong
 
 
 BUDGET = {"SATISFICE_LIMITS__BODIES_BYTES_MAX": str(1 << 30)}

@@ -83,9 +83,9 @@ class Server:
     def connect(self, port: int | None = None, timeout: float = 10.0) -> socket.socket:
         return socket.create_connection(("127.0.0.1", port or self.http), timeout)
 
-    def ask(self, data: bytes, port: int | None = None, end: bool = False, timeout: float = 10.0) -> bytes:
+    def ask(self, data: bytes, end: bool = False, timeout: float = 10.0) -> bytes:
         """Sends bytes, perhaps an end, and gives all that comes back."""
-        with self.connect(port, timeout) as client:
+        with self.connect(timeout=timeout) as client:
             got = b""
             try:
                 client.sendall(data)
@@ -132,8 +132,8 @@ def crowd(port: int, count: int, each: bytes = b"") -> list[socket.socket]:
     return clients
 
 
-def drip(clients: list[socket.socket], byte: bytes, seconds: float) -> int:
-    """Sends a byte on each of them every second; how many are left."""
+def drip(clients: list[socket.socket], byte: bytes, seconds: float) -> None:
+    """Sends a byte on each of them every second."""
     end = time.monotonic() + seconds
     while True:
         left = []
@@ -147,7 +147,7 @@ def drip(clients: list[socket.socket], byte: bytes, seconds: float) -> int:
                 client.close()
         clients[:] = left
         if time.monotonic() >= end:
-            return len(clients)
+            return
         time.sleep(1.0)
 
 

@@ -76,7 +76,6 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
     Raises:
         ExportError: an argument stands for nothing that new nodes have.
     """
-    name = type(model).__name__
     kinds = _kinds(model, forms)
     by_name = _by_name(model)
     positions = len(kinds) - len(by_name)
@@ -96,18 +95,12 @@ def of(model: nn.Module, forms: Forms, weighs: bool = False) -> Call:
         answered: Any = trial(*given[:positions], **more)
         return answered
 
-    call.__name__ = f"{name}.forward"
     return call
 
 
 def _kinds(model: nn.Module, forms: Forms) -> list[str]:
     """What each required argument of ``forward`` is."""
     names = required(model)
-    if any(name.endswith("_dict") for name in names):
-        raise ExportError(
-            f"{type(model).__name__} reads several types of node ({', '.join(names)}): "
-            "graphs with one type of node and one type of edge are served"
-        )
     if not names:
         names = _of_any(model)
     if len(names) == 1 and _kind(names[0]) in (None, "graph"):

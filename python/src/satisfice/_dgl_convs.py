@@ -142,7 +142,7 @@ class DglConvs:
         self._weights.take(prefix, "attn", *(f"{end}.{name}" for end in ends for name in names))
         if conv.share_weights:
             for name in names:
-                self._weights.drop(join(prefix, f"fc_dst.{name}"))
+                self._weights.leave(prefix, f"fc_dst.{name}")
         if _residual(conv) is True and bias:
             self._weights.take(prefix, "res_fc.bias")
         return bias

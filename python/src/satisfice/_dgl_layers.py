@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv
 from satisfice._expressions import Builder, Expr
 from satisfice._graphs import same_edges
+from satisfice._layer_calls import arguments_of, not_known, rows_of
 from satisfice._record import Node
+from satisfice._sidecar import layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +30,9 @@ class DglLayers:
         kind = type(module).__name__
         is_steps = kind in _STEPS and type(module).__module__.startswith("dgl.")
         if not is_conv(module) and not is_steps:
-            raise builder.refused(
-                node,
-                f"layer {node.name!r} is a {kind}; known are {', '.join((*KNOWN, *_STEPS))}, as "
-                "they are (a subclass may compute something else)",
-            )
-        if node.part:
-            raise builder.refused(node, f"the answer reads the attention of layer {node.name!r}")
-        given = inspect.signature(type(module).forward).bind(module, *node.args, **node.kwargs)
-        arguments = given.arguments
-        child = self._rows(builder, node, arguments["feat"])
+            raise not_known(builder, node, (*KNOWN, *_STEPS))
+        arguments = arguments_of(builder, node)
+        child = rows_of(builder, node, arguments["feat"])
         self._check_edges(builder, node, arguments)
         if is_steps:
             made: Expr = getattr(self, f"_{kind.lower()}")(builder, node, child)
@@ -47,21 +41,10 @@ class DglLayers:
             return self._without_weight(builder, node, child)
         convs = DglConvs(builder.weights, builder.ops)
         described = convs.describe(module, node.name, flatten=True)
-        initial = arguments.get("feat_0")
-        more = {} if initial is None else {"initial": builder.rows(initial)}
-        if is_attention(module):
-            more["heads"] = described["heads"]
-        return builder.layer(described, node, child, **more)
-
-    def _rows(self, builder: Builder, node: Node, feat: Any) -> Expr:
-        if not isinstance(feat, (tuple, list)):
-            return builder.rows(feat)
-        rows = [builder.rows(part) for part in feat]
-        if len(rows) != 2 or rows[0] is not rows[1]:
-            raise builder.refused(
-                node, f"layer {node.name!r} reads other rows of sources than of targets"
-            )
-        return rows[0]
+        given = arguments.get("feat_0")
+        initial = None if given is None else builder.rows(given)
+        heads = described["heads"] if is_attention(module) else None
+        return builder.layer(described, node, child, initial, heads)
 
     def _check_edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> None:
         import torch
@@ -86,10 +69,8 @@ class DglLayers:
         if module.bias is not None:
             builder.weights.leave(node.name, "bias")
             named["bias"] = module.bias.detach()
-        described = {
-            **{"type": "gcn", "tensors": builder.add(named), "in": child.width},
-            **{"out": child.width, "bias": module.bias is not None, "norm": module._norm},
-        }
+        width, bias = child.width, module.bias is not None
+        described = layer("gcn", builder.add(named), width, width, bias=bias, norm=module._norm)
         made = builder.layer(described, node, child)
         return builder.chain(builder.ops.of(module._activation), node, made)
 
@@ -99,14 +80,8 @@ class DglLayers:
         """A sum over the sources, normalised by the in-degree at both ends."""
 
         width = child.width
-        described = {
-            **{
-                "type": "gcn",
-                "tensors": builder.add({"weight": builder.square(width, node.where)}),
-                "in": width,
-            },
-            **{"out": width, "bias": False, "norm": "in_degree"},
-        }
+        tensors = builder.add({"weight": builder.square(width, node.where)})
+        described = layer("gcn", tensors, width, width, bias=False, norm="in_degree")
         return builder.layer(described, node, child)
 
     def _appnpconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
@@ -115,12 +90,18 @@ class DglLayers:
         initial, width = child, child.width
         for _ in range(module._k):
             tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
-            described = {
-                **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
-                **{"alpha": float(module._alpha), "beta": 0.0, "shared_weights": True},
-                **{"norm": "both", "bias": False},
-            }
-            child = builder.layer(described, node, child, initial=initial)
+            described = layer(
+                "gcn2",
+                tensors,
+                width,
+                width,
+                alpha=float(module._alpha),
+                beta=0.0,
+                shared_weights=True,
+                norm="both",
+                bias=False,
+            )
+            child = builder.layer(described, node, child, initial)
         return child
 
     def _sgconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
@@ -130,13 +111,12 @@ class DglLayers:
         for _ in range(module._k):
             child = self._propagation(builder, node, child)
         child = builder.chain(builder.ops.of(module.norm), node, child)
-        prefix = f"{node.name}.fc".lstrip(".")
-        return builder.chain(builder.ops.module(module.fc, prefix), node, child)
+        return builder.inner(node, "fc", child)
 
     def _tagconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
         module: Any = node.module
         width, weight = child.width, module.lin.weight.detach()
-        builder.weights.leave(f"{node.name}.lin".lstrip("."), "weight", "bias")
+        builder.weights.leave(node.name, "lin.weight", "lin.bias")
         bias = None if module.lin.bias is None else module.lin.bias.detach()
         # One map of all hops side by side is a sum of a map each.
         total = builder.linear(weight[:, :width], bias, node, child)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from satisfice import _functions
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp, RowOps
-from satisfice._weights import Weights
+from satisfice._weights import Weights, join
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -180,12 +180,7 @@ class Builder:
         children = tuple(self.rows(child) for child in node.args[0])
         if module.mode != "lstm":
             return self.join(module.mode, children, node)
-        names = [
-            f"lstm.{kind}_l0{direction}"
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            for direction in ("", "_reverse")
-        ]
-        self.weights.take(node.name, *names, "att.weight", "att.bias")
+        self.weights.take_jumping_lstm(node.name)
         return self.join("lstm", children, node, node.name)
 
     # Expressions
@@ -214,18 +209,30 @@ class Builder:
             child = self.op(op, node, child, op.get("out"))
         return child
 
-    def layer(self, described: dict[str, Any], node: Node, child: Expr, **more: Any) -> Expr:
+    def inner(self, node: Node, name: str, child: Expr) -> Expr:
+        """Rows through the module ``name`` inside of the one that a node calls."""
+        module: Any = node.module
+        ops = self.ops.module(module.get_submodule(name), join(node.name, name))
+        return self.chain(ops, node, child)
+
+    def layer(
+        self,
+        described: dict[str, Any],
+        node: Node,
+        child: Expr,
+        initial: Expr | None = None,
+        heads: int | None = None,
+    ) -> Expr:
         """A layer of the graph with what follows it of its own."""
         described = dict(described)
         after = described.pop("after", [])
-        initial = more.get("initial")
         text = json.dumps(described, sort_keys=True)
-        key = ("layer", text, id(child), id(initial), more.get("heads"))
+        key = ("layer", text, id(child), id(initial), heads)
         width = described["out"]
         if described["type"] in ("gat", "gatv2") and described["concat"]:
             width *= described["heads"]
         made: Expr = self.intern(
-            *(Layer, key, node, node.name, described, child, initial, more.get("heads")),
+            *(Layer, key, node, node.name, described, child, initial, heads),
             width=width,
         )
         return self.chain(after, node, made)

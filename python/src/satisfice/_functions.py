@@ -31,7 +31,7 @@ def convert(builder: Builder, node: Node) -> Expr:
 
 def convert_named(builder: Builder, node: Node, name: str) -> Expr:
     """The expression of the function ``name`` with the operands of ``node``."""
-    if name in ("max", "min") and node.part == 0:
+    if name == "max" and node.part == 0:
         return _reduced(builder, node)
     if name in _KNOWN and node.part is None:
         return _KNOWN[name](builder, node)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from satisfice._expressions import FINAL, Builder, Expr, Input, Join, Layer, Op, Sum, refused
 from satisfice._row_ops import RowOp
 from satisfice._sidecar import Description, with_after
+from satisfice._sidecar import layer as described_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ class _Map:
 class _Program:
     def __init__(self, builder: Builder, answer: Node) -> None:
         self._builder = builder
-        self._node = answer
+        self._afters: dict[tuple[int, int], list[RowOp] | None] = {}
         expr = builder.rows(answer)
         while isinstance(expr, Op) and expr.op["op"] in FINAL:
             expr = expr.child
@@ -112,6 +113,12 @@ class _Program:
 
     def _after(self, expr: Expr, k: int) -> list[RowOp] | None:
         """Row operations that make ``expr`` of layer ``k`` (from 1); None where none do."""
+        key = (id(expr), k)
+        if key not in self._afters:
+            self._afters[key] = self._found_after(expr, k)
+        return self._afters[key]
+
+    def _found_after(self, expr: Expr, k: int) -> list[RowOp] | None:
         if expr is self._layers[k - 1]:
             return []
         if isinstance(expr, Op) and expr.op["op"] not in FINAL:
@@ -251,10 +258,8 @@ class _Program:
         width = first.width
         zeros = self._builder.square(width, first.where, 0.0)
         tensors = self._builder.add({"weight1": zeros})
-        return {
-            **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
-            **{"alpha": 1.0, "beta": 0.0, "norm": "none", "self_loops": False},
-        }
+        options = {"alpha": 1.0, "beta": 0.0, "norm": "none", "self_loops": False}
+        return described_layer("gcn2", tensors, width, width, **options)
 
 
 @dataclass

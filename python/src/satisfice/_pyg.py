@@ -184,11 +184,9 @@ def _framework(asks: bool) -> _recorded.Framework:
     """PyTorch Geometric; `asks`: whether the caller may weigh edges without having said so."""
 
     def layers(graph: SmallGraph) -> Any:
-        import torch
+        from satisfice._pyg_layers import PygLayers
 
-        from satisfice._pyg_layers import Plain, PygLayers
-
-        return PygLayers(Plain(torch.from_numpy(graph.edges), graph.nodes), asks).read
+        return PygLayers(graph, asks).read
 
     own = ("torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
     return _recorded.Framework("pyg", is_layer, own, layers, KNOWN)
@@ -369,12 +367,7 @@ class _Reader:
         if jumping.mode != "lstm":
             return {"mode": jumping.mode}
         prefix = self._ops.prefix(jumping)
-        names = [
-            f"lstm.{kind}_l0{direction}"
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            for direction in ("", "_reverse")
-        ]
-        self.weights.take(prefix, *names, "att.weight", "att.bias")
+        self.weights.take_jumping_lstm(prefix)
         return {"mode": "lstm", "tensors": prefix}
 
 

@@ -10,7 +10,7 @@ from satisfice._row_ops import RowOps
 from satisfice._sidecar import layer
 from satisfice._weights import Weights, join
 
-_AGGREGATORS = {"MeanAggregation": "mean", "MaxAggregation": "max", "SumAggregation": "sum"}
+AGGREGATORS = {"MeanAggregation": "mean", "MaxAggregation": "max", "SumAggregation": "sum"}
 
 
 class PygConvs:
@@ -133,7 +133,7 @@ class PygConvs:
             raise ExportError(f"layer {prefix!r} has a bias in only one of `lin_l` and itself")
         if conv.share_weights:
             for name in names:
-                self._weights.drop(join(prefix, f"lin_r.{name}"))
+                self._weights.leave(prefix, f"lin_r.{name}")
         described = self._attention("gatv2", conv, prefix, inputs)
         return {**described, "share_weights": True} if conv.share_weights else described
 
@@ -156,7 +156,7 @@ class PygConvs:
             self._weights.take(prefix, "lin.weight")
         elif conv.lin_src is conv.lin_dst:  # One weight with two names: releases before 2.5.
             self._weights.rename(join(prefix, "lin_src.weight"), join(prefix, "lin.weight"))
-            self._weights.drop(join(prefix, "lin_dst.weight"))
+            self._weights.leave(prefix, "lin_dst.weight")
         else:
             raise ExportError(
                 f"layer {prefix!r} transforms sources and targets apart, as for two kinds of node: "
@@ -224,12 +224,12 @@ def _refuse_cached(conv: Any, prefix: str) -> None:
 
 def _aggregator(conv: Any, prefix: str) -> str:
     found = type(conv.aggr_module).__name__
-    if found not in _AGGREGATORS:
+    if found not in AGGREGATORS:
         raise ExportError(
             f"layer {prefix!r} aggregates by {found}: known are mean, max and sum. "
             "An LSTM depends on the order of a node's neighbours, which a graph does not have"
         )
-    return _AGGREGATORS[found]
+    return AGGREGATORS[found]
 
 
 def _one_width(conv: Any, prefix: str, weight: Any) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from satisfice import _pyg_data
 from satisfice._expressions import Builder, Expr
 from satisfice._graphs import same_edges
-from satisfice._pyg_convs import KNOWN, PygConvs, is_conv
+from satisfice._layer_calls import arguments_of, not_known, rows_of
+from satisfice._pyg_convs import AGGREGATORS, KNOWN, PygConvs, is_conv
 from satisfice._record import Node
+from satisfice._sidecar import layer
+from satisfice._trial import SmallGraph
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,19 +20,11 @@ if TYPE_CHECKING:
 _STEPS = ("APPNP", "LGConv", "MixHopConv", "SGConv", "SSGConv", "SimpleConv", "TAGConv")
 
 
-@dataclass(frozen=True)
-class Plain:
-    """The edges [2, E] of the run's graph of ``nodes`` nodes."""
-
-    edges: Tensor
-    nodes: int
-
-
 class PygLayers:
     """Reads the layers of one run on one graph."""
 
-    def __init__(self, plain: Plain, asks: bool) -> None:
-        self._plain = plain
+    def __init__(self, graph: SmallGraph, asks: bool) -> None:
+        self._graph = graph
         # Whether the caller may weigh edges without having said so.
         self._asks = asks
 
@@ -41,16 +34,9 @@ class PygLayers:
         kind = type(module).__name__
         is_steps = kind in _STEPS and type(module).__module__.startswith("torch_geometric.nn")
         if not is_conv(module) and not is_steps:
-            raise builder.refused(
-                node,
-                f"layer {node.name!r} is a {kind}; known are {', '.join((*KNOWN, *_STEPS))}, as "
-                "they are (a subclass may compute something else)",
-            )
-        if node.part:
-            raise builder.refused(node, f"the answer reads the attention of layer {node.name!r}")
-        given = inspect.signature(type(module).forward).bind(module, *node.args, **node.kwargs)
-        arguments = given.arguments
-        child = self._rows(builder, node, arguments["x"])
+            raise not_known(builder, node, (*KNOWN, *_STEPS))
+        arguments = arguments_of(builder, node)
+        child = rows_of(builder, node, arguments["x"])
         weighed = self._edges(builder, node, arguments)
         if self._asks and weighed == "plain" and weighable(module):
             raise builder.refused(
@@ -64,27 +50,17 @@ class PygLayers:
             return made
         if kind not in ("GCNConv", "GCN2Conv") and weighed != "plain":
             raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
-        convs = PygConvs(builder.weights, builder.ops, _GCN_NORM[weighed])
+        convs = PygConvs(builder.weights, builder.ops, _NORMS[weighed][0])
         if module_normalizes(module) and weighed != "plain":
             raise builder.refused(
                 node, f"layer {node.name!r} normalises edges that were normalised before"
             )
         described = convs.describe(module, node.name)
-        initial = arguments.get("x_0")
-        more = {} if initial is None else {"initial": builder.rows(initial)}
+        given = arguments.get("x_0")
+        initial = None if given is None else builder.rows(given)
         if weighed == "symmetric_without_loops":
             described["self_loops"] = False
-        return builder.layer(described, node, child, **more)
-
-    def _rows(self, builder: Builder, node: Node, x: Any) -> Expr:
-        if not isinstance(x, (tuple, list)):
-            return builder.rows(x)
-        rows = [builder.rows(part) for part in x if part is not None]
-        if len(x) != 2 or len(rows) != 2 or rows[0] is not rows[1]:
-            raise builder.refused(
-                node, f"layer {node.name!r} reads other rows of sources than of targets"
-            )
-        return rows[0]
+        return builder.layer(described, node, child, initial)
 
     def _edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> str:
         """How the edges that a layer reads are weighed."""
@@ -110,13 +86,14 @@ class PygLayers:
         return kind
 
     def _kind(self, edges: Tensor, weights: Tensor | None) -> str | None:
+        import torch
         from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-        plain = self._plain
+        plain = torch.from_numpy(self._graph.edges)
         if weights is None or bool((weights == 1).all()):
-            return "plain" if same_edges((edges, None), (plain.edges, None)) else None
+            return "plain" if same_edges((edges, None), (plain, None)) else None
         for kind, loops in (("symmetric", True), ("symmetric_without_loops", False)):
-            other = gcn_norm(plain.edges, None, plain.nodes, add_self_loops=loops)
+            other = gcn_norm(plain, None, self._graph.nodes, add_self_loops=loops)
             if same_edges((edges, weights), other):
                 return kind
         return None
@@ -131,11 +108,15 @@ class PygLayers:
         weight, bias = more.get("weight"), more.get("bias")
         matrix = builder.square(child.width, node.where) if weight is None else weight
         named = {"lin.weight": matrix} if bias is None else {"lin.weight": matrix, "bias": bias}
-        described = {
-            **{"type": "gcn", "tensors": builder.add(named)},
-            **{"in": child.width, "out": int(matrix.shape[0]), "bias": bias is not None},
-            **{"norm": norm[0], "self_loops": norm[1]},
-        }
+        described = layer(
+            "gcn",
+            builder.add(named),
+            child.width,
+            matrix.shape[0],
+            bias=bias is not None,
+            norm=norm[0],
+            self_loops=norm[1],
+        )
         return builder.layer(described, node, child)
 
     def _norm(self, builder: Builder, node: Node, weighed: str) -> tuple[str, bool]:
@@ -179,29 +160,27 @@ class PygLayers:
         initial, width = child, child.width
         for _ in range(module.K):
             tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
-            described = {
-                **{"type": "gcn2", "tensors": tensors, "in": width, "out": width},
-                **{"alpha": float(module.alpha), "beta": 0.0, "norm": norm, "self_loops": loops},
-            }
-            child = builder.layer(described, node, child, initial=initial)
+            described = layer(
+                "gcn2",
+                tensors,
+                width,
+                width,
+                alpha=float(module.alpha),
+                beta=0.0,
+                norm=norm,
+                self_loops=loops,
+            )
+            child = builder.layer(described, node, child, initial)
         return child
 
     def _tagconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         module: Any = node.module
         norm, _ = self._norm(builder, node, weighed)
-        total: Expr | None = None
-        for step, lin in enumerate(module.lins):
-            child = self._propagation(builder, node, child, (norm, False)) if step else child
-            names = ["weight"] if lin.bias is None else ["weight", "bias"]
-            builder.weights.leave(f"{node.name}.lins.{step}".lstrip("."), *names)
-            bias = None if lin.bias is None else lin.bias.detach()
-            mapped = builder.linear(lin.weight.detach(), bias, node, child)
-            total = mapped if total is None else builder.sum(total, mapped, node)
-        assert total is not None
-        if module.bias is None:
-            return total
-        builder.weights.leave(node.name, "bias")
-        return builder.affine(None, module.bias.detach(), node, total)
+        total = builder.inner(node, "lins.0", child)
+        for step in range(1, len(module.lins)):
+            child = self._propagation(builder, node, child, (norm, False))
+            total = builder.sum(total, builder.inner(node, f"lins.{step}", child), node)
+        return _biased(builder, node, total)
 
     def _mixhopconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         module: Any = node.module
@@ -210,15 +189,9 @@ class PygLayers:
         for power in range(max(module.powers) + 1):
             child = self._propagation(builder, node, child, norm) if power else child
             if power in module.powers:
-                names = f"{node.name}.lins.{power}".lstrip(".")
-                parts[power] = builder.chain(
-                    builder.ops.module(module.lins[power], names), node, child
-                )
+                parts[power] = builder.inner(node, f"lins.{power}", child)
         joined = builder.join("cat", tuple(parts[power] for power in module.powers), node)
-        if module.bias is None:
-            return joined
-        builder.weights.leave(node.name, "bias")
-        return builder.affine(None, module.bias.detach(), node, joined)
+        return _biased(builder, node, joined)
 
     def _ssgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         module: Any = node.module
@@ -228,15 +201,13 @@ class PygLayers:
             child = self._propagation(builder, node, child, norm)
             part = builder.affine((1 - module.alpha) / module.K, None, node, child)
             total = builder.sum(total, part, node)
-        names = f"{node.name}.lin".lstrip(".")
-        return builder.chain(builder.ops.module(module.lin, names), node, total)
+        return builder.inner(node, "lin", total)
 
     def _simpleconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         import torch
 
         module: Any = node.module
-        names = {"MeanAggregation": "mean", "MaxAggregation": "max", "SumAggregation": "sum"}
-        aggregator = names.get(type(module.aggr_module).__name__)
+        aggregator = AGGREGATORS.get(type(module.aggr_module).__name__)
         root = module.combine_root
         if aggregator is None or root == "self_loop" or weighed != "plain":
             raise builder.refused(
@@ -250,20 +221,33 @@ class PygLayers:
             }
         else:
             weights = {"lin_l.weight": eye} | ({} if root is None else {"lin_r.weight": eye})
-        described = {
-            **{"type": "sage", "tensors": builder.add(weights), "in": child.width},
-            **{"out": int(weights["lin_l.weight"].shape[0]), "aggregator": aggregator},
-            **{"bias": False, "root_weight": root is not None, "normalize": False},
-        }
+        described = layer(
+            "sage",
+            builder.add(weights),
+            child.width,
+            weights["lin_l.weight"].shape[0],
+            aggregator=aggregator,
+            bias=False,
+            root_weight=root is not None,
+            normalize=False,
+        )
         return builder.layer(described, node, child)
 
 
-_GCN_NORM = {"plain": "none", "symmetric": "symmetric", "symmetric_without_loops": "symmetric"}
 _NORMS = {
     "plain": ("none", False),
     "symmetric": ("symmetric", True),
     "symmetric_without_loops": ("symmetric", False),
 }
+
+
+def _biased(builder: Builder, node: Node, rows: Expr) -> Expr:
+    """Rows and the bias of the layer itself, if it has one."""
+    module: Any = node.module
+    if module.bias is None:
+        return rows
+    builder.weights.leave(node.name, "bias")
+    return builder.affine(None, module.bias.detach(), node, rows)
 
 
 def weighable(module: Any) -> bool:

@@ -95,7 +95,7 @@ def say_what_is_left_out(left: list[str]) -> None:
     if left:
         modules = sorted({name.rsplit(".", 1)[0] for name in left})
         shown = ", ".join(modules[:6]) + (", ..." if len(modules) > 6 else "")
-        warnings.warn(f"left out, because the answer does not depend on it: {shown}", stacklevel=5)
+        warnings.warn(f"left out, because the answer does not depend on it: {shown}", stacklevel=4)
 
 
 def widths_of(model: nn.Module, features: NDArray[Any] | None) -> list[int]:

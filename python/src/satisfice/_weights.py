@@ -56,9 +56,15 @@ class Weights:
         return prefix
 
     def leave(self, prefix: str, *names: str) -> None:
-        """Claims tensors that are written in another form, where they are there."""
+        """Claims tensors that are written in another form or under another name, where they are there."""
         for name in names:
             self._left.pop(join(prefix, name), None)
+
+    def take_jumping_lstm(self, prefix: str) -> None:
+        """Claims what joins layers by an LSTM."""
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            self.take(prefix, f"lstm.{kind}_l0", f"lstm.{kind}_l0_reverse")
+        self.take(prefix, "att.weight", "att.bias")
 
     def has(self, prefix: str, name: str) -> bool:
         """Whether the model has a tensor ``prefix.name``."""
@@ -82,10 +88,6 @@ class Weights:
     def left(self) -> list[str]:
         """Names of the tensors that nothing has claimed."""
         return sorted(self._left)
-
-    def drop(self, name: str) -> None:
-        """Leaves out a tensor that is another one under a second name."""
-        self._left.pop(name, None)
 
     def finish(self) -> dict[str, NDArray[np.float32]]:
         """The claimed tensors.

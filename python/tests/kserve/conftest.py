@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from server import SMALL_MODEL, SMALL_MODEL_FEATURES, make_small_model, serve
