@@ -10,13 +10,12 @@ knows: `fused`, `per_subset` (weights in a file beside the networks) and `joint`
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
-import tempfile
 from pathlib import Path
 
+import fixtures
 import numpy as np
 import onnx
 import onnxruntime
@@ -35,18 +34,9 @@ SUBSETS = [s for k in (1, 2, 3) for s in itertools.combinations(MODALITIES, k)]
 SERVED = [("image",), ("sensor",), ("image", "text"), ("image", "text", "sensor")]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of replacing")
-    if not parser.parse_args().check:
-        make(FIXTURES)
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        make(Path(directory))
-        old, new = (load_file(d / "case.safetensors") for d in (FIXTURES, Path(directory)))
-    wrong = [n for n in sorted({*old, *new}) if n not in old or n not in new or differ(old[n], new[n])]
-    print("\n".join(f"{name} differs" for name in wrong) or "all reference answers agree")
-    return 1 if wrong else 0
+def differing(kept: Path, made: Path) -> list[str]:
+    old, new = (load_file(d / "case.safetensors") for d in (kept, made))
+    return [n for n in sorted({*old, *new}) if n not in old or n not in new or differ(old[n], new[n])]
 
 
 def differ(old: np.ndarray, new: np.ndarray) -> bool:
@@ -208,4 +198,4 @@ def joint(encoders: Encoders, out: Path) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fixtures.main(__doc__, make, FIXTURES, differing))

@@ -9,13 +9,12 @@ refusal says. `only` names the runtime that a case is for.
 
 from __future__ import annotations
 
-import argparse
 import filecmp
 import json
 import sys
-import tempfile
 from pathlib import Path
 
+import fixtures
 import numpy as np
 import onnx
 import onnxruntime
@@ -247,8 +246,6 @@ def encoders(cases: Cases) -> None:
 
 
 def make(out: Path) -> None:
-    global RNG
-    RNG = np.random.default_rng(31)
     cases = Cases(out)
     for part in (free_axes, batches, kinds, operators, encoders):
         part(cases)
@@ -256,21 +253,11 @@ def make(out: Path) -> None:
     (out / "cases.json").write_text(f"[\n{lines}\n]\n")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of replacing")
-    if not parser.parse_args().check:
-        make(FIXTURES)
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        made = Path(directory)
-        make(made)
-        files = {p.relative_to(d) for d in (made, FIXTURES) for p in d.rglob("*") if p.is_file()}
-        wrong = [f for f in sorted(files) if f.name != "cases.json" and not same(made / f, FIXTURES / f)]
-        old, new = (json.loads((d / "cases.json").read_text()) for d in (FIXTURES, made))
-        wrong += [a["name"] for a, b in zip(old, new, strict=True) if not agree(a, b)]
-    print("\n".join(f"{name} differs" for name in wrong) or "all networks answer as before")
-    return 1 if wrong else 0
+def differing(kept: Path, made: Path) -> list[str]:
+    files = {p.relative_to(d) for d in (made, kept) for p in d.rglob("*") if p.is_file()}
+    wrong = [str(f) for f in sorted(files) if f.name != "cases.json" and not same(made / f, kept / f)]
+    old, new = (json.loads((d / "cases.json").read_text()) for d in (kept, made))
+    return wrong + [a["name"] for a, b in zip(old, new, strict=True) if not agree(a, b)]
 
 
 def same(a: Path, b: Path) -> bool:
@@ -284,4 +271,4 @@ def agree(a: dict, b: dict) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fixtures.main(__doc__, make, FIXTURES, differing))

@@ -9,16 +9,15 @@ transforms use it: Resize and CenterCrop for `cover`, ImageOps.pad for `contain`
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import struct
 import sys
-import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fixtures
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
@@ -248,19 +247,14 @@ def made() -> Fixture:
     return fixture
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of replacing")
-    if not parser.parse_args().check:
-        made().save(FIXTURE)
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        made().save(Path(directory) / "pictures")
-        old, new = load_file(FIXTURE), load_file(Path(directory) / "pictures")
-    wrong = [n for n in sorted({*old, *new}) if n not in old or n not in new or not np.array_equal(old[n], new[n])]
-    print("\n".join(f"{name} differs" for name in wrong) or "all pictures are Pillow's")
-    return 1 if wrong else 0
+def make(out: Path) -> None:
+    made().save(out / FIXTURE.name)
+
+
+def differing(kept: Path, made: Path) -> list[str]:
+    old, new = (load_file(d / FIXTURE.name) for d in (kept, made))
+    return [n for n in sorted({*old, *new}) if n not in old or n not in new or not np.array_equal(old[n], new[n])]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fixtures.main(__doc__, make, FIXTURE.parent, differing))
