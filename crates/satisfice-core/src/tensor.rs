@@ -40,6 +40,11 @@ impl DataType {
         Self::Bytes,
     ];
 
+    /// Whether it is a type of floating-point numbers.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64)
+    }
+
     /// The protocol's name, such as `"FP32"`.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use crate::{
     config::RuntimeChoice,
     network::{NetworkLoader, Pooling, Wanted},
     runtime,
-    signature::{Port, Signature, graphs, wrong},
+    signature::{Port, Signature, nodes, wrong},
 };
 use guess::Guess;
 use serde::Serialize;
@@ -46,7 +46,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, MultimodalError> {
     let model = tract_onnx::onnx().proto_model_for_path(path);
     let model = model.map_err(|error| wrong(path, format!("{error:#}")))?;
     let mut operators = BTreeMap::new();
-    for node in graphs(&model).into_iter().flat_map(|graph| &graph.node) {
+    for node in nodes(&model) {
         *operators.entry(node.op_type.clone()).or_default() += 1;
     }
     let guess = Guess::of(path, &signature, &model);

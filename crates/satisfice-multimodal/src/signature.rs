@@ -4,7 +4,7 @@ mod axes;
 mod walk;
 
 pub(crate) use axes::{Axis, Bound};
-pub(crate) use walk::{graphs, graphs_mut};
+pub(crate) use walk::{graphs_mut, nodes};
 
 use crate::{MultimodalError, config::stays_inside};
 use satisfice_core::DataType;
@@ -55,16 +55,10 @@ pub(crate) struct Declared {
     pub(crate) axes: Vec<Axis>,
 }
 
-impl Declared {
-    fn describe(&self) -> String {
-        let axes = self.axes.iter().map(ToString::to_string);
-        describe(&self.name, self.datatype.name(), axes)
-    }
-}
-
 impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.describe())
+        let axes = self.axes.iter().map(ToString::to_string);
+        f.write_str(&describe(&self.name, self.datatype.name(), axes))
     }
 }
 
@@ -133,7 +127,7 @@ impl Signature {
         let mut ports = Vec::new();
         for have in &self.inputs {
             let Some(want) = wanted.iter().find(|want| want.name == have.name) else {
-                let message = format!("input {} that model.toml does not name", have.describe());
+                let message = format!("input {have} that model.toml does not name");
                 return Err(wrong(&self.path, message));
             };
             ports.push(want);
@@ -176,18 +170,13 @@ impl Signature {
         };
         let output = self.outputs[position].declared.as_ref();
         let output = output.map_err(|message| wrong(&self.path, message.clone()))?;
-        match output.datatype {
-            DataType::Fp32 | DataType::Fp16 | DataType::Bf16 | DataType::Fp64 => {
-                Ok((position, output))
-            }
-            _ => {
-                let message = format!(
-                    "output {} is not FP32, FP16, BF16 or FP64: no answer is read from it",
-                    output.describe()
-                );
-                Err(wrong(&self.path, message))
-            }
+        if !output.datatype.is_float() {
+            let message = format!(
+                "output {output} is not FP32, FP16, BF16 or FP64: no answer is read from it"
+            );
+            return Err(wrong(&self.path, message));
         }
+        Ok((position, output))
     }
 }
 
@@ -242,9 +231,7 @@ fn datatype(onnx: i32) -> Result<DataType, String> {
 }
 
 fn scales_by_batch(model: &pb::ModelProto) -> bool {
-    let nodes = graphs(model).into_iter().flat_map(|graph| &graph.node);
-    let mut nodes = nodes.chain(model.functions.iter().flat_map(|f| &f.node));
-    nodes.any(|node| node.op_type == "DynamicQuantizeLinear")
+    nodes(model).any(|node| node.op_type == "DynamicQuantizeLinear")
 }
 
 /// Where weights are that are not in the file itself.

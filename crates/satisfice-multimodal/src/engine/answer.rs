@@ -8,6 +8,7 @@ use crate::{
 };
 use satisfice_core::{
     ByteStrings, Job, NamedTensor, Parameters, Part, PartOutputs, Strategy, Tensor, TensorData,
+    parameters::STRATEGIES,
 };
 use std::slice;
 
@@ -82,7 +83,7 @@ pub(super) fn parameters(
     let mut parameters = Parameters::from([
         ("plan".to_owned(), strategy.name.as_str().into()),
         (
-            "strategies".to_owned(),
+            STRATEGIES.to_owned(),
             format!("{}={}", strategy.name, job.inputs).into(),
         ),
         ("modalities".to_owned(), ran.join(",").into()),

@@ -123,7 +123,7 @@ impl Decoder<'_> {
         }
         let plan: String = plan.chars().take(64).collect();
         Err(MultimodalError::request_hint(
-            "unknown_plan",
+            PLAN.code,
             format!("the model has no plan `{plan}`"),
             format!("plans are {}", self.named(0..self.strategies.len())),
         ))

@@ -21,7 +21,7 @@ pub(super) struct Guess {
 
 #[derive(Debug)]
 struct Modality {
-    name: &'static str,
+    name: String,
     tensors: Vec<Tensor>,
     preprocess: Option<String>,
 }
@@ -125,13 +125,8 @@ impl Guess {
 /// The output that is taken for the answer: a row of numbers, if there is one.
 fn answering(signature: &Signature) -> String {
     let floats = || {
-        let is_float = |o: &&Declared| {
-            matches!(
-                o.datatype,
-                DataType::Fp32 | DataType::Fp16 | DataType::Bf16 | DataType::Fp64
-            )
-        };
-        signature.declared_outputs().filter(is_float)
+        let outputs = signature.declared_outputs();
+        outputs.filter(|output| output.datatype.is_float())
     };
     let row = floats().find(|output| output.axes.len() == 2);
     let chosen = row.or_else(|| floats().next());
@@ -140,8 +135,6 @@ fn answering(signature: &Signature) -> String {
 
 /// Texts' tensors belong to one modality, and every other one is of its own.
 fn modalities(inputs: &[Declared], tokenized: bool) -> Vec<Modality> {
-    const NAMES: [&str; 6] = ["input", "input2", "input3", "input4", "input5", "input6"];
-    const PICTURES: [&str; 6] = ["image", "image2", "image3", "image4", "image5", "image6"];
     let mut found: Vec<Modality> = Vec::new();
     for input in inputs {
         let kind = kind(input);
@@ -153,12 +146,12 @@ fn modalities(inputs: &[Declared], tokenized: bool) -> Vec<Modality> {
             text.tensors.push(tensor);
             continue;
         }
-        let place = found.len().min(5);
+        let place = found.len();
         found.push(Modality {
             name: match kind {
-                Kind::Picture { .. } => PICTURES[place],
-                Kind::Tokens => "text",
-                Kind::Other => NAMES[place],
+                Kind::Picture { .. } => numbered("image", place),
+                Kind::Tokens => "text".to_owned(),
+                Kind::Other => numbered("input", place),
             },
             preprocess: match kind {
                 Kind::Picture { channels_last } => picture(&tensor, channels_last, place),
@@ -171,6 +164,14 @@ fn modalities(inputs: &[Declared], tokenized: bool) -> Vec<Modality> {
         text.preprocess = tokens(&text.tensors);
     }
     found
+}
+
+/// `stem`, with a number from the second modality on.
+fn numbered(stem: &str, place: usize) -> String {
+    match place {
+        0 => stem.to_owned(),
+        _ => format!("{stem}{}", place + 1),
+    }
 }
 
 fn kind(input: &Declared) -> Kind {
@@ -212,7 +213,7 @@ fn tensor(input: &Declared, kind: Kind) -> Tensor {
     Tensor {
         name: input.name.clone(),
         datatype: match input.datatype {
-            DataType::Fp16 | DataType::Bf16 | DataType::Fp64 => DataType::Fp32,
+            float if float.is_float() => DataType::Fp32,
             other => other,
         },
         shape,
@@ -221,20 +222,14 @@ fn tensor(input: &Declared, kind: Kind) -> Tensor {
 }
 
 fn picture(tensor: &Tensor, channels_last: bool, place: usize) -> Option<String> {
-    let number = if place == 0 {
-        String::new()
-    } else {
-        (place + 1).to_string()
-    };
+    let input = numbered("picture", place);
     let layout = if channels_last {
         ", layout = \"nhwc\""
     } else {
         ""
     };
     let pictures = matches!(tensor.datatype, DataType::Fp32 | DataType::Uint8);
-    pictures.then(|| {
-        format!("type = \"image\", input = \"picture{number}\", resize = \"cover\"{layout}")
-    })
+    pictures.then(|| format!("type = \"image\", input = \"{input}\", resize = \"cover\"{layout}"))
 }
 
 /// What tells ids, mask and type ids apart is their names.

@@ -87,9 +87,8 @@ fn batch(have: &Declared) -> Result<bool, String> {
     match have.axes.first() {
         Some(Axis::Fixed(1)) => Ok(true),
         Some(Axis::Fixed(rows)) => Err(format!(
-            "input {} has a batch of {rows}, fixed: export the network with a dynamic batch dimension, \
-             or with a batch of 1",
-            have.describe()
+            "input {have} has a batch of {rows}, fixed: export the network with a dynamic batch dimension, \
+             or with a batch of 1"
         )),
         _ => Ok(false),
     }
@@ -101,16 +100,12 @@ fn check(have: &Declared, want: &Port) -> Result<(), String> {
         (Axis::Fixed(have), Some(want)) => have == want,
         _ => true,
     };
-    let converted = want.datatype == DataType::Fp32
-        && matches!(
-            have.datatype,
-            DataType::Fp16 | DataType::Bf16 | DataType::Fp64
-        );
+    let converted = want.datatype == DataType::Fp32 && have.datatype.is_float();
     let shapes = have.axes.len() == want.shape.len() && have.axes.iter().zip(&want.shape).all(fits);
     if shapes && (have.datatype == want.datatype || converted) {
         return Ok(());
     }
-    let (have, want) = (have.describe(), want.describe());
+    let want = want.describe();
     Err(format!("input {have} where model.toml says {want}"))
 }
 

@@ -3,7 +3,7 @@
 use tract_onnx::pb;
 
 /// Every graph of a model: its own, and those in attributes of nodes.
-pub(crate) fn graphs(model: &pb::ModelProto) -> Vec<&pb::GraphProto> {
+fn graphs(model: &pb::ModelProto) -> Vec<&pb::GraphProto> {
     let mut found: Vec<&pb::GraphProto> = model.graph.iter().collect();
     let functions = model.functions.iter().flat_map(|f| &f.node);
     found.extend(functions.flat_map(nested));
@@ -13,6 +13,12 @@ pub(crate) fn graphs(model: &pb::ModelProto) -> Vec<&pb::GraphProto> {
         next += 1;
     }
     found
+}
+
+/// Every node of a model, those of functions included.
+pub(crate) fn nodes(model: &pb::ModelProto) -> impl Iterator<Item = &pb::NodeProto> {
+    let nodes = graphs(model).into_iter().flat_map(|graph| &graph.node);
+    nodes.chain(model.functions.iter().flat_map(|f| &f.node))
 }
 
 fn nested(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
@@ -40,9 +46,7 @@ pub(super) fn tensors(model: &pb::ModelProto) -> Vec<&pb::TensorProto> {
     let graphs = graphs(model);
     let initializers = graphs.iter().flat_map(|graph| &graph.initializer);
     let sparse = graphs.iter().flat_map(|graph| &graph.sparse_initializer);
-    let nodes = graphs.iter().flat_map(|graph| &graph.node);
-    let nodes = nodes.chain(model.functions.iter().flat_map(|f| &f.node));
-    let attributes = nodes.flat_map(|node| &node.attribute);
+    let attributes = nodes(model).flat_map(|node| &node.attribute);
     let of_attribute = |a| {
         let a: &pb::AttributeProto = a;
         a.t.iter().chain(&a.tensors)

@@ -112,6 +112,31 @@ fn cut_files_are_refused() {
     assert_eq!(values("", &[3, 5, 7], &garbage).unwrap(), right);
 }
 
+/// A second frame that tells a small picture does not hide a first one that tells a huge one.
+#[test]
+fn the_size_that_is_decoded_is_limited() {
+    for name in ["jpeg 420", "jpeg progressive 420"] {
+        let mut huge = file(name).to_vec();
+        let is_frame = |w: &[u8]| w[0] == 0xff && matches!(w[1], 0xc0 | 0xc2);
+        let frame = huge.windows(2).position(is_frame).unwrap();
+        let small = [
+            &huge[frame..frame + 5],
+            &[0, 1, 0, 1],
+            &huge[frame + 9..frame + 19],
+        ]
+        .concat();
+        huge[frame + 5..frame + 9].fill(0xff);
+        let end = huge.len() - 2;
+        assert_eq!(huge[end..], [0xff, 0xd9]);
+        huge.splice(end..end, small);
+        let error = values("pixels_max = 100000", &[3, 4, 4], &huge).unwrap_err();
+        assert!(
+            matches!(error, MultimodalError::TooLarge { .. }),
+            "{name}: {error}"
+        );
+    }
+}
+
 /// Whatever a changed byte makes of a file, it is answered or refused.
 #[test]
 fn damaged_files_end_in_an_answer_or_a_refusal() {

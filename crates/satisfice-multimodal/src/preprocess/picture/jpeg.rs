@@ -12,14 +12,30 @@ pub(super) fn decode(file: &[u8], pixels_max: u64) -> Result<Decoded, Refused> {
         let message = "a JPEG file without its end marker: it is cut";
         return Err(Refused::wrong(message));
     }
-    check_pixels(outline.width, outline.height, pixels_max)?;
-    if outline.components == 4 && !outline.adobe {
+    let side = usize::from(u16::MAX);
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(side)
+        .set_max_height(side);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    decoder.decode_headers().map_err(|e| Refused::wrong(&e))?;
+    let (Some((width, height)), Some(stored)) = (decoder.dimensions(), decoder.input_colorspace())
+    else {
+        return Err(Refused::wrong("a JPEG file without a frame"));
+    };
+    // The decoder's own size is checked, before it makes room for it: a file may tell another one elsewhere.
+    check_pixels(width as u32, height as u32, pixels_max)?;
+    if stored == ColorSpace::CMYK && !outline.adobe {
         let message = "a CMYK JPEG without Adobe's marker, which says how its inks are stored: convert \
                        it to RGB";
         return Err(Refused::wrong(message));
     }
-    let bytes = pixels(file)?;
-    let (width, height) = (outline.width as usize, outline.height as usize);
+    let colours = match stored {
+        ColorSpace::Luma => ColorSpace::Luma,
+        _ => ColorSpace::RGB,
+    };
+    decoder.set_options(options.jpeg_set_out_colorspace(colours));
+    let bytes = decoder.decode().map_err(|e| Refused::wrong(&e))?;
     let channels = bytes.len() / (width * height);
     if !matches!(channels, 1 | 3) || bytes.len() != width * height * channels {
         return Err(Refused::wrong("its pixels are not those of its size"));
@@ -35,28 +51,9 @@ pub(super) fn decode(file: &[u8], pixels_max: u64) -> Result<Decoded, Refused> {
     })
 }
 
-fn pixels(file: &[u8]) -> Result<Vec<u8>, Refused> {
-    let side = usize::from(u16::MAX);
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(side)
-        .set_max_height(side);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
-    decoder.decode_headers().map_err(|e| Refused::wrong(&e))?;
-    let colours = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => ColorSpace::Luma,
-        _ => ColorSpace::RGB,
-    };
-    decoder.set_options(options.jpeg_set_out_colorspace(colours));
-    decoder.decode().map_err(|e| Refused::wrong(&e))
-}
-
-/// What the markers of a file say.
+/// What the decoder does not tell of a file's markers.
 #[derive(Debug, Default)]
 struct Outline<'a> {
-    width: u32,
-    height: u32,
-    components: u8,
     exif: Vec<u8>,
     xmp: Option<&'a [u8]>,
     adobe: bool,
@@ -90,8 +87,6 @@ impl<'a> Outline<'a> {
     fn add(&mut self, marker: u8, segment: &'a [u8]) {
         const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
         match marker {
-            // Every frame header; the others of this range are tables.
-            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => self.add_frame(segment),
             0xe1 => {
                 if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
                     self.exif.extend_from_slice(exif);
@@ -101,14 +96,6 @@ impl<'a> Outline<'a> {
             }
             0xee => self.adobe |= segment.starts_with(b"Adobe"),
             _ => {}
-        }
-    }
-
-    fn add_frame(&mut self, segment: &[u8]) {
-        if let [_, h1, h0, w1, w0, components, ..] = segment {
-            self.height = u16::from_be_bytes([*h1, *h0]).into();
-            self.width = u16::from_be_bytes([*w1, *w0]).into();
-            self.components = *components;
         }
     }
 }
