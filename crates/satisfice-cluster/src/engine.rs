@@ -209,11 +209,15 @@ impl Engine for ClusterEngine {
     }
 
     fn readiness(&self) -> Readiness {
-        self.node.status().state.readiness()
+        match self.check_files() {
+            Ok(()) => self.node.status().state.readiness(),
+            Err(_) => Readiness::Failed,
+        }
     }
 
     fn metrics(&self) -> Vec<EngineMetric> {
         let status = self.node.status();
+        let readiness = self.readiness();
         let plain = |name, help, value| EngineMetric {
             name,
             help,
@@ -224,12 +228,12 @@ impl Engine for ClusterEngine {
             plain(
                 "satisfice_cluster_ready",
                 "Whether the node answers",
-                u64::from(status.state.readiness().is_ready()),
+                u64::from(readiness.is_ready()),
             ),
             plain(
                 "satisfice_cluster_degraded",
                 "Whether the node answers, but something is missing or slow",
-                u64::from(status.state.readiness() == Readiness::Degraded),
+                u64::from(readiness == Readiness::Degraded),
             ),
             plain(
                 "satisfice_cluster_whole",

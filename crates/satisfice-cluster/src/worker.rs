@@ -222,17 +222,16 @@ impl Table {
         loop {
             let work = &mut running.work;
             let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context)));
-            let whole = self.desk.part.check_files();
+            let whole = || self.desk.part.check_files();
             let ended = match polled {
                 // What it waits for may have come before it waited.
                 Ok(Poll::Pending) if running.mailbox.borrow().is_ready() => continue,
                 Ok(Poll::Pending) => return,
-                Ok(Poll::Ready(ended)) => whole.and(ended),
-                Err(_) if whole.is_err() => whole.map(|()| None),
-                Err(panic) => Err(ClusterError::Worker {
+                Ok(Poll::Ready(ended)) => whole().and(ended),
+                Err(panic) => Err(whole().err().unwrap_or_else(|| ClusterError::Worker {
                     worker: self.worker,
                     message: panic_text(&*panic),
-                }),
+                })),
             };
             match ended {
                 Ok(answer) => self.end(batch, Ok(answer)),

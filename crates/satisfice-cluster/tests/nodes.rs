@@ -5,16 +5,17 @@
 mod support;
 
 use satisfice_cluster::{
-    ClusterError, ClusterNode, Compression, Exchange, GroupState, Method, Part, PartManifest,
-    PartPrecision, PartitionOptions, Wire, node_status, part_dir, partition,
+    ClusterEngine, ClusterError, ClusterNode, Compression, Exchange, GroupState, Method, Part,
+    PartManifest, PartPrecision, PartitionOptions, Wire, node_status, part_dir, partition,
 };
-use satisfice_core::ErrorKind;
+use satisfice_core::{Engine, ErrorKind, Readiness};
 use satisfice_graph::{Attachment, Plan};
 use satisfice_store::{Check, NoProgress, Queries};
 use std::{
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -267,8 +268,10 @@ fn a_node_that_loses_a_file_leaves_the_group_which_says_why() {
         GroupState::Forming { why } => why.contains("node 1 at"),
         _ => false,
     });
+    let engine = ClusterEngine::new(Arc::new(nodes.remove(1))).unwrap();
+    assert_eq!(engine.readiness(), Readiness::Failed);
     // With a whole file in its place and a new process it is a node again.
-    drop(nodes.remove(1));
+    drop(engine);
     let new = dirs[1].join("new");
     std::fs::write(&new, whole).unwrap();
     std::fs::rename(&new, &lost).unwrap();
