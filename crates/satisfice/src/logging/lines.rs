@@ -34,10 +34,11 @@ fn escaped(event: &str) -> Cow<'_, str> {
     }
     let mut safe = String::with_capacity(event.len() + 16);
     for character in line.chars() {
-        match is_unsafe(character) {
-            // Writing to a text does not fail.
-            true => drop(write!(safe, "{}", character.escape_default())),
-            false => safe.push(character),
+        // As JSON has it, because an event may be a line of JSON. Writing to a text does not fail.
+        match character {
+            '\n' | '\r' | '\t' => drop(write!(safe, "{}", character.escape_default())),
+            _ if is_unsafe(character) => drop(write!(safe, "\\u{:04x}", u32::from(character))),
+            _ => safe.push(character),
         }
     }
     safe.push_str(end);
@@ -70,14 +71,24 @@ mod tests {
             ),
             (
                 "back\u{8}\u{7f}\u{85}\u{9b}\n",
-                "back\\u{8}\\u{7f}\\u{85}\\u{9b}\n",
+                "back\\u0008\\u007f\\u0085\\u009b\n",
             ),
-            ("\u{2028}\u{202e}turned", "\\u{2028}\\u{202e}turned"),
+            ("\u{2028}\u{202e}turned", "\\u2028\\u202eturned"),
             ("é 漢\n", "é 漢\n"),
         ] {
             let mut written = Vec::new();
             Lines(&mut written).write_all(event.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), line);
         }
+    }
+
+    #[test]
+    fn an_event_of_json_stays_json() {
+        let path = "/\u{7f}\u{85}\u{2028}\u{2066}\n\t\"\\\u{fffd}";
+        let event = serde_json::json!({ "path": path }).to_string();
+        let line = escaped(&event);
+        assert!(!line.contains(is_unsafe), "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["path"], path);
     }
 }
