@@ -50,7 +50,7 @@ mod process;
 mod repository;
 mod settings;
 
-pub(crate) use body::too_slow;
+pub(crate) use body::{hold, too_slow};
 pub(crate) use error::body as error_body;
 pub(crate) use guard::not_grpc;
 pub use openapi::openapi;

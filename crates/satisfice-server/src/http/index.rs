@@ -8,7 +8,7 @@ mod example;
 use super::{App, error::HttpError};
 use crate::{
     access::Caller,
-    edge::Asked,
+    edge::{Asked, ErrorCode},
     protocol::base64,
     service::{IndexEntry, ModelState, ServedModel},
 };
@@ -54,7 +54,11 @@ pub(super) async fn page(
 ) -> Result<Response, HttpError> {
     if let Caller::Nobody(error) = &asked.caller {
         return match takes_html(&headers) {
-            true => Ok(respond(StatusCode::UNAUTHORIZED, FORM, "<main></main>")),
+            true => {
+                let mut form = respond(StatusCode::UNAUTHORIZED, FORM, "<main></main>");
+                form.extensions_mut().insert(ErrorCode(error.code()));
+                Ok(form)
+            }
             false => Err(error.clone().into()),
         };
     }

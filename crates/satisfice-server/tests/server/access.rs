@@ -480,6 +480,11 @@ fn a_browser_gets_a_form_for_a_token() {
         );
     }
 
+    let metrics = ask(&server, "GET", "/metrics", &bearer(&tokens.metrics));
+    let counted = r#"satisfice_refused_requests_total{transport="http",code="token_missing"} 1"#;
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(metrics.contains(counted), "{metrics}");
+
     let mine = format!("{html}{}", bearer(&tokens.echo));
     let shown = ask(&server, "GET", "/", &mine);
     assert_eq!(shown.status, 200);

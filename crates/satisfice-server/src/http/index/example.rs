@@ -1,7 +1,7 @@
 //! A request to a model as a line for a shell.
 
 use crate::{protocol::data_as_json, service::ServedModel};
-use satisfice_core::{Error, NamedTensor, TensorData};
+use satisfice_core::{DataType, Error, NamedTensor, TensorData};
 use serde_json::json;
 
 /// Zeros of one tensor that are written out; more are made by the shell.
@@ -72,7 +72,9 @@ fn describe(pieces: &mut Vec<Piece>, input: &NamedTensor) -> bool {
         ),
     );
     let elements = tensor.data().len();
-    if elements > ZEROS_MAX && *tensor.data() == TensorData::zeros(datatype, elements) {
+    let is_number = !matches!(datatype, DataType::Fp16 | DataType::Bf16 | DataType::Bytes);
+    if is_number && elements > ZEROS_MAX && *tensor.data() == TensorData::zeros(datatype, elements)
+    {
         pieces.push(Piece::Zeros(elements));
     } else {
         let Some(data) = data_as_json(tensor.data()) else {
@@ -98,5 +100,32 @@ fn quoted(text: &str) -> String {
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+    use super::*;
+    use satisfice_core::Tensor;
+
+    #[test]
+    fn many_zeros_are_made_by_the_shell_where_zero_is_an_element() {
+        for (datatype, made) in [
+            (DataType::Fp32, true),
+            (DataType::Uint8, true),
+            (DataType::Fp16, false),
+            (DataType::Bytes, false),
+        ] {
+            let data = TensorData::zeros(datatype, ZEROS_MAX + 1);
+            let tensor = Tensor::new(vec![1, ZEROS_MAX + 1], data).unwrap();
+            let name = "x".to_owned();
+            let mut pieces = Vec::new();
+            let has_json = describe(&mut pieces, &NamedTensor { name, tensor });
+            assert_eq!(has_json, datatype != DataType::Fp16, "{datatype}");
+            let zeros = pieces.iter().any(|piece| matches!(piece, Piece::Zeros(_)));
+            assert_eq!(zeros, made, "{datatype}");
+        }
     }
 }
