@@ -176,7 +176,7 @@ impl Cores {
     ///
     /// # Errors
     /// [`Stopped`] when nobody waits for it any more.
-    pub fn map_ranges<T: Send>(
+    fn map_ranges<T: Send>(
         &self,
         count: usize,
         block: usize,

@@ -183,7 +183,7 @@ impl GraphEngine {
         let minimum = Minimum::of(request)?;
         let decode = start.elapsed();
         let promise = minimum
-            .map(|minimum| self.promise((&batch, minimum, plan), &request.cores))
+            .map(|minimum| self.promise(&batch, minimum, plan, &request.cores))
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
         let plan = chosen.unwrap_or(self.default_plan());

@@ -10,5 +10,6 @@ mod soak;
 
 pub use grpc::{GrpcRequest, grpc};
 pub use http::{HttpRequest, Reply, http, read_reply};
+pub(crate) use http::{connect, exchange};
 pub use measured::{Load, Measured};
 pub use soak::{Soak, SoakReport, soak};

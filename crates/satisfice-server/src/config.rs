@@ -382,14 +382,19 @@ impl Config {
         }
     }
 
-    fn check_listeners(&self) -> Result<(), ConfigError> {
-        let mut taken = BTreeMap::new();
-        for (key, address) in [
+    /// Where the server listens, by key.
+    pub(crate) fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 4] {
+        [
             ("http.listen", Some(self.http.listen)),
             ("grpc.listen", Some(self.grpc.listen)),
             ("admin.listen", self.admin.listen),
             ("metrics.listen", self.metrics.listen),
-        ] {
+        ]
+    }
+
+    fn check_listeners(&self) -> Result<(), ConfigError> {
+        let mut taken = BTreeMap::new();
+        for (key, address) in self.listeners() {
             let Some(address) = address.filter(|address| address.port() != 0) else {
                 continue;
             };

@@ -38,7 +38,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use noise::Noise;
-use places::{NoPlace, Place, Places};
+use places::{Place, Places};
 use refusal::Refusals;
 use std::{
     convert::Infallible,
@@ -125,8 +125,8 @@ pub(crate) async fn serve(
                 (stream, client) = accept(&socket, &places, &server.noise) => {
                     let peer = Peer { client, listener: address };
                     match places.admit(client).await {
-                        Ok(place) => drop(connections.spawn(server.clone().run(stream, peer, place, front.clone()))),
-                        Err(NoPlace::AllBusy | NoPlace::AddressBusy) => server.no_place(client, front),
+                        Some(place) => drop(connections.spawn(server.clone().run(stream, peer, place, front.clone()))),
+                        None => server.no_place(client, front),
                     }
                 }
             }
@@ -231,7 +231,8 @@ impl<R: Respond> Server<R> {
     }
 
     fn no_place(&self, client: SocketAddr, front: &Front) {
-        Refusals::new(front, self.spoken.transport()).count("address_full");
+        let transport = self.spoken.transport().name();
+        front.observer().refused(transport, "address_full");
         let what = "a client address has all connections that it may have, and uses them";
         self.noise.warn(what, client.ip());
     }

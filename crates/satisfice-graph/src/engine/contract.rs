@@ -73,7 +73,9 @@ impl GraphEngine {
     /// or `wanted`, if it does.
     pub(super) fn promise(
         &self,
-        (batch, minimum, wanted): (&QueryBatch, Minimum, Option<Plan>),
+        batch: &QueryBatch,
+        minimum: Minimum,
+        wanted: Option<Plan>,
         cores: &Cores,
     ) -> Result<Promise, GraphError> {
         let profile = self.profile();

@@ -40,7 +40,7 @@ impl Decoder<'_> {
         let edge_index = required(request, "edge_index", hint)?;
         let by_position = by_position(request)?;
         let directions = self.directions(request)?;
-        let edges = self.edges(edge_index, (&directions, by_position), &request.cores)?;
+        let edges = self.edges(edge_index, &directions, by_position, &request.cores)?;
         let query_edges = match request.input("query_edge_index") {
             Some(tensor) => query_edges(tensor, self.limits)?,
             None => Vec::new(),
@@ -103,7 +103,8 @@ impl Decoder<'_> {
     fn edges(
         &self,
         tensor: &Tensor,
-        (directions, by_position): (&Directions, bool),
+        directions: &Directions,
+        by_position: bool,
         cores: &Cores,
     ) -> Result<Vec<(u32, u32, Direction)>, GraphError> {
         let count = edge_count("edge_index", tensor, self.limits)?;

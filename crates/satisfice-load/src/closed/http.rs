@@ -98,11 +98,28 @@ pub async fn http(
     Ok(Tally::sum(load, tallies))
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, LoadError> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream, LoadError> {
     let io = |source| LoadError::Io { address, source };
     let stream = TcpStream::connect(address).await.map_err(io)?;
     stream.set_nodelay(true).map_err(io)?;
     Ok(stream)
+}
+
+/// One request and its answer; the reply says that the connection closes also where not all of the request was taken.
+pub(crate) async fn exchange(
+    stream: &mut TcpStream,
+    request: &HttpRequest,
+    buffer: &mut [u8],
+) -> Result<Reply, LoadError> {
+    let (mut reader, mut writer) = stream.split();
+    // A large request is answered while it is still being sent if it is refused.
+    let (written, reply) = tokio::join!(
+        writer.write_all(request.bytes()),
+        read_reply(&mut reader, buffer)
+    );
+    let mut reply = reply?;
+    reply.closes |= written.is_err();
+    Ok(reply)
 }
 
 async fn client(address: SocketAddr, request: HttpRequest, mut tally: Tally) -> Tally {
@@ -132,15 +149,9 @@ async fn converse(
 ) -> Result<(), LoadError> {
     while tally.goes_on(Instant::now()) {
         let sent = Instant::now();
-        let (mut reader, mut writer) = stream.split();
-        // A large request is answered while it is still being sent if it is refused.
-        let (written, reply) = tokio::join!(
-            writer.write_all(request.bytes()),
-            read_reply(&mut reader, buffer)
-        );
-        let reply = reply?;
+        let reply = exchange(&mut stream, request, buffer).await?;
         tally.add(sent, reply.status);
-        if reply.closes || written.is_err() {
+        if reply.closes {
             return Ok(());
         }
         if reply.status != 200 {

@@ -2,7 +2,7 @@
 
 use crate::{
     LoadError,
-    closed::{HttpRequest, http::read_reply},
+    closed::{self, HttpRequest},
 };
 use serde::Serialize;
 use std::{
@@ -156,15 +156,8 @@ async fn good(soak: Arc<Soak>, counts: Arc<Counts>, end: Instant, seed: usize) {
 async fn exchange(stream: &mut TcpStream, request: &HttpRequest, counts: &Counts) -> bool {
     Counts::add(&counts.sent);
     let mut buffer = vec![0; 16 << 10];
-    let (mut reader, mut writer) = stream.split();
-    let both = async {
-        tokio::join!(
-            writer.write_all(request.bytes()),
-            read_reply(&mut reader, &mut buffer)
-        )
-        .1
-    };
-    match tokio::time::timeout(ANSWER_TIMEOUT, both).await {
+    let answer = closed::exchange(stream, request, &mut buffer);
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Err(_) => Counts::add(&counts.stuck),
         Ok(Err(error)) => Counts::add_by(&counts.broken, error.to_string()),
         Ok(Ok(reply)) => {

@@ -3,14 +3,14 @@
 use super::Traffic;
 use crate::{
     LoadError,
-    closed::{HttpRequest, Measured, read_reply},
+    closed::{HttpRequest, Measured, connect, exchange},
 };
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::Instant};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 
 /// Requests of one stream under way at once, at most: what is due beyond that counts as broken.
 const UNDER_WAY_MAX: usize = 1024;
@@ -96,23 +96,13 @@ impl Connections {
     async fn ask(&self, request: &HttpRequest) -> Result<u16, LoadError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
-        let mut stream = if let Some(stream) = kept {
-            stream
-        } else {
-            let stream = TcpStream::connect(self.address).await;
-            let stream = stream.map_err(LoadError::Broken)?;
-            stream.set_nodelay(true).map_err(LoadError::Broken)?;
-            stream
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => connect(self.address).await?,
         };
         let mut buffer = vec![0; HEAD_BYTES_MAX];
-        let (mut reader, mut writer) = stream.split();
-        // A large request is answered while it is still being sent if it is refused.
-        let (written, reply) = tokio::join!(
-            writer.write_all(request.bytes()),
-            read_reply(&mut reader, &mut buffer)
-        );
-        let reply = reply?;
-        if !reply.closes && written.is_ok() {
+        let reply = exchange(&mut stream, request, &mut buffer).await?;
+        if !reply.closes {
             idle().push(stream);
         }
         Ok(reply.status)

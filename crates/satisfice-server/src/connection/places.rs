@@ -34,7 +34,7 @@ pub(super) struct Place {
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
+enum NoPlace {
     /// All are taken by connections with requests under way.
     AllBusy,
     /// All that one address may have are.
@@ -79,11 +79,12 @@ impl Places {
 
     /// A place for a new connection, when there is one; none at once where its address has all that
     /// it may have.
-    pub(super) async fn admit(self: &Arc<Self>, client: SocketAddr) -> Result<Place, NoPlace> {
+    pub(super) async fn admit(self: &Arc<Self>, client: SocketAddr) -> Option<Place> {
         loop {
             match self.try_admit(client) {
+                Ok(place) => return Some(place),
+                Err(NoPlace::AddressBusy) => return None,
                 Err(NoPlace::AllBusy) => {}
-                decided => return decided,
             }
             let freed = self.freed.notified();
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;

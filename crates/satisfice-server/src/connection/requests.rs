@@ -85,9 +85,7 @@ impl HttpBody for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None) = frame {
-            self.end();
-        } else if self.body.is_end_stream() {
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
             self.end();
         }
         frame

@@ -11,7 +11,7 @@ use crate::{
     edge::Asked,
     exchange::Codecs,
     front::Front,
-    http::too_slow,
+    http::{hold, too_slow},
     inflate::{Count, Encoding},
 };
 use axum::{
@@ -71,7 +71,7 @@ impl Meter {
             return status(error).into_http();
         }
         let (mut parts, body) = request.into_parts();
-        let path = parts.uri.path().to_owned();
+        let uri = parts.uri.clone();
         if !is_compressed(&parts.headers) {
             parts.headers.remove("grpc-accept-encoding");
         }
@@ -101,7 +101,7 @@ impl Meter {
         let response = connection::routed(methods, request).await;
         match Status::from_header_map(response.headers()) {
             Some(refusal) if refusal.code() == Code::Ok => response,
-            Some(refusal) if is_unknown(&refusal) => status(unknown_method(&path)).into_http(),
+            Some(refusal) if is_unknown(&refusal) => status(unknown_method(uri.path())).into_http(),
             Some(refusal) => typed(refusal).into_http(),
             None => response,
         }
@@ -161,31 +161,17 @@ impl Arriving {
     /// arrived counts no more.
     pub(super) fn whole(&self, length: usize) -> Result<OwnedSemaphorePermit, Error> {
         drop(self.lock().take());
-        self.acquire(length)
+        hold(&self.bytes, length)
     }
 
     fn add(&self, length: usize) -> Result<(), Error> {
-        let permit = self.acquire(length)?;
+        let permit = hold(&self.bytes, length)?;
         let mut held = self.lock();
         match held.as_mut() {
             Some(held) => held.merge(permit),
             None => *held = Some(permit),
         }
         Ok(())
-    }
-
-    fn acquire(&self, length: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let permits = u32::try_from(length).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes)
-            .try_acquire_many_owned(permits)
-            .map_err(|_| {
-                Error::new(
-                    ErrorKind::Unavailable,
-                    "bodies_full",
-                    "the server holds as many bytes of requests as it may",
-                )
-                .with_hint("send the request again later")
-            })
     }
 
     fn is_empty(&self) -> bool {

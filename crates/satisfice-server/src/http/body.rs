@@ -216,7 +216,7 @@ pub(super) fn discard(mut body: Body, headers: &HeaderMap, error: &HttpError) {
 }
 
 /// Counts `bytes` more until the permit is dropped.
-pub(super) fn hold(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+pub(crate) fn hold(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
     Arc::clone(bodies)
         .try_acquire_many_owned(permits)

@@ -19,14 +19,9 @@ pub(super) fn weakened(old: &Config, new: &Config) -> Vec<String> {
     } else if old.tls.client_ca.is_some() && new.tls.client_ca.is_none() {
         restart("`tls.client_ca` is gone, and clients would need no certificate".to_owned());
     }
-    for (key, old, new) in [
-        ("http.listen", Some(old.http.listen), Some(new.http.listen)),
-        ("grpc.listen", Some(old.grpc.listen), Some(new.grpc.listen)),
-        ("admin.listen", old.admin.listen, new.admin.listen),
-        ("metrics.listen", old.metrics.listen, new.metrics.listen),
-    ] {
-        if let Some(address) = new
-            && reach(old) < reach(new)
+    for ((key, before), (_, after)) in old.listeners().into_iter().zip(new.listeners()) {
+        if let Some(address) = after
+            && reach(before) < reach(after)
         {
             restart(format!("`{key}` would reach further, at {address}"));
         }

@@ -107,22 +107,27 @@ fn repository_service(config: &Config) -> Result<Service> {
 /// Otherwise the others are served.
 fn check_loaded(models: &Models, path: &Path, config: &Config) -> Result<()> {
     let control = config.repository.control;
-    let mut failed = models.failed();
+    let failed = models.failed().next();
     if config.repository.exit_on_error
-        && let Some((name, reason)) = failed.next()
+        && let Some((name, reason)) = failed
     {
-        bail!("model `{name}` cannot be loaded, and `exit_on_error` is set: {reason}");
+        return Err(broken(name, reason));
     }
     if control != ModelControl::None || !models.is_empty() {
         return Ok(());
     }
-    match models.failed().next() {
+    match failed {
         None => Err(no_model(path)),
         Some((name, reason)) => bail!(
             "no model of {} can be loaded; the first is `{name}`: {reason}",
             path.display()
         ),
     }
+}
+
+/// Why the server ends with a model that cannot be loaded.
+fn broken(name: &str, reason: &str) -> anyhow::Error {
+    anyhow!("model `{name}` cannot be loaded, and `exit_on_error` is set: {reason}")
 }
 
 /// Loads what is there, and goes on looking.
@@ -133,7 +138,7 @@ async fn poll(service: &Arc<Service>, config: &Config) -> Result<()> {
         let index = service.index().await?;
         let mut failed = index.iter().filter(|entry| !entry.reason.is_empty());
         if let Some(IndexEntry { name, reason, .. }) = failed.next() {
-            bail!("model `{name}` cannot be loaded, and `exit_on_error` is set: {reason}");
+            return Err(broken(name, reason));
         }
     }
     let interval = Duration::from_secs(config.repository.poll_interval_s.max(1));

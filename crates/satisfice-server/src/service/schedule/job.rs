@@ -6,7 +6,7 @@ use super::{
     whole::{Options, Whole},
 };
 use crate::Record;
-use satisfice_core::{Error, InferResponse};
+use satisfice_core::{Error, InferResponse, parameters::DEADLINE_LEFT_MS};
 use satisfice_planner as planner;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
@@ -54,7 +54,7 @@ impl Reply {
                 None => -now.duration_since(deadline).as_secs_f64(),
             };
             let parameters = &mut response.parameters;
-            parameters.insert("deadline_left_ms".to_owned(), (left * 1e3).into());
+            parameters.insert(DEADLINE_LEFT_MS.to_owned(), (left * 1e3).into());
         }
         drop(self.ticket);
         // Nobody may be waiting any more.

@@ -267,8 +267,15 @@ impl State {
 
     /// What a lane has to offer that may begin now.
     fn next_of(&mut self, id: LaneId, now: Instant) -> Head {
-        let (free, running) = self.outlook(id, now);
         let seconds = self.seconds(now);
+        // Short ones need no plan.
+        if let Some(lane) = self.lanes.get(&id)
+            && let Some(short) = lane.next_small(true)
+            && self.may_begin_early(lane, &short, seconds)
+        {
+            return Head::Ready(short);
+        }
+        let (free, running) = self.outlook(id, now);
         let clock = Clock {
             now,
             seconds,
@@ -277,13 +284,6 @@ impl State {
             slower: self.slower(id),
             lets_in: false,
         };
-        // Short ones need no plan.
-        if let Some(lane) = self.lanes.get(&id)
-            && let Some(short) = lane.next_small(true)
-            && self.may_begin_early(lane, &short, seconds)
-        {
-            return Head::Ready(short);
-        }
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Head::Nothing;
         };

@@ -152,7 +152,7 @@ impl Bench<'_> {
 
     /// Light requests as they come beside heavy ones, without those.
     fn light_alone(&self, queries: usize) -> Result<Measured> {
-        let light = self.subjects.light(queries, None)?;
+        let light = self.subjects.light(queries)?;
         let traffic = [stream(light, LIGHT_RATE, 2.0 * self.seconds)];
         let measured = streams(self.server.http, &traffic);
         Ok(self.runtime.block_on(measured)?.swap_remove(0))
@@ -160,7 +160,7 @@ impl Bench<'_> {
 
     fn beside(&self, heavy_queries: usize, light_queries: usize) -> Result<Beside> {
         let heavy = self.subjects.heavy(heavy_queries, None)?;
-        let light = self.subjects.light(light_queries, None)?;
+        let light = self.subjects.light(light_queries)?;
         let load = Load {
             connections: HEAVY_CLIENTS,
             warm_up: Duration::ZERO,
@@ -185,11 +185,7 @@ impl Bench<'_> {
         let rate = load * 1e3 / heavy_ms;
         let traffic = [
             stream(due.clone(), rate, 2.0 * self.seconds),
-            stream(
-                self.subjects.light(8, None)?,
-                LIGHT_RATE,
-                2.0 * self.seconds,
-            ),
+            stream(self.subjects.light(8)?, LIGHT_RATE, 2.0 * self.seconds),
         ];
         let measured = streams(self.server.http, &traffic);
         let mut measured = self.runtime.block_on(measured)?;

@@ -61,18 +61,19 @@ impl Subjects {
     }
 
     /// A request for the light model.
-    pub(super) fn light(&self, queries: usize, deadline_ms: Option<f64>) -> Result<HttpRequest> {
-        request((LIGHT, &self.light), queries, deadline_ms)
+    pub(super) fn light(&self, queries: usize) -> Result<HttpRequest> {
+        request(LIGHT, &self.light, queries, None)
     }
 
     /// A request for the heavy model.
     pub(super) fn heavy(&self, queries: usize, deadline_ms: Option<f64>) -> Result<HttpRequest> {
-        request((HEAVY, &self.heavy), queries, deadline_ms)
+        request(HEAVY, &self.heavy, queries, deadline_ms)
     }
 }
 
 fn request(
-    (model, queries): (&str, &Queries),
+    model: &str,
+    queries: &Queries,
     count: usize,
     deadline_ms: Option<f64>,
 ) -> Result<HttpRequest> {
