@@ -6,14 +6,17 @@
 //! for it any more. Where nothing waits and requests are brief, waking an executor and being woken again
 //! would take longer than they do: the thread that brings such a request takes the place of an executor.
 
+mod admit;
 mod audit;
 mod brief;
+mod floor;
 mod forming;
 mod fronts;
 mod inputs;
 mod job;
 mod lane;
 mod outcome;
+mod pace;
 mod record;
 mod refusal;
 mod running;
@@ -26,12 +29,13 @@ mod whole;
 mod tests;
 
 pub(crate) use brief::BriefTurns;
+pub(super) use floor::Asked;
 pub(super) use fronts::Fronts;
 pub(super) use inputs::Inputs;
 pub(super) use job::{Submission, Work};
 pub use record::PlanAudit;
 pub(super) use task::{LaneId, guarded};
-pub(super) use whole::Whole;
+pub(super) use whole::{Whole, plan_named};
 
 use super::{Admission, Stats, contract::Contract};
 use brief::BriefTurn;
@@ -185,6 +189,14 @@ impl Scheduler {
                 let key = state.admit(lane, work, contract, reply, now)?;
                 Ok(Begun::Queued(key))
             }
+        }
+    }
+
+    /// Refuses a request that is certain to be late: what others need first leaves no time for it.
+    pub(super) fn check_time(&self, lane: LaneId, asked: Asked<'_>) -> Result<(), Error> {
+        match asked.contract.deadline {
+            Some(_) => self.shared.lock().check_time(lane, asked, Instant::now()),
+            None => Ok(()),
         }
     }
 

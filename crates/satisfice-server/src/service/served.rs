@@ -4,7 +4,10 @@ use super::{
     Admission, PlanAudit, SpareTime, Stats,
     contract::Contract,
     room::{Room, Ticket},
-    schedule::{Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded, too_late},
+    schedule::{
+        Asked, Fronts, Inputs, LaneId, Scheduler, Submission, Whole, Work, guarded, plan_named,
+        too_late,
+    },
     times::Times,
 };
 use crate::{Record, clip, protocol::ModelDescription};
@@ -198,6 +201,12 @@ impl ServedModel {
         // Whatever works on the request ends with this future.
         let _waits = Waits(cores);
         let ticket = self.enter(call.request_bytes)?;
+        let asked = Asked {
+            contract: &contract,
+            plan: plan_named(&call.request.parameters),
+            bytes: call.request_bytes,
+        };
+        self.scheduler.check_time(self.lane, asked)?;
         let preparing = self.prepare(call.request, contract, call.request_bytes);
         let work = match contract.deadline {
             None => preparing.await?,

@@ -18,7 +18,7 @@ pub(super) struct Formed {
 impl Lane {
     /// The batch that is to be executed next.
     pub(super) fn next_batch(&mut self, fronts: &Fronts, clock: Clock<'_>) -> Head {
-        let order = self.plan(clock);
+        let order = self.order(clock);
         let mut parts = Vec::new();
         let mut keys = Vec::new();
         for Planned { key, choice, .. } in order {

@@ -65,6 +65,9 @@ impl Reply {
 /// Place in the queue: the higher priority first, then the earlier arrival.
 pub(super) type Key = (i32, u64);
 
+/// Share of a predicted time that something is certain to take.
+pub(super) const CERTAIN: f64 = 0.8;
+
 /// One job in the queue.
 pub(super) struct Job {
     pub id: u64,
@@ -92,6 +95,14 @@ impl Job {
     /// Whether the planner has a say: there is a deadline, or a choice.
     pub(super) fn is_demanding(&self) -> bool {
         self.planned.deadline().is_some() || self.planned.alternatives().len() > 1
+    }
+
+    /// Whether it is certain to be late even if it begins now; its times are `longer` times those on an idle machine.
+    pub(super) fn is_hopeless(&self, now: f64, longer: f64) -> bool {
+        let least = CERTAIN * self.planned.alternatives().cheapest_seconds() / longer;
+        self.planned
+            .deadline()
+            .is_some_and(|deadline| now + least > deadline)
     }
 
     /// The planner's view of mixes or offers that have changed; nothing changes where they are no

@@ -2,26 +2,23 @@
 
 use super::{
     super::{contract::Contract, room::Admission, times::Times},
+    floor::Floors,
     forming::Formed,
     fronts::Fronts,
     inputs::Inputs,
-    job::{Job, Key, Pending, Reply, Work},
+    job::{Job, Key, Pending, Reply},
     record::Records,
-    refusal::{too_late, too_short, unmeetable, wrong_numbers},
+    refusal::{too_late, unmeetable},
     running::SHORT_MAX,
     task::{Audit, Chosen, LaneId, Model, Task, TaskWork, WholeTask},
     whole::{Options, Whole, audited_share, reported},
 };
-use satisfice_core::{Error, InferRequest};
+use satisfice_core::InferRequest;
 use satisfice_planner::{self as planner, CoreTime, Planner};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// Stands for a time of which nothing is known, in seconds.
 const UNKNOWN: f64 = 1e-9;
-
-/// Of so many requests in a row that are refused because even an idle server is predicted to be too
-/// slow for them, one is executed: the prediction may be wrong, and would never be known to be.
-const REFUSALS_PER_PROBE: u32 = 16;
 
 /// The queue with what is known of the model.
 pub(super) struct Lane {
@@ -52,17 +49,21 @@ pub(super) struct Lane {
     pub(super) times: Times,
     /// What share of that is on one core whatever there are.
     pub(super) serial: Times,
+    /// What requests with plans to choose from take at least on all cores.
+    pub(super) floors: Floors,
     /// The same over all requests lately: seconds on one core, and all.
     pub(super) pace: (f64, f64),
+    /// How far executions lately were from their predicted times: the mean of the logarithm's size.
+    pub(super) astray: f64,
     /// Cores that executions of it which do not give way have had lately.
     pub(super) taken: f64,
     /// How much longer its executions take lately because of those of others that do not give way.
-    slower: f64,
+    pub(super) slower: f64,
     /// Cores of the machine.
-    cores: usize,
+    pub(super) cores: usize,
     /// Whether an execution spreads over cores.
     pub(super) shares: bool,
-    refusals: u32,
+    pub(super) refusals: u32,
 }
 
 /// A job of which every input was started.
@@ -101,9 +102,6 @@ impl Ready {
     }
 }
 
-/// The parts of a lane's time that its newest execution makes up.
-const NEWEST: f64 = 0.1;
-
 /// When a job in the queue is to be executed.
 pub(super) struct Planned {
     pub key: Key,
@@ -111,6 +109,14 @@ pub(super) struct Planned {
     pub choice: usize,
     /// In seconds.
     pub start: f64,
+}
+
+/// What becomes of the jobs in a queue.
+pub(super) struct Plan {
+    /// By start.
+    pub order: Vec<Planned>,
+    /// Those that cannot be on time beside the others.
+    pub late: Vec<Key>,
 }
 
 /// Seconds within which a start is now.
@@ -152,7 +158,9 @@ impl Lane {
             planner: Planner::default(),
             times: Times::default(),
             serial: Times::default(),
+            floors: Floors::default(),
             pace: (0.0, 0.0),
+            astray: 0.0,
             taken: 0.0,
             slower: 1.0,
             cores,
@@ -183,145 +191,24 @@ impl Lane {
         self.backlog
     }
 
-    /// What a request of `bytes` bytes takes that takes `seconds` on all cores.
-    pub(super) fn time(&self, bytes: usize, seconds: f64) -> CoreTime {
-        match self.shares {
-            true => CoreTime::on(self.cores, seconds, self.serial.usual(bytes).unwrap_or(0.0)),
-            false => CoreTime::new(seconds, 0.0),
+    /// The order in which queued jobs are to run. What cannot be on time is refused, where that is certain: what runs may
+    /// be over sooner than is predicted, and a job that waits costs nothing.
+    pub(super) fn order(&mut self, clock: Clock<'_>) -> Vec<Planned> {
+        let Plan { order, mut late } = self.plan(clock);
+        let turn = clock.running.is_empty() && clock.free.iter().any(|&at| at <= clock.seconds);
+        if !turn {
+            let longer = self.longer();
+            late.retain(|key| {
+                let job = self.queue.get(key);
+                job.is_some_and(|job| job.is_hopeless(clock.seconds, longer))
+            });
         }
+        self.refuse(late, clock);
+        order
     }
 
-    /// A request of `bytes` bytes took so long on one core, and so long on cores that it could share.
-    pub(super) fn took(&mut self, bytes: usize, time: CoreTime) {
-        let (all, serial) = (time.seconds(self.cores), time.seconds(usize::MAX));
-        if all > 0.0 {
-            self.serial.observe(bytes, serial / all);
-        }
-        let (one, of) = &mut self.pace;
-        *one += NEWEST * (serial - *one);
-        *of += NEWEST * (all - *of);
-    }
-
-    /// How many executions of the lane go side by side, on how many cores each, and how much longer each takes than on all,
-    /// with `more` than there are.
-    pub(super) fn beside(&self, more: usize) -> (usize, usize, f64) {
-        if !self.shares {
-            return (self.cores, 1, 1.0);
-        }
-        let (serial, all) = self.pace;
-        let share = if all > 0.0 { serial / all } else { 0.0 };
-        let time = CoreTime::on(self.cores, 1.0, share);
-        let wanted = (self.executing + self.queue.len() + more).max(1);
-        let several = wanted.min(self.cores / time.efficient(self.cores));
-        let width = (self.cores / several).min(time.useful(self.cores));
-        (several, width, time.seconds(width))
-    }
-
-    /// Alternatives as long as they take beside others of the lane, and beside what does not give way to it.
-    pub(super) fn paced(&self, mut alternatives: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-        let longer = self.longer();
-        let times = alternatives.iter_mut();
-        times.for_each(|(seconds, _)| *seconds *= longer);
-        alternatives
-    }
-
-    fn longer(&self) -> f64 {
-        match self.shares {
-            true => self.beside(1).2 * self.slower,
-            false => 1.0,
-        }
-    }
-
-    /// Queues a job, or says at once why not.
-    pub(super) fn admit(
-        &mut self,
-        id: u64,
-        work: Work,
-        contract: Contract,
-        reply: Reply,
-        clock: Clock<'_>,
-    ) -> Result<(), Error> {
-        self.slower = clock.slower;
-        let (task, inputs, alternatives) = match work {
-            Work::Whole(whole) => {
-                let options = whole.options(&contract, self.admission.spare_time, &self.records)?;
-                let usual = self.usual(reply.ticket.bytes());
-                let alternatives = self.paced(options.alternatives(&contract, usual));
-                (Pending::Whole { whole, options }, 1, alternatives)
-            }
-            Work::Inputs(inputs) => {
-                let inputs = Box::new(inputs.begun_at(id));
-                let (count, alternatives) = (inputs.waiting(), alternatives(&inputs));
-                (Pending::Inputs(inputs), count, alternatives)
-            }
-        };
-        let planned =
-            planned(id, inputs, &alternatives, &contract, clock).map_err(wrong_numbers)?;
-        let mut job = Job {
-            id,
-            width: self.beside(1).1,
-            contract,
-            reply,
-            queued: clock.now,
-            task,
-            planned,
-        };
-        if let Some(deadline) = contract.deadline {
-            self.check_alone(&mut job, deadline, clock)?;
-        }
-        let planned = job.planned.deadline().is_some();
-        let key = job.key();
-        self.enqueue(job);
-        let begins = clock.lets_in && self.ready(key, 0).is_some_and(|ready| ready.is_short());
-        if planned && !begins {
-            self.plan(clock);
-        }
-        Ok(())
-    }
-
-    /// Refuses a job that would be late on an idle server; now and then one is let through without
-    /// its deadline.
-    fn check_alone(
-        &mut self,
-        job: &mut Job,
-        deadline: Instant,
-        clock: Clock<'_>,
-    ) -> Result<(), Error> {
-        let left = deadline.saturating_duration_since(clock.now);
-        if left.is_zero() {
-            return Err(too_late());
-        }
-        let seconds = job.planned.alternatives().cheapest_seconds() / self.longer();
-        if seconds <= left.as_secs_f64() {
-            return Ok(());
-        }
-        self.refusals += 1;
-        if self.refusals < REFUSALS_PER_PROBE || !self.is_idle() {
-            return Err(too_short(seconds, left));
-        }
-        self.refusals = 0;
-        if let Pending::Whole { options, .. } = &mut job.task {
-            options.keep_cheapest();
-        }
-        let without = Contract {
-            deadline: None,
-            ..job.contract
-        };
-        if let Ok(planned) = planned(
-            job.id,
-            job.planned.inputs(),
-            &[(seconds, 0.0)],
-            &without,
-            clock,
-        ) {
-            job.planned = planned;
-        }
-        Ok(())
-    }
-
-    /// The order in which queued jobs run, each with its alternative and when it is to start. Jobs that cannot be on time
-    /// are refused.
-    pub(super) fn plan(&mut self, clock: Clock<'_>) -> Vec<Planned> {
+    /// What becomes of the queued jobs.
+    pub(super) fn plan(&mut self, clock: Clock<'_>) -> Plan {
         let keys: Vec<Key> = self.queue.keys().copied().collect();
         let waiting = self.queue.values().map(|job| &job.planned);
         let jobs: Vec<&planner::Job> = waiting.chain(clock.running).collect();
@@ -335,7 +222,10 @@ impl Lane {
                     choice: 0,
                     start,
                 };
-                return keys.into_iter().map(planned).collect();
+                return Plan {
+                    order: keys.into_iter().map(planned).collect(),
+                    late: Vec::new(),
+                };
             }
         };
         let waits = |at: &usize| *at < keys.len();
@@ -363,14 +253,14 @@ impl Lane {
             })
             .collect();
         // What runs is not refused any more.
-        let refused: Vec<Key> = decision
-            .refused
-            .iter()
-            .filter(|&at| waits(at))
-            .map(|&at| keys[at])
-            .collect();
+        let late = decision.refused.iter().filter(|&at| waits(at));
+        let late = late.map(|&at| keys[at]).collect();
+        Plan { order, late }
+    }
+
+    pub(super) fn refuse(&mut self, jobs: Vec<Key>, clock: Clock<'_>) {
         let wait = self.backlog() / clock.free.len() as f64;
-        for key in refused {
+        for key in jobs {
             if let Some(job) = self.leave(key) {
                 let passed = job
                     .contract
@@ -383,7 +273,6 @@ impl Lane {
                 job.reply.send(Err(error));
             }
         }
-        order
     }
 
     pub(super) fn enqueue(&mut self, job: Job) {
@@ -429,7 +318,7 @@ impl Lane {
         if self.demanding == 0 {
             return self.ready(*self.queue.keys().next()?, 0);
         }
-        let first = self.plan(clock).into_iter().next()?;
+        let first = self.order(clock).into_iter().next()?;
         // What runs may be first.
         let turn = clock.free.iter().copied().fold(clock.seconds, f64::max);
         let waits = !clock.running.is_empty() && first.start > turn + STARTS_AT;
@@ -459,7 +348,7 @@ impl Lane {
         small.min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
     }
 
-    fn ready(&self, key: Key, choice: usize) -> Option<Ready> {
+    pub(super) fn ready(&self, key: Key, choice: usize) -> Option<Ready> {
         let job = self.queue.get(&key)?;
         let Pending::Whole { options, .. } = &job.task else {
             return None;
@@ -573,24 +462,4 @@ impl Lane {
 pub(super) fn alternatives(inputs: &Inputs) -> Vec<(f64, f64)> {
     let mixes = inputs.mixes().iter();
     mixes.map(|mix| (mix.seconds, mix.accuracy)).collect()
-}
-
-/// A job as the planner sees it.
-fn planned(
-    id: u64,
-    inputs: usize,
-    alternatives: &[(f64, f64)],
-    contract: &Contract,
-    clock: Clock<'_>,
-) -> Result<planner::Job, planner::Error> {
-    let alternatives = planner::Alternatives::new(alternatives)?;
-    let job = planner::Job::new(id, clock.seconds, inputs, alternatives)?;
-    let job = job.with_priority(contract.priority);
-    match contract.deadline {
-        None => Ok(job),
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(clock.now);
-            job.with_deadline(clock.seconds + left.as_secs_f64())
-        }
-    }
 }

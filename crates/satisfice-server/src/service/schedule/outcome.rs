@@ -57,8 +57,13 @@ pub(super) struct Refronted {
 }
 
 impl Lane {
-    /// Takes in what came of a task that took `seconds`.
-    pub(super) fn take_in(&mut self, outcome: Outcome, seconds: f64) -> After {
+    /// Takes in what came of a task that took `seconds`, and was predicted to take `predicted`.
+    pub(super) fn take_in(
+        &mut self,
+        outcome: Outcome,
+        seconds: f64,
+        predicted: Option<f64>,
+    ) -> After {
         match outcome {
             Outcome::Whole {
                 plan,
@@ -66,7 +71,11 @@ impl Lane {
                 answered,
                 sample,
             } => {
-                if answered {
+                if let (true, Some(predicted)) = (answered, predicted) {
+                    self.was_predicted(predicted, seconds);
+                }
+                // What was stopped would have taken longer still.
+                if answered || predicted.is_some_and(|predicted| predicted < seconds) {
                     self.timed(plan, bytes, seconds);
                 }
                 After {

@@ -1,6 +1,6 @@
 //! What is executed: on how many cores, and how far it has come.
 
-use super::task::LaneId;
+use super::{job::CERTAIN, task::LaneId};
 use satisfice_core::Cores;
 use satisfice_planner::{self as planner, Alternatives, CoreTime, Turn};
 
@@ -76,6 +76,15 @@ impl Running {
         self.left() / self.time.map_or(1.0, |time| time.speed(cores.max(1)))
     }
 
+    /// Whether it is certain to be late, even on all of so many cores.
+    pub(super) fn is_hopeless(&self, cores: usize) -> bool {
+        let (Some(deadline), Some(time)) = (self.deadline, self.time) else {
+            return false;
+        };
+        let left = (time.seconds(1) - self.done).max(0.0) / time.speed(cores.max(1));
+        self.since + CERTAIN * left > deadline
+    }
+
     /// Seconds without a core.
     pub(super) fn asleep(&self) -> f64 {
         (self.since - self.begun - self.awake).max(0.0)
@@ -105,7 +114,7 @@ impl Running {
         match self.deadline {
             _ if !self.shares => Turn::Fixed,
             _ if self.short => Turn::Short,
-            None if self.granted == 0 && self.used < due => Turn::Owed,
+            None if !self.audit && self.used < due => Turn::Owed,
             Some(deadline) => Turn::Due(deadline),
             None => Turn::Open {
                 used,
@@ -114,10 +123,15 @@ impl Running {
         }
     }
 
-    /// What is left of it on so many cores, as a job for the planner that is kept before any that waits.
+    /// What is left of it on so many cores, as a job for the planner that is kept before any that waits; nothing where it
+    /// is predicted to be late, which a plan would leave out.
     pub(super) fn as_job(&self, cores: usize) -> Option<planner::Job> {
         let job = self.job.as_ref()?;
-        let alternatives = Alternatives::new(&[(self.left_on(cores).max(1e-9), 1.0)]).ok()?;
+        let left = self.left_on(cores).max(1e-9);
+        if self.deadline.is_some_and(|due| self.since + left > due) {
+            return None;
+        }
+        let alternatives = Alternatives::new(&[(left, 1.0)]).ok()?;
         let left = planner::Job::new(job.id(), job.arrival(), job.inputs(), alternatives).ok()?;
         let left = left.with_priority(i32::MAX);
         match self.deadline {

@@ -3,6 +3,7 @@
 use super::{
     super::{Admission, contract::Contract},
     audit::{Sample, Samples},
+    floor::Asked,
     job::{Reply, Work},
     lane::{Clock, Head, Lane, Ready},
     outcome::{After, Refronted},
@@ -115,15 +116,31 @@ impl State {
             None => (Vec::new(), Vec::new()),
         };
         let clock = Clock {
-            now,
-            seconds: self.seconds(now),
-            free: &free,
-            running: &running,
-            slower: self.slower(lane),
             lets_in: self.lane(lane).is_some_and(|lane| self.lets_in(lane)),
+            ..self.clock(lane, now, &free, &running)
         };
         self.enter(lane)?.admit(id, work, contract, reply, clock)?;
         Ok((-contract.priority, id))
+    }
+
+    /// Refuses a request that is certain to be late beside what runs and what waits.
+    pub(super) fn check_time(
+        &mut self,
+        id: LaneId,
+        asked: Asked<'_>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let Some(floor) = self.lane(id).and_then(|lane| lane.floor(asked)) else {
+            return Ok(());
+        };
+        let seconds = self.seconds(now);
+        self.settle(seconds);
+        let (free, running) = self.outlook(id, now);
+        let clock = self.clock(id, now, &free, &running);
+        match self.lane(id) {
+            Some(lane) => lane.check_time(floor, asked.contract, clock),
+            None => Ok(()),
+        }
     }
 
     /// A lane that is to get work: one that was idle gains nothing on the others by that.
@@ -157,7 +174,6 @@ impl State {
             return (self.free(lane, now), Vec::new());
         }
         let (several, cores, _) = lane.beside(0);
-        let several = several.clamp(1, lane.admission.executing_max.max(1));
         let mine = self.running.iter();
         let mine = mine.filter(|run| run.lane == id && !run.short && !run.audit);
         let (mut jobs, mut before) = (Vec::new(), 0.0);
@@ -169,6 +185,24 @@ impl State {
         }
         let start = self.seconds(now) + self.before_turn(lane) + before / several as f64;
         (vec![start; several], jobs)
+    }
+
+    /// Time as a lane sees it, with its [`outlook`](Self::outlook).
+    fn clock<'a>(
+        &self,
+        lane: LaneId,
+        now: Instant,
+        free: &'a [f64],
+        running: &'a [planner::Job],
+    ) -> Clock<'a> {
+        Clock {
+            now,
+            seconds: self.seconds(now),
+            free,
+            running,
+            slower: self.slower(lane),
+            lets_in: false,
+        }
     }
 
     /// Seconds until it is a lane's turn that shares cores: others do first what is due already, and what they may
@@ -276,14 +310,7 @@ impl State {
             return Head::Ready(short);
         }
         let (free, running) = self.outlook(id, now);
-        let clock = Clock {
-            now,
-            seconds,
-            free: &free,
-            running: &running,
-            slower: self.slower(id),
-            lets_in: false,
-        };
+        let clock = self.clock(id, now, &free, &running);
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Head::Nothing;
         };
@@ -457,7 +484,8 @@ impl State {
         {
             lane.took(*bytes, took);
         }
-        lane.take_in(outcome, seconds)
+        let predicted = running.time.map(|time| time.seconds(self.cores));
+        lane.take_in(outcome, seconds, predicted)
     }
 
     /// Keeps an answer to audit, if there is room.

@@ -14,7 +14,7 @@ use super::{
 use satisfice_core::{
     Engine, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata, Parameter, Usage,
 };
-use satisfice_planner::CoreTime;
+use satisfice_planner::{CoreTime, simulate::Random};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -95,6 +95,8 @@ struct Run {
     task: Box<Task>,
     request: usize,
     time: CoreTime,
+    serial: f64,
+    parallel: f64,
     begun: f64,
     /// Seconds on one core that are left.
     left: f64,
@@ -114,6 +116,9 @@ struct Machine {
     /// Most core seconds ever granted at once beyond the cores.
     over: usize,
     cores: usize,
+    /// How much executions vary: the standard deviation of the logarithm of their times.
+    varies: f64,
+    random: Random,
 }
 
 impl Machine {
@@ -153,6 +158,8 @@ impl Machine {
             until: None,
             over: 0,
             cores,
+            varies: 0.0,
+            random: Random::new(1),
         }
     }
 
@@ -235,11 +242,19 @@ impl Machine {
             _ => panic!("every request has a number"),
         };
         self.fates[number].begun = Some(self.now);
-        let time = self.fates[number].ask.time();
+        let Ask {
+            serial, parallel, ..
+        } = self.fates[number].ask;
+        let normal: f64 = (0..12).map(|_| self.random.unit()).sum::<f64>() - 6.0;
+        let longer = (self.varies * normal).exp();
+        let (serial, parallel) = (longer * serial, longer * parallel);
+        let time = CoreTime::new(serial, parallel);
         self.runs.push(Run {
             task,
             request: number,
             time,
+            serial,
+            parallel,
             begun: self.now,
             left: time.seconds(1),
             awake: 0.0,
@@ -297,8 +312,10 @@ impl Machine {
                 }
             }
             self.now = next;
-            match first {
-                Some((end, at)) if end <= next => self.end(at),
+            let stopped = self.runs.iter().position(|run| run.task.cores.is_stopped());
+            match (stopped, first) {
+                (Some(at), _) => self.end(at, false),
+                (None, Some((end, at))) if end <= next => self.end(at, true),
                 _ if next >= to => return,
                 _ => {}
             }
@@ -306,11 +323,12 @@ impl Machine {
         }
     }
 
-    fn end(&mut self, at: usize) {
+    fn end(&mut self, at: usize, answered: bool) {
         let run = self.runs.swap_remove(at);
         let Fate { ask, .. } = self.fates[run.request];
         let seconds = self.now - run.begun;
-        let own = (run.awake - ask.serial).max(0.0);
+        let share = 1.0 - (run.left / run.time.seconds(1)).clamp(0.0, 1.0);
+        let own = (run.awake - share * run.serial).max(0.0);
         let time = Duration::from_secs_f64;
         let done = Done {
             lane: run.task.lane,
@@ -318,19 +336,21 @@ impl Machine {
             seconds,
             usage: Usage {
                 own: time(own),
-                helped: time((ask.parallel - own).max(0.0)),
+                helped: time((share * run.parallel - own).max(0.0)),
                 asleep: time((seconds - run.awake).max(0.0)),
             },
             outcome: Outcome::Whole {
                 plan: None,
                 bytes: ask.bytes,
-                answered: true,
+                answered,
                 sample: None,
             },
         };
-        self.fates[run.request].ended = Some(self.now);
+        let fate = &mut self.fates[run.request];
+        fate.ended = Some(self.now);
+        fate.error = (!answered).then_some("deadline_exceeded");
         let now = self.instant();
-        if let TaskWork::Whole(whole) = run.task.work {
+        if let (true, TaskWork::Whole(whole)) = (answered, run.task.work) {
             whole.reply.send(Ok(InferResponse::default()));
         }
         self.state.finish(done, now);

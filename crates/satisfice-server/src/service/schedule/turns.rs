@@ -29,9 +29,6 @@ pub(super) const BESIDE_MAX: usize = 8;
 /// Seconds that are lately.
 const LATELY: f64 = 0.5;
 
-/// Share of what is predicted to be left of an execution that it is certain to take.
-const CERTAIN: f64 = 0.8;
-
 impl State {
     /// Gives everybody the cores that they have from now on.
     pub(super) fn share_out(&mut self, now: f64) {
@@ -58,10 +55,7 @@ impl State {
                 running.granted = cores;
                 running.cores.grant(cores);
             }
-            // What others overtook for too long is given up.
-            let left = CERTAIN * running.left_on(self.cores);
-            let late = |deadline| running.asleep() > 0.0 && now + left > deadline;
-            if running.shares && running.time.is_some() && running.deadline.is_some_and(late) {
+            if running.shares && running.is_hopeless(self.cores) {
                 running.cores.stop();
             }
         }

@@ -7,7 +7,10 @@ use super::{
     },
     record::{Records, agreement},
 };
-use satisfice_core::{Error, ErrorKind, InferRequest, Measure, Offer, Parameter, Quality};
+use satisfice_core::{
+    Error, ErrorKind, InferRequest, Measure, Offer, Parameter, Parameters, Quality,
+    parameters::PLAN,
+};
 
 /// A request with the ways to answer it.
 pub(in super::super) struct Whole {
@@ -39,13 +42,6 @@ impl Whole {
         Some(offer.seconds)
     }
 
-    fn plan(&self) -> Option<&str> {
-        match self.request.parameters.get("plan") {
-            Some(Parameter::String(plan)) => Some(plan),
-            _ => None,
-        }
-    }
-
     /// Those of the offers that keep the contract's minimum: the one that the request names, the
     /// cheapest one where just enough is wanted, or all.
     pub(super) fn options(
@@ -59,7 +55,7 @@ impl Whole {
         for offer in &mut offers {
             refresh(offer, dearest.as_ref(), records);
         }
-        let named = self.plan();
+        let named = plan_named(&self.request.parameters);
         if let Some(named) = named {
             offers.retain(|offer| offer.plan == named);
         }
@@ -78,12 +74,26 @@ impl Whole {
     }
 }
 
+/// The plan that a request names.
+pub(in super::super) fn plan_named(parameters: &Parameters) -> Option<&str> {
+    match parameters.get(PLAN.name) {
+        Some(Parameter::String(plan)) => Some(plan),
+        _ => None,
+    }
+}
+
 impl Options {
     /// Leaves no choice but the cheapest.
     pub(super) fn keep_cheapest(&mut self) {
         let offers = std::mem::take(&mut self.offers).into_iter();
         let cheapest = offers.min_by(|a, b| a.seconds.total_cmp(&b.seconds));
         self.offers = cheapest.into_iter().collect();
+    }
+
+    /// Seconds of the cheapest, if there is one.
+    pub(super) fn cheapest_seconds(&self) -> Option<f64> {
+        let seconds = self.offers.iter().map(|offer| offer.seconds);
+        seconds.min_by(f64::total_cmp)
     }
 
     /// (seconds, value) of each, for the planner; `usual` seconds where there is nothing to choose.

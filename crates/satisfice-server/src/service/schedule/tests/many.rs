@@ -1,19 +1,7 @@
 //! Twenty models on 64 cores.
 
 use super::{Ask, Machine};
-
-/// Numbers from 0 to 1, the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
+use satisfice_planner::simulate::Random;
 
 const CORES: usize = 64;
 
@@ -43,7 +31,7 @@ fn traffic(load: f64, seconds: f64) -> (usize, usize, f64) {
         machine.learn(at, ask);
     }
     let (begun, from) = (machine.now, machine.fates.len());
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let per_model = load * CORES as f64 / models.len() as f64;
     let mut arrivals: Vec<(f64, usize)> = Vec::new();
     for (at, (_, ask)) in models.iter().enumerate() {
@@ -51,7 +39,7 @@ fn traffic(load: f64, seconds: f64) -> (usize, usize, f64) {
         let rate = (per_model / ask.time().seconds(1)).min(400.0);
         let mut time = 0.0;
         while time < seconds {
-            time -= (1.0 - random.next()).ln() / rate;
+            time -= (1.0 - random.unit()).ln() / rate;
             arrivals.push((time, at));
         }
     }
@@ -59,10 +47,10 @@ fn traffic(load: f64, seconds: f64) -> (usize, usize, f64) {
     for (time, at) in arrivals {
         machine.advance(begun + time);
         let ask = models[at].1;
-        let due = ask.time().seconds(16) * (1.5 + 3.0 * random.next()) + 0.005;
+        let due = ask.time().seconds(16) * (1.5 + 3.0 * random.unit()) + 0.005;
         machine.send(
             at,
-            if random.next() < 0.7 {
+            if random.unit() < 0.7 {
                 ask.due(due)
             } else {
                 ask

@@ -1,0 +1,76 @@
+//! What a lane's executions take on some cores, beside others, and how well that is known.
+
+use super::lane::Lane;
+use satisfice_planner::CoreTime;
+
+/// The parts of a lane's time that its newest execution makes up.
+const NEWEST: f64 = 0.1;
+
+/// Of how far executions are from their predicted times, how much a plan allows for: an answer that is late has cost as
+/// much as one that is kept, a refusal nothing.
+const SAFETY: f64 = 1.5;
+
+/// The most that one execution counts for in how far they are.
+const ASTRAY_MAX: f64 = 0.7;
+
+impl Lane {
+    /// What a request of `bytes` bytes takes that takes `seconds` on all cores.
+    pub(super) fn time(&self, bytes: usize, seconds: f64) -> CoreTime {
+        match self.shares {
+            true => CoreTime::on(self.cores, seconds, self.serial.usual(bytes).unwrap_or(0.0)),
+            false => CoreTime::new(seconds, 0.0),
+        }
+    }
+
+    /// A request of `bytes` bytes took so long on one core, and so long on cores that it could share.
+    pub(super) fn took(&mut self, bytes: usize, time: CoreTime) {
+        let (all, serial) = (time.seconds(self.cores), time.seconds(usize::MAX));
+        if all > 0.0 {
+            self.serial.observe(bytes, serial / all);
+        }
+        let (one, of) = &mut self.pace;
+        *one += NEWEST * (serial - *one);
+        *of += NEWEST * (all - *of);
+    }
+
+    /// How many executions of the lane go side by side, on how many cores each, and how much longer each takes than on all,
+    /// with `more` than there are.
+    pub(super) fn beside(&self, more: usize) -> (usize, usize, f64) {
+        if !self.shares {
+            return (self.cores, 1, 1.0);
+        }
+        let (serial, all) = self.pace;
+        let share = if all > 0.0 { serial / all } else { 0.0 };
+        let time = CoreTime::on(self.cores, 1.0, share);
+        let wanted = self.executing + self.queue.len() + more;
+        let wanted = wanted.clamp(1, self.admission.executing_max.max(1));
+        let several = wanted.min(self.cores / time.efficient(self.cores));
+        let width = (self.cores / several).min(time.useful(self.cores));
+        (several, width, time.seconds(width))
+    }
+
+    /// Alternatives as long as they take beside others of the lane, and beside what does not give way to it.
+    pub(super) fn paced(&self, mut alternatives: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+        let longer = self.longer();
+        let times = alternatives.iter_mut();
+        times.for_each(|(seconds, _)| *seconds *= longer);
+        alternatives
+    }
+
+    /// How many times the predicted time on an idle machine is planned with. Who need not wait may try.
+    pub(super) fn longer(&self) -> f64 {
+        if !self.shares {
+            return 1.0;
+        }
+        let astray = if self.is_idle() { 0.0 } else { self.astray };
+        self.beside(1).2 * self.slower * (SAFETY * astray).exp()
+    }
+
+    /// An execution took so many seconds of which so many were predicted.
+    pub(super) fn was_predicted(&mut self, predicted: f64, seconds: f64) {
+        let astray = (seconds / predicted).ln().abs();
+        if astray.is_finite() {
+            self.astray += NEWEST * (astray.min(ASTRAY_MAX) - self.astray);
+        }
+    }
+}
