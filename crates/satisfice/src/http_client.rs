@@ -71,13 +71,19 @@ impl HttpClient {
 
     /// The model's inputs and outputs.
     pub(crate) fn describe(&self, model: &str) -> Result<ModelDescription> {
-        let url = format!("{}/v2/models/{model}", self.url);
+        let body = self.get(&format!("/v2/models/{model}"))?;
+        Ok(decode_metadata(&body)?)
+    }
+
+    /// What the server has at `path`.
+    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let url = format!("{}{path}", self.url);
         let answer = self.authorized(self.agent.get(&url)).call();
         let mut answer = answer.with_context(|| unreachable(&url))?;
         let status = answer.status();
         let body = answer.body_mut().read_to_vec()?;
         match status.is_success() {
-            true => Ok(decode_metadata(&body)?),
+            true => Ok(body),
             false => Err(refused(&url, status.as_u16(), &body)),
         }
     }

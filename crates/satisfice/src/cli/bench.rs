@@ -73,8 +73,9 @@ pub(crate) struct BenchOverload {
 ///
 /// Two graph models, each with its own graph: Debian's packages, and a dense graph that is generated, with the same
 /// weights. Measured are answers in time by clients; a light model's times beside a heavy one; and both at 0.2 to 5
-/// times what the cores can do, whether or not earlier requests were answered. The same is measured with the executions
-/// of a model bounded to one.
+/// times what the cores can do and back, whether or not earlier requests were answered: as the server chooses plans,
+/// with the most expensive plan for all, and with the cheapest. The same is measured with the executions of a model
+/// bounded to one. Charts of what is kept are written beside the models.
 #[derive(Debug, Args)]
 pub(crate) struct BenchSharing {
     /// Directory of the Debian example; when absent, `examples/debian` here or beside the binary's workspace.

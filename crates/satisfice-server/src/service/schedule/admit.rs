@@ -35,7 +35,8 @@ impl Lane {
             Work::Whole(whole) => {
                 let options = whole.options(&contract, self.admission.spare_time, &self.records)?;
                 let usual = self.usual(reply.ticket.bytes());
-                if let Some(seconds) = options.cheapest_seconds() {
+                let known = self.times.near(reply.ticket.bytes());
+                if let Some(seconds) = options.cheapest_seconds().or(known) {
                     self.floors.observe(
                         plan_named(&whole.request.parameters),
                         reply.ticket.bytes(),

@@ -1,17 +1,20 @@
-//! Answers in time, and a light model's times, while a model uses all cores.
+//! Answers in time, and a light model's times, while a model uses all cores; and what is kept at each load.
 
+mod levels;
 mod models;
 
 use super::{super::Output, child::Server, machine::Machine};
 use crate::{cli::BenchSharing, commands::serve::runtime};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use levels::Choice;
 use models::Subjects;
+use satisfice_graph::Plan;
 use satisfice_load::{
     closed::{HttpRequest, Load, Measured, http},
     open::{Pattern, Stream, Traffic, streams},
 };
 use serde::Serialize;
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, fs, time::Duration};
 use tokio::runtime::Runtime;
 
 /// The deadline of heavy requests, in times of what one takes alone.
@@ -43,7 +46,8 @@ struct Row {
     one_query_alone: Measured,
     in_time: Vec<InTime>,
     beside: Vec<Beside>,
-    open: Vec<Open>,
+    /// Both models' requests as they come, at some times what the cores can do; heavy ones with a deadline.
+    choices: Vec<Choice>,
 }
 
 /// Clients that send a heavy request with a deadline again as soon as it is answered.
@@ -62,15 +66,6 @@ struct Beside {
     heavy: Measured,
 }
 
-/// Both at some times what the cores can do; heavy ones with a deadline.
-#[derive(Serialize)]
-struct Open {
-    load: f64,
-    sent_per_second: f64,
-    heavy: Measured,
-    light: Measured,
-}
-
 pub(super) fn run(args: &BenchSharing, output: Output) -> Result<()> {
     let subjects = Subjects::prepare(args, output)?;
     let runtime = runtime()?;
@@ -84,6 +79,19 @@ pub(super) fn run(args: &BenchSharing, output: Output) -> Result<()> {
         dense_edges: subjects.dense_edges,
         settings,
     };
+    for row in &document.settings {
+        let (name, title) = match row.executing_max {
+            None => ("kept.svg".to_owned(), "Kept, by default".to_owned()),
+            Some(most) => (
+                format!("kept-at-most-{most}.svg"),
+                format!("Kept, with at most {most} execution of a model at once"),
+            ),
+        };
+        let path = args.out.join(name);
+        let svg = levels::chart(&row.choices, title).svg();
+        fs::write(&path, svg).with_context(|| format!("{}", path.display()))?;
+        output.say(&format!("chart: {}", path.display()))?;
+    }
     output.print(&document, || table(&document))
 }
 
@@ -113,9 +121,12 @@ fn row(
     };
     let light_alone = bench.light_alone(8)?;
     let one_query_alone = bench.light_alone(1)?;
-    let heavy_ms = bench.closed(&subjects.heavy(16, None)?, 1)?.p50_us as f64 / 1e3;
+    let heavy_ms = bench
+        .closed(&subjects.heavy(16, Some(Plan::Exact), None)?, 1)?
+        .p50_us as f64
+        / 1e3;
     let deadline_ms = DEADLINE * heavy_ms;
-    let due = subjects.heavy(16, Some(deadline_ms))?;
+    let due = subjects.heavy(16, Some(Plan::Exact), Some(deadline_ms))?;
     let mut in_time = Vec::new();
     for clients in [1, 2, 8] {
         let measured = bench.closed(&due, clients)?;
@@ -123,8 +134,7 @@ fn row(
     }
     let beside = [(16, 8), (1024, 8), (16, 1), (1024, 1)];
     let beside = beside.map(|(heavy, light)| bench.beside(heavy, light));
-    let open = [0.2, 0.5, 1.0, 2.0, 5.0];
-    let open = open.map(|load| bench.open(load, &due, heavy_ms));
+    let choices = levels::choices(&bench, heavy_ms, deadline_ms)?;
     Ok(Row {
         executing_max,
         heavy_ms,
@@ -133,7 +143,7 @@ fn row(
         one_query_alone,
         in_time,
         beside: beside.into_iter().collect::<Result<_>>()?,
-        open: open.into_iter().collect::<Result<_>>()?,
+        choices,
     })
 }
 
@@ -159,7 +169,9 @@ impl Bench<'_> {
     }
 
     fn beside(&self, heavy_queries: usize, light_queries: usize) -> Result<Beside> {
-        let heavy = self.subjects.heavy(heavy_queries, None)?;
+        let heavy = self
+            .subjects
+            .heavy(heavy_queries, Some(Plan::Exact), None)?;
         let light = self.subjects.light(light_queries)?;
         let load = Load {
             connections: HEAVY_CLIENTS,
@@ -177,24 +189,6 @@ impl Bench<'_> {
             light_queries,
             light: light.swap_remove(0),
             heavy,
-        })
-    }
-
-    /// Heavy requests at `load` times what the cores can do, and light ones.
-    fn open(&self, load: f64, due: &HttpRequest, heavy_ms: f64) -> Result<Open> {
-        let rate = load * 1e3 / heavy_ms;
-        let traffic = [
-            stream(due.clone(), rate, 2.0 * self.seconds),
-            stream(self.subjects.light(8)?, LIGHT_RATE, 2.0 * self.seconds),
-        ];
-        let measured = streams(self.server.http, &traffic);
-        let mut measured = self.runtime.block_on(measured)?;
-        let light = measured.swap_remove(1);
-        Ok(Open {
-            load,
-            sent_per_second: rate,
-            heavy: measured.swap_remove(0),
-            light,
         })
     }
 }
@@ -255,17 +249,7 @@ fn table(document: &Document) -> String {
                 ms(beside.heavy.p50_us),
             );
         }
-        for open in &row.open {
-            let _ = writeln!(
-                text,
-                "load {:.1}: heavy {:.1}/s sent, {:.1}/s in time; light p50 {:.2} p99 {:.2} ms",
-                open.load,
-                open.sent_per_second,
-                open.heavy.per_second,
-                ms(open.light.p50_us),
-                ms(open.light.p99_us),
-            );
-        }
+        text += &levels::table(&row.choices);
     }
     text
 }

@@ -11,17 +11,27 @@ use crate::{
     progress::Bars,
 };
 use anyhow::{Context, Result};
-use satisfice_graph::{GnnModel, ModelDir, Plan, PrecomputeOptions, precompute};
+use satisfice_core::InferRequest;
+use satisfice_graph::{
+    GnnModel, GraphEngine, ModelDir, Plan, PrecomputeOptions, ProfileOptions, precompute, profile,
+};
 use satisfice_load::closed::HttpRequest;
 use satisfice_server::protocol::client::Format;
 use satisfice_store::{Check, GraphStore, Queries, SyntheticSpec, generate};
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const LIGHT: &str = "gcn2";
-const HEAVY: &str = "dense";
+/// The name of the heavy model.
+pub(super) const HEAVY: &str = "dense";
+
+/// Queries in the batches that the heavy model is profiled with, in all of them, and batches that are timed of each size.
+const PROFILED: [usize; 2] = [16, 256];
+const PROFILED_QUERIES: usize = 1024;
+const PROFILED_TIMED: usize = 4;
 
 /// The models with their queries.
 pub(super) struct Subjects {
@@ -62,29 +72,33 @@ impl Subjects {
 
     /// A request for the light model.
     pub(super) fn light(&self, queries: usize) -> Result<HttpRequest> {
-        request(LIGHT, &self.light, queries, None)
+        let request = request(&self.light, queries, Some(Plan::Exact))?;
+        Ok(HttpRequest::infer(LIGHT, &request, Format::Binary)?)
     }
 
-    /// A request for the heavy model.
-    pub(super) fn heavy(&self, queries: usize, deadline_ms: Option<f64>) -> Result<HttpRequest> {
-        request(HEAVY, &self.heavy, queries, deadline_ms)
+    /// A request for the heavy model, by the plan named or by the server's choice.
+    pub(super) fn heavy(
+        &self,
+        queries: usize,
+        plan: Option<Plan>,
+        deadline_ms: Option<f64>,
+    ) -> Result<HttpRequest> {
+        let mut request = self.heavy_request(queries, plan)?;
+        if let Some(deadline) = deadline_ms {
+            let parameters = &mut request.parameters;
+            parameters.insert("deadline_ms".to_owned(), deadline.into());
+        }
+        Ok(HttpRequest::infer(HEAVY, &request, Format::Binary)?)
+    }
+
+    pub(super) fn heavy_request(&self, queries: usize, plan: Option<Plan>) -> Result<InferRequest> {
+        request(&self.heavy, queries, plan)
     }
 }
 
-fn request(
-    model: &str,
-    queries: &Queries,
-    count: usize,
-    deadline_ms: Option<f64>,
-) -> Result<HttpRequest> {
+fn request(queries: &Queries, count: usize, plan: Option<Plan>) -> Result<InferRequest> {
     let batch = queries.batch(0..count.min(queries.len()));
-    let mut request = graph_request(&batch, Some(Plan::Exact), None, &[])?;
-    if let Some(deadline) = deadline_ms {
-        request
-            .parameters
-            .insert("deadline_ms".to_owned(), deadline.into());
-    }
-    Ok(HttpRequest::infer(model, &request, Format::Binary)?)
+    graph_request(&batch, plan, None, &[])
 }
 
 /// A dense graph for the weights of Debian's model.
@@ -109,5 +123,15 @@ fn make_dense(bundle: &Path, graph: &Path, model: &Path, scale: f64) -> Result<(
     let store = GraphStore::open(&graph.join("graph"), Check::Structure)?;
     let options = PrecomputeOptions::default();
     precompute(&model_dir, &light, &store, options, &Bars::default())?;
+    let engine = GraphEngine::open(&model_dir, Arc::new(store), Check::Structure)?;
+    let queries = Queries::open(&graph.join("queries.safetensors"))?;
+    let options = ProfileOptions {
+        plans: vec![Plan::Precomputed, Plan::Refresh, Plan::Exact],
+        batches: PROFILED.to_vec(),
+        limit: PROFILED_QUERIES,
+        timed: PROFILED_TIMED,
+    };
+    let report = profile(&engine, &model_dir, &queries, &options, &Bars::default())?;
+    report.profile.write(&model_dir.profile_path())?;
     fs::rename(&unfinished, model).with_context(|| format!("{}", model.display()))
 }
