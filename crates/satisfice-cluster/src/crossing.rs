@@ -265,6 +265,12 @@ impl<'a> Traffic<'a> {
         queries: Crossings,
         (fresh, below): (&Fresh, &Fresh),
     ) -> Result<Crossings, ClusterError> {
+        // What is read at level 0 never changes.
+        let unchanged = Fresh::default();
+        let below = match self.part.model().level_read(layer) {
+            0 => &unchanged,
+            _ => below,
+        };
         match fresh.nodes.is_empty() {
             true => Ok(queries),
             false => Ok(queries.plus(self.of_fresh(layer, fresh, below)?)),

@@ -408,7 +408,9 @@ impl Part {
     pub(crate) fn message_rows(&self, layer: usize) -> Result<Rows<'_>, ClusterError> {
         match self.messages[layer].get() {
             Some(file) => Ok(file.rows("m")?),
-            None if !self.model.split_layer(layer).makes_messages() => self.level(layer),
+            None if !self.model.split_layer(layer).makes_messages() => {
+                self.level(self.model.level_read(layer))
+            }
             None => Err(self.missing(&format!("m{}", layer + 1))),
         }
     }

@@ -245,12 +245,15 @@ impl Run<'_> {
             values: self.initial.clone(),
             rows: Vec::new(),
         };
-        let mut joined = Vec::new();
+        let mut joined = match model.joins_levels() {
+            true => vec![self.initial.clone()],
+            false => Vec::new(),
+        };
         for index in 0..count {
             let targets = fresh.get(index).unwrap_or(&nothing);
             let keeps = self.keeps_sums(index, fresh)?;
             below = self.layer(index, &below, (targets, keeps)).await?;
-            if model.joins_layers() {
+            if model.joins_levels() {
                 let width = model.level_width(index + 1);
                 joined.push(below.values[..self.job.owned.len() * width].to_vec());
             }

@@ -59,8 +59,7 @@ impl Table {
             tables.push(Self::Values(0));
         }
         for layer in 1..=model.layers() {
-            let conv = &model.layers[layer - 1].conv;
-            if !conv.message().is_empty() {
+            if model.layers[layer - 1].makes_messages() {
                 tables.push(Self::Messages(layer));
             }
             if layer == model.layers() {

@@ -1,9 +1,11 @@
 //! Trained models: the sidecar, the weights and the layers made of them.
 
+mod build;
 mod config;
 mod conv;
-mod jumping;
 mod linear;
+mod lstm;
+mod program;
 mod row_op;
 mod split;
 mod weights;
@@ -18,45 +20,80 @@ use crate::{
     GraphError,
     run::{DegreeScale, LayerInput, Sources, TargetRows, reduce},
 };
-use config::{Aggregator, ConvConfig, GatConfig, JumpingMode, LayerConfig, Norm, ResidualConfig};
-use conv::{Attention, Gcn, Gcn2, Gin, Made, Needs, Place, Reduce, Sage};
-use jumping::Jumping;
-use row_op::{OpError, RowOp, apply_ops, take_ops};
-use std::{ops::Range, path::Path};
+use build::Builder;
+use conv::{Made, Needs};
+use program::Program;
+use std::{borrow::Cow, ops::Range, path::Path};
 use weights::Weights;
 
-/// One message-passing layer with the row operations after it.
+/// One message-passing layer with the row operations before and after it.
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub conv: Box<dyn Convolution>,
-    after: Vec<RowOp>,
-    width: usize,
+    /// Whether it reads level 0 instead of the level below.
+    reads_initial: bool,
+    /// What the convolution reads, from the level that the layer reads.
+    before: Program,
+    /// The layer's value, from what the convolution makes, the level below and level 0.
+    after: Program,
+    message_width: usize,
 }
+
+/// Where what follows a layer finds the level below, and level 0.
+const BELOW: usize = 1;
+const INITIAL: usize = 2;
 
 impl Layer {
     /// Values per row that the layer leaves.
     pub(crate) fn width(&self) -> usize {
-        self.width
+        self.after.width()
+    }
+
+    /// Whether it reads level 0 instead of the level below.
+    pub(crate) fn reads_initial(&self) -> bool {
+        self.reads_initial
     }
 
     /// What it reads of a target besides what the sources were reduced to.
     pub(crate) fn needs(&self) -> Needs {
         let needs = self.conv.needs();
-        let adds_input = self.after.iter().any(RowOp::adds_input);
         Needs {
-            values: needs.values || adds_input,
+            below: self.after.reads(BELOW),
+            initial: needs.initial || self.after.reads(INITIAL),
             ..needs
         }
     }
 
-    /// Values per row of what its sources send, where the values below have `width`.
-    pub(crate) fn message_width(&self, width: usize) -> usize {
-        let linear = |op: &RowOp| match op {
-            RowOp::Linear(linear) => Some(linear.outputs()),
-            _ => None,
+    /// Whether the convolution reads the level below as it is.
+    pub(crate) fn reads_below(&self) -> bool {
+        self.before.is_empty() && !self.reads_initial
+    }
+
+    /// What the convolution reads of nodes, `[rows, width]`, from the level that the layer reads.
+    pub(crate) fn read<'a>(&self, rows: impl Into<Cow<'a, [f32]>>) -> Vec<f32> {
+        self.before.run(rows.into(), &[])
+    }
+
+    /// Whether what a source sends is not what the layer reads of it.
+    pub(crate) fn makes_messages(&self) -> bool {
+        !self.before.is_empty() || self.conv.message().is_some()
+    }
+
+    /// What nodes send, `[rows, message width]`, from the level that the layer reads.
+    pub(crate) fn messages<'a>(&self, rows: impl Into<Cow<'a, [f32]>>) -> Vec<f32> {
+        let rows = match self.before.is_empty() {
+            true => rows.into(),
+            false => Cow::Owned(self.read(rows)),
         };
-        let ops = self.conv.message().iter();
-        ops.filter_map(linear).next_back().unwrap_or(width)
+        match self.conv.message() {
+            Some(message) => message.run(rows, &[]),
+            None => rows.into_owned(),
+        }
+    }
+
+    /// Values per row of what its sources send.
+    pub(crate) fn message_width(&self) -> usize {
+        self.message_width
     }
 
     /// Rows of some targets, `[targets, width]`. `sources` is space to work in.
@@ -70,32 +107,31 @@ impl Layer {
         let own = rows.view();
         let made = Made {
             mapped: match self.conv.own() {
-                Some(linear) => input.mapped_own(linear, range.clone()),
+                Some(linear) => input.mapped_own(self, linear, range.clone()),
                 None => Vec::new(),
             },
             terms: self.conv.terms(own.values, own.messages),
         };
-        let reduced = reduce(&*self.conv, input, range, &made.terms, sources);
+        let reduced = reduce(self, input, range, &made.terms, sources);
         self.complete(reduced, &made, &own)
     }
 
     /// Rows of some targets, `[targets, width]`, from what all their sources were reduced to.
     fn complete(&self, reduced: Vec<f32>, made: &Made, own: &OwnRows<'_>) -> Vec<f32> {
         let rows = self.conv.complete(reduced, made, own);
-        apply_ops(&self.after, rows, self.conv.width(), own.values)
+        self.after.run(Cow::Owned(rows), &[own.below, own.initial])
     }
 }
+
 /// A trained graph neural network.
 #[derive(Debug)]
 pub struct GnnModel {
-    input: Vec<RowOp>,
+    /// Level 0, from the features.
+    input: Program,
     pub(crate) layers: Vec<Layer>,
-    jumping: Option<Jumping>,
-    head: Vec<RowOp>,
+    /// The answer, from level K and then all levels, 0 .. K.
+    head: Program,
     features: usize,
-    /// Values per row after `input`.
-    input_width: usize,
-    outputs: usize,
 }
 
 impl GnnModel {
@@ -123,7 +159,7 @@ impl GnnModel {
 
     /// Width of the model's answer.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.head.width()
     }
 
     /// Number of message-passing layers, K.
@@ -139,14 +175,14 @@ impl GnnModel {
     /// Width of the values of a level, 0 .. K.
     pub fn level_width(&self, level: usize) -> usize {
         match level.checked_sub(1) {
-            None => self.input_width,
-            Some(layer) => self.layers[layer].width,
+            None => self.input.width(),
+            Some(layer) => self.layers[layer].width(),
         }
     }
 
     /// Width of the messages of a layer, 1 .. K.
     pub fn message_width(&self, layer: usize) -> usize {
-        self.layers[layer - 1].message_width(self.level_width(layer - 1))
+        self.layers[layer - 1].message_width()
     }
 
     /// Width of what the sources of a layer, 1 .. K, are reduced to.
@@ -163,28 +199,37 @@ impl GnnModel {
         conv.own().filter(narrow)
     }
 
+    /// The level that a layer (from 0) reads.
+    pub fn level_read(&self, layer: usize) -> usize {
+        match self.layers[layer].reads_initial {
+            true => 0,
+            false => layer,
+        }
+    }
+
     /// Values of level 0, `[rows, width]`, from features.
     pub fn apply_input(&self, x: Vec<f32>) -> Vec<f32> {
-        apply_ops(&self.input, x, self.features, &[])
+        self.input.run(Cow::Owned(x), &[])
     }
 
-    /// Whether all layers' values are needed for the answer.
-    pub fn joins_layers(&self) -> bool {
-        self.jumping.is_some()
+    /// Whether the answer reads other levels than the last.
+    pub fn joins_levels(&self) -> bool {
+        (1..=self.layers.len() + 1).any(|level| self.head.reads(level))
     }
 
-    /// The answer from the values of all layers, or of the last one where the model does not join
-    /// them; each `[rows, width]`.
+    /// The answer from the values of all levels, 0 .. K, or of the last one where the answer reads no other;
+    /// each `[rows, width]`.
     pub fn finish(&self, mut values: Vec<Vec<f32>>) -> Vec<f32> {
-        let widths: Vec<usize> = self.layers.iter().map(Layer::width).collect();
-        let (rows, width) = match &self.jumping {
-            Some(jumping) => (jumping.apply(&values, &widths), jumping.width(&widths)),
-            None => (
-                values.pop().unwrap_or_default(),
-                self.level_width(self.layers.len()),
-            ),
-        };
-        apply_ops(&self.head, rows, width, &[])
+        let nothing: &[f32] = &[];
+        let mut levels = vec![nothing; self.layers.len() + 1];
+        if !self.joins_levels() {
+            let last = values.pop().unwrap_or_default();
+            return self.head.run(Cow::Owned(last), &levels);
+        }
+        levels.clear();
+        levels.extend(values.iter().map(|values| &values[..]));
+        let last = levels.last().copied().unwrap_or_default();
+        self.head.run(Cow::Borrowed(last), &levels)
     }
 
     /// The different degree scales that its layers use.
@@ -199,242 +244,5 @@ impl GnnModel {
             }
         }
         scales
-    }
-}
-
-/// Turns values, `[rows, width]`, into the messages of a layer.
-pub(crate) fn apply_message(ops: &[RowOp], rows: Vec<f32>, width: usize) -> Vec<f32> {
-    apply_ops(ops, rows, width, &[])
-}
-
-/// Makes a model of its sidecar and weights.
-struct Builder<'a> {
-    config: &'a ModelConfig,
-    weights: &'a Weights,
-    weights_path: &'a Path,
-}
-
-impl Builder<'_> {
-    fn build(&self) -> Result<GnnModel, GraphError> {
-        let config = self.config;
-        let features = match config.input.iter().find_map(linear_inputs) {
-            Some(inputs) => inputs,
-            None => config.layers[0].inputs,
-        };
-        let (input, input_width) = self.ops("input", &config.input, features, None)?;
-        let mut width = input_width;
-        let mut layers = Vec::with_capacity(config.layers.len());
-        for (index, layer) in config.layers.iter().enumerate() {
-            let layer = self.layer(index, layer, width, input_width)?;
-            width = layer.width;
-            layers.push(layer);
-        }
-        let jumping = self.jumping(&layers)?;
-        if let Some(jumping) = &jumping {
-            let widths: Vec<usize> = layers.iter().map(Layer::width).collect();
-            width = jumping.width(&widths);
-        }
-        let (head, outputs) = self.ops("head", &config.head, width, None)?;
-        Ok(GnnModel {
-            input,
-            layers,
-            jumping,
-            head,
-            features,
-            input_width,
-            outputs,
-        })
-    }
-
-    fn wrong(&self, message: String) -> GraphError {
-        GraphError::Config {
-            path: self.weights_path.with_file_name("model.toml"),
-            message,
-        }
-    }
-
-    fn ops(
-        &self,
-        place: &str,
-        configs: &[config::RowOpConfig],
-        width: usize,
-        residual: Option<usize>,
-    ) -> Result<(Vec<RowOp>, usize), GraphError> {
-        take_ops(self.weights, configs, width, residual).map_err(|error| match error {
-            OpError::Graph(error) => error,
-            OpError::Config { index, message } => {
-                self.wrong(format!("{place}[{index}]: {message}"))
-            }
-        })
-    }
-
-    fn layer(
-        &self,
-        index: usize,
-        config: &LayerConfig,
-        width: usize,
-        initial_width: usize,
-    ) -> Result<Layer, GraphError> {
-        let place = format!("layers[{index}]");
-        if config.inputs != width {
-            return Err(self.wrong(format!(
-                "{place} (`{}`) reads width {}, but the level below has width {width}",
-                config.tensors, config.inputs
-            )));
-        }
-        let conv = self.conv(index, config, initial_width)?;
-        let after_place = format!("{place}.after");
-        let (after, width) = self.ops(&after_place, &config.after, conv.width(), Some(width))?;
-        Ok(Layer { conv, after, width })
-    }
-
-    fn conv(
-        &self,
-        index: usize,
-        layer: &LayerConfig,
-        initial_width: usize,
-    ) -> Result<Box<dyn Convolution>, GraphError> {
-        let name = format!("layers[{index}]");
-        let place = match index {
-            0 => Place::First,
-            _ => Place::Later,
-        };
-        let (weights, tensors) = (self.weights, layer.tensors.as_str());
-        let widths = (layer.inputs, layer.out);
-        let framework = self.config.framework;
-        self.check_conv(&name, layer, initial_width)?;
-        Ok(match (&layer.conv, framework) {
-            (ConvConfig::Gcn(c), Framework::Pyg) => {
-                Box::new(Gcn::pyg(weights, tensors, c, widths, place)?)
-            }
-            (ConvConfig::Gcn(c), Framework::Dgl) => {
-                Box::new(Gcn::dgl(weights, tensors, c, widths, place)?)
-            }
-            (ConvConfig::Sage(c), Framework::Pyg) => {
-                Box::new(Sage::pyg(weights, tensors, c, widths, place)?)
-            }
-            (ConvConfig::Sage(c), Framework::Dgl) => {
-                Box::new(Sage::dgl(weights, tensors, c, widths, place)?)
-            }
-            (ConvConfig::Gat(c), Framework::Pyg) => {
-                Box::new(Attention::gat_pyg(weights, tensors, c, widths)?)
-            }
-            (ConvConfig::Gat(c), Framework::Dgl) => {
-                Box::new(Attention::gat_dgl(weights, tensors, c, widths)?)
-            }
-            (ConvConfig::Gatv2(c), Framework::Pyg) => {
-                Box::new(Attention::gatv2_pyg(weights, tensors, c, widths)?)
-            }
-            (ConvConfig::Gatv2(c), Framework::Dgl) => {
-                Box::new(Attention::gatv2_dgl(weights, tensors, c, widths)?)
-            }
-            (ConvConfig::Gcn2(c), _) => Box::new(Gcn2::take(weights, tensors, c, layer.out)?),
-            (ConvConfig::Gin(c), _) => {
-                let mlp_place = format!("{name}.mlp");
-                let (mlp, out) = self.ops(&mlp_place, &c.mlp, layer.inputs, None)?;
-                if out != layer.out {
-                    return Err(self.wrong(format!(
-                        "{mlp_place} leaves width {out}, but `out` is {}",
-                        layer.out
-                    )));
-                }
-                Box::new(Gin {
-                    eps: weights.take(tensors, "eps", &[1])?[0],
-                    reduce: match c.aggregator {
-                        Aggregator::Mean => Reduce::Mean,
-                        Aggregator::Max => Reduce::Max,
-                        _ => Reduce::Sum,
-                    },
-                    mlp,
-                    inputs: layer.inputs,
-                    out,
-                })
-            }
-        })
-    }
-
-    /// Options that do not belong to the layer's type or framework.
-    fn check_conv(
-        &self,
-        place: &str,
-        layer: &LayerConfig,
-        initial_width: usize,
-    ) -> Result<(), GraphError> {
-        let framework = self.config.framework;
-        let problem = match &layer.conv {
-            ConvConfig::Gcn(c) => match (framework, c.norm) {
-                (Framework::Pyg, Norm::Symmetric | Norm::None)
-                | (
-                    Framework::Dgl,
-                    Norm::Both | Norm::Right | Norm::Left | Norm::InDegree | Norm::None,
-                ) => None,
-                (_, norm) => Some(format!("norm {norm:?} is not {framework:?}'s")),
-            },
-            ConvConfig::Sage(c) => match (framework, c.aggregator) {
-                (_, Aggregator::Mean)
-                | (Framework::Pyg, Aggregator::Max | Aggregator::Sum)
-                | (Framework::Dgl, Aggregator::Pool | Aggregator::Gcn) => None,
-                (_, other) => Some(format!("aggregator {other:?} is not {framework:?}'s")),
-            },
-            ConvConfig::Gin(c) => match (framework, c.aggregator) {
-                (_, Aggregator::Sum) | (Framework::Dgl, Aggregator::Mean | Aggregator::Max) => None,
-                (_, other) => Some(format!("aggregator {other:?} is not {framework:?}'s")),
-            },
-            ConvConfig::Gcn2(c) => match (framework, c.norm) {
-                _ if layer.inputs != layer.out || layer.out != initial_width => Some(format!(
-                    "`in` ({}), `out` ({}) and the width before the first layer ({initial_width}) \
-                     must be the same",
-                    layer.inputs, layer.out
-                )),
-                (Framework::Pyg, Norm::Symmetric | Norm::None)
-                | (Framework::Dgl, Norm::InDegree | Norm::Both | Norm::None) => None,
-                (_, norm) => Some(format!("norm {norm:?} is not {framework:?}'s")),
-            },
-            ConvConfig::Gat(c) | ConvConfig::Gatv2(c) => attention_problem(layer, c, framework),
-        };
-        match problem {
-            Some(problem) => Err(self.wrong(format!("{place}: {problem}"))),
-            None => Ok(()),
-        }
-    }
-
-    fn jumping(&self, layers: &[Layer]) -> Result<Option<Jumping>, GraphError> {
-        let Some(config) = &self.config.jumping_knowledge else {
-            return Ok(None);
-        };
-        let width = layers[0].width;
-        let other = layers.iter().find(|layer| layer.width != width);
-        if let Some(other) = other.filter(|_| config.mode != JumpingMode::Cat) {
-            return Err(self.wrong(format!(
-                "jumping_knowledge of mode {:?} joins layers of one width, but there are {width} and {}",
-                config.mode, other.width
-            )));
-        }
-        Jumping::take(self.weights, config, layers.len(), width).map(Some)
-    }
-}
-
-fn linear_inputs(op: &config::RowOpConfig) -> Option<usize> {
-    match op {
-        config::RowOpConfig::Linear { inputs, .. } => Some(*inputs),
-        _ => None,
-    }
-}
-
-fn attention_problem(
-    layer: &LayerConfig,
-    config: &GatConfig,
-    framework: Framework,
-) -> Option<String> {
-    let width = config.heads * layer.out;
-    match (&config.residual, framework) {
-        (ResidualConfig::Named(_), Framework::Pyg) => {
-            Some("residual \"identity\" is DGL's".to_owned())
-        }
-        (ResidualConfig::Named(_), Framework::Dgl) if width != layer.inputs => Some(format!(
-            "residual \"identity\" needs `in` ({}) to be heads x out ({width})",
-            layer.inputs
-        )),
-        _ => None,
     }
 }

@@ -85,3 +85,120 @@ fn every_fixture_loads() {
         assert!(model.outputs() > 0 && model.layers() > 0);
     }
 }
+
+/// A model of one layer on features of 4 values, with lines of a layer put in.
+fn with_lines(lines: &str, head: &str) -> String {
+    format!(
+        "format = 1\nkind = \"gnn\"\nframework = \"pyg\"\ngraph = \"graph\"\nhead = [{head}]\n\
+         [[layers]]\ntype = \"propagate\"\nin = 4\nout = 4\n{lines}\n"
+    )
+}
+
+/// A file of no weights.
+fn no_weights(dir: &Path) {
+    fs::create_dir(dir.join("1")).unwrap();
+    let header = b"{}";
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header);
+    fs::write(dir.join("1/weights.safetensors"), bytes).unwrap();
+}
+
+#[test]
+fn row_programs_that_do_not_fit_are_refused_by_place_and_reason() {
+    let dir = tempfile::TempDir::new().unwrap();
+    no_weights(dir.path());
+    let doubled: Vec<String> = (0..64)
+        .map(|_| "{ op = \"cat\", of = [\"r\", \"r\"], as = \"r\" }".to_owned())
+        .collect();
+    let doubled = format!("{{ op = \"relu\", as = \"r\" }}, {}", doubled.join(", "));
+    let cases = [
+        (
+            "after = [{ op = \"add\" }]",
+            "",
+            "layers[0].after[0]: add reads the rows that `of` names",
+        ),
+        (
+            "after = [{ op = \"mul\", of = [\"made\", \"nobody\"] }]",
+            "",
+            "no rows are called `nobody` here; there are made, below, initial",
+        ),
+        (
+            "after = [{ op = \"slice\", start = 3, width = 2 }]",
+            "",
+            "slice takes 2 values from 3 on of rows of width 4",
+        ),
+        (
+            "after = [{ op = \"slice\", start = 18446744073709551615, width = 2 }]",
+            "",
+            "",
+        ),
+        (
+            "after = [{ op = \"slice\", start = 0, width = 3, as = \"a\" }, { op = \"add\", of = [\"a\", \"made\"] }]",
+            "",
+            "add joins rows of width 4 and 3",
+        ),
+        (
+            "before = [{ op = \"slice\", start = 0, width = 3 }]",
+            "",
+            "reads width 4, but what it is given has width 3",
+        ),
+        (
+            "after = [{ op = \"relu\", of = [\"made\", \"below\"] }]",
+            "",
+            "relu reads one row, but `of` names 2",
+        ),
+        (
+            "after = [{ op = \"relu\", of = 3 }]",
+            "",
+            "3 is no name of rows",
+        ),
+        (
+            "after = [{ op = \"scale\", slope = 1.0 }]",
+            "",
+            "unknown field",
+        ),
+        (
+            "before = [{ op = \"residual\" }]",
+            "",
+            "residual belongs in a layer's `after`",
+        ),
+        (
+            "aggregator = \"max\"\nnorm = \"symmetric\"",
+            "",
+            "does not go with norm",
+        ),
+        ("reads = \"above\"", "", "unknown variant"),
+        ("", doubled.as_str(), "but at most 1048576 are read"),
+    ];
+    for (lines, head, wanted) in cases {
+        let message = load(&with_lines(lines, head), dir.path()).unwrap_err();
+        assert!(message.contains(wanted), "{lines}: {message}");
+    }
+}
+
+#[test]
+fn an_edge_layer_of_widths_that_do_not_go_together_is_refused() {
+    let dir = tempfile::TempDir::new().unwrap();
+    no_weights(dir.path());
+    for (inputs, out, lines) in [
+        (4, 4, "message = \"dot\""),
+        (7, 4, "message = \"dot\""),
+        (8, 3, "message = \"dot\"\nheads = 2"),
+        (9, 4, "message = \"gate\""),
+        (6, 4, "message = \"film\""),
+        (6, 4, "message = \"source\""),
+        (7, 4, "message = \"gated_dot\""),
+        (12, 4, "message = \"gate\"\naggregator = \"max\""),
+        (
+            12,
+            4,
+            "message = \"film\"\nactivation = { op = \"softmax\" }",
+        ),
+    ] {
+        let text = with_lines(lines, "")
+            .replace("propagate", "edge")
+            .replace("in = 4\nout = 4", &format!("in = {inputs}\nout = {out}"));
+        let message = load(&text, dir.path()).unwrap_err();
+        assert!(message.contains("layers[0]"), "{lines}: {message}");
+    }
+}

@@ -81,22 +81,34 @@ impl Run<'_> {
             })
             .collect();
         let rows = self.rows_of(&fresh[post.worker])?;
+        let initial;
+        let read = match split.reads_initial() {
+            true => {
+                initial = AtHand {
+                    values: self.initial.clone(),
+                    rows: Vec::new(),
+                };
+                &initial
+            }
+            false => below,
+        };
+        let model = self.desk.part.model();
         let made = match split.makes_messages() {
             true => make_messages(
                 split,
-                &below.values,
-                self.desk.part.model().level_width(index),
+                &read.values,
+                model.level_width(model.level_read(index)),
             ),
             false => Vec::new(),
         };
         let at_hand = match split.makes_messages() {
             true => &made,
-            false => &below.values,
+            false => &read.values,
         };
-        let own = self.own_rows(index, below, at_hand, &rows)?;
+        let own = self.own_rows(index, (read, below), at_hand, &rows)?;
         let terms = self.terms(split, &own, &targets).await?;
         let layer = Layer { index, keeps };
-        let messages = self.messages(layer, below, at_hand, (&targets, &terms))?;
+        let messages = self.messages(layer, read, at_hand, (&targets, &terms))?;
         let received = post.all_to_all(messages).await;
         let mine = targets[post.worker];
         let mut reduced = self.cleared(layer, mine.queries, &rows)?;
@@ -338,11 +350,12 @@ impl Run<'_> {
         kinds.iter().position(|&kind| Some(kind) == scale)
     }
 
-    /// What the worker knows of its own targets: its queries, then the rows `fresh`.
+    /// What the worker knows of its own targets, its queries, then the rows `fresh`, from what is at hand at the
+    /// level that the layer reads and at the level below.
     pub(super) fn own_rows(
         &self,
         index: usize,
-        below: &AtHand,
+        (read, below): (&AtHand, &AtHand),
         at_hand: &[f32],
         fresh: &[u32],
     ) -> Result<Own, ClusterError> {
@@ -379,16 +392,24 @@ impl Run<'_> {
         let in_degrees = in_degrees.map(|query| self.job.degrees[query].incoming);
         let of_rows = fresh.iter();
         Ok(Own {
-            values: pick(part.level(index)?, &below.values, &below.rows),
+            values: pick(
+                part.level(part.model().level_read(index))?,
+                &read.values,
+                &read.rows,
+            ),
+            below: match split.reads_initial() && split.needs_below() {
+                true => Some(pick(part.level(index)?, &below.values, &below.rows)),
+                false => None,
+            },
             kept: match part.own_terms(index)? {
                 Some(terms) => gather(terms, fresh),
                 None => Vec::new(),
             },
             messages: match split.makes_messages() {
-                true => Some(pick(part.message_rows(index)?, at_hand, &below.rows)),
+                true => Some(pick(part.message_rows(index)?, at_hand, &read.rows)),
                 false => None,
             },
-            initial: match split.reads_initial() {
+            initial: match split.needs_initial() {
                 true => pick(part.level(0)?, &self.initial, &[]),
                 false => Vec::new(),
             },
@@ -405,6 +426,8 @@ impl Run<'_> {
 #[derive(Debug)]
 pub(super) struct Own {
     values: Vec<f32>,
+    /// Where they are not `values`.
+    below: Option<Vec<f32>>,
     /// What the layer adds of the last targets' own values; of those before it is made of `values`.
     kept: Vec<f32>,
     messages: Option<Vec<f32>>,
@@ -504,7 +527,7 @@ fn add_rows(
 fn make_messages(split: SplitLayer<'_>, values: &[f32], width: usize) -> Vec<f32> {
     let blocks: Vec<Vec<f32>> = values
         .par_chunks(BLOCK * width)
-        .map(|rows| split.messages(rows.to_vec(), width))
+        .map(|rows| split.messages(rows))
         .collect();
     blocks.concat()
 }
@@ -526,11 +549,13 @@ pub(super) fn complete(
             let (from, to) = (block * BLOCK, targets.min((block + 1) * BLOCK));
             let cut = |values: &'_ [f32]| slice(values, from, to);
             let messages = own.messages();
+            let below = own.below.as_deref().unwrap_or(&own.values);
             split.complete(
                 reduced[cut(reduced)].to_vec(),
                 own.mapped(split, from..to, targets),
                 &OwnRows {
                     values: &own.values[cut(&own.values)],
+                    below: &below[cut(below)],
                     messages: &messages[cut(messages)],
                     initial: &own.initial[cut(&own.initial)],
                     in_degrees: &own.in_degrees[from..to],

@@ -169,9 +169,8 @@ impl Run<'_> {
                 self.locally(&mut writer, |rows| self.completed(level, rows))?;
             }
             Table::Messages(layer) => self.locally(&mut writer, |rows| {
-                let below = part.level(layer - 1)?;
-                let split = model.split_layer(layer - 1);
-                Ok(split.messages(read(below, rows), below.width()))
+                let level = part.level(model.level_read(layer - 1))?;
+                Ok(model.split_layer(layer - 1).messages(&read(level, rows)))
             })?,
             Table::Own => self.locally(&mut writer, |rows| {
                 Ok(model.split_layer(0).own(&read(part.level(0)?, rows)))
@@ -228,7 +227,7 @@ impl Run<'_> {
     fn completed(&self, layer: usize, rows: Range<usize>) -> Result<Vec<f32>, ClusterError> {
         let part = &self.desk.part;
         let rows: Vec<u32> = rows.map(|row| row as u32).collect();
-        let own = self.own_rows(layer - 1, &NOTHING, &[], &rows)?;
+        let own = self.own_rows(layer - 1, (&NOTHING, &NOTHING), &[], &rows)?;
         let split = part.model().split_layer(layer - 1);
         let kept = Layer {
             index: layer - 1,

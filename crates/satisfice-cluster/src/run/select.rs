@@ -169,6 +169,9 @@ impl Run<'_> {
         let effects = part.model().degree_effects();
         let mut first = vec![0_u8; part.view()?.nodes.len()];
         let mut frontier: Vec<u32> = self.job.touched.iter().map(|&(row, _)| row).collect();
+        if effects.out_degree_at_target {
+            frontier.extend(self.job.readers.iter().map(|&(row, _)| row));
+        }
         if effects.in_degree_at_source || effects.out_degree_at_source {
             let mut rescaled = Vec::new();
             if effects.in_degree_at_source {

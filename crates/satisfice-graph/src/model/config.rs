@@ -1,9 +1,13 @@
 //! `model.toml`: what a state dict does not say.
 
+mod steps;
+
+pub(crate) use steps::{RowOpConfig, StepConfig};
+
 use crate::{GraphError, Plan};
 use serde::Deserialize;
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -34,14 +38,16 @@ pub struct ModelConfig {
     /// Whether every query gets a self-loop edge.
     #[serde(default)]
     pub query_self_loops: bool,
+    /// Width of the features, where it is not that of the first linear of `input` or of the first layer.
+    pub(crate) features: Option<usize>,
     /// Row operations before the first layer.
     #[serde(default)]
-    pub(crate) input: Vec<RowOpConfig>,
+    pub(crate) input: Vec<StepConfig>,
     /// The message-passing layers.
     pub(crate) layers: Vec<LayerConfig>,
     /// Row operations after the last layer and jumping knowledge.
     #[serde(default)]
-    pub(crate) head: Vec<RowOpConfig>,
+    pub(crate) head: Vec<StepConfig>,
     pub(crate) jumping_knowledge: Option<JumpingConfig>,
     /// Bounds of one request.
     #[serde(default)]
@@ -83,65 +89,25 @@ fn default_jumping_tensors() -> String {
     "jk".to_owned()
 }
 
+impl JumpingConfig {
+    /// The operation that joins the layers.
+    pub(crate) fn op(&self) -> RowOpConfig {
+        match self.mode {
+            JumpingMode::Cat => RowOpConfig::Cat,
+            JumpingMode::Max => RowOpConfig::Max,
+            JumpingMode::Lstm => RowOpConfig::Lstm {
+                tensors: self.tensors.clone(),
+            },
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JumpingMode {
     Cat,
     Max,
     Lstm,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum RowOpConfig {
-    Linear {
-        tensors: String,
-        #[serde(rename = "in")]
-        inputs: usize,
-        out: usize,
-        #[serde(default = "yes")]
-        bias: bool,
-    },
-    BatchNorm {
-        tensors: String,
-        #[serde(default = "default_eps")]
-        eps: f32,
-        #[serde(default = "yes")]
-        affine: bool,
-    },
-    LayerNorm {
-        tensors: String,
-        #[serde(default = "default_eps")]
-        eps: f32,
-        #[serde(default = "yes")]
-        affine: bool,
-    },
-    Relu,
-    Elu {
-        #[serde(default = "one")]
-        alpha: f32,
-    },
-    LeakyRelu {
-        #[serde(default = "default_leaky_slope")]
-        negative_slope: f32,
-    },
-    Gelu,
-    Silu,
-    Tanh,
-    Sigmoid,
-    Prelu {
-        tensors: String,
-    },
-    L2Normalize,
-    Residual,
-    LinearResidual {
-        tensors: String,
-        #[serde(rename = "in")]
-        inputs: usize,
-        out: usize,
-        #[serde(default = "yes")]
-        bias: bool,
-    },
 }
 
 fn yes() -> bool {
@@ -156,28 +122,56 @@ fn one_head() -> usize {
     1
 }
 
-fn default_eps() -> f32 {
-    1e-5
-}
-
-fn default_leaky_slope() -> f32 {
-    0.01
-}
-
 fn default_attention_slope() -> f32 {
     0.2
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct LayerConfig {
+    #[serde(default)]
     pub tensors: String,
     #[serde(rename = "in")]
     pub inputs: usize,
     pub out: usize,
     #[serde(default)]
-    pub after: Vec<RowOpConfig>,
+    pub reads: Reads,
+    /// Row operations on what it reads.
+    #[serde(default)]
+    pub before: Vec<StepConfig>,
+    #[serde(default)]
+    pub after: Vec<StepConfig>,
     #[serde(flatten)]
     pub conv: ConvConfig,
+}
+
+/// What a layer reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reads {
+    /// The level below.
+    #[default]
+    Below,
+    /// Level 0, as the first layer does.
+    Initial,
+}
+
+/// Embeddings are known by this text: what is not said stands nowhere in it.
+impl fmt::Debug for LayerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("LayerConfig");
+        text.field("tensors", &self.tensors)
+            .field("inputs", &self.inputs)
+            .field("out", &self.out);
+        if self.reads != Reads::Below {
+            text.field("reads", &self.reads);
+        }
+        if !self.before.is_empty() {
+            text.field("before", &self.before);
+        }
+        text.field("after", &self.after)
+            .field("conv", &self.conv)
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -189,6 +183,8 @@ pub(crate) enum ConvConfig {
     Gatv2(GatConfig),
     Gin(GinConfig),
     Gcn2(Gcn2Config),
+    Propagate(PropagateConfig),
+    Edge(EdgeConfig),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -199,6 +195,8 @@ pub(crate) enum Norm {
     Right,
     Left,
     InDegree,
+    Average,
+    OutDegree,
     None,
 }
 
@@ -282,7 +280,7 @@ pub(crate) struct GatConfig {
 pub(crate) struct GinConfig {
     #[serde(default = "sum")]
     pub aggregator: Aggregator,
-    pub mlp: Vec<RowOpConfig>,
+    pub mlp: Vec<StepConfig>,
 }
 
 fn sum() -> Aggregator {
@@ -302,10 +300,59 @@ pub(crate) struct Gcn2Config {
     pub bias: bool,
 }
 
+/// The sources of each node, reduced: a layer without tensors.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PropagateConfig {
+    #[serde(default = "sum")]
+    pub aggregator: Aggregator,
+    #[serde(default = "plain")]
+    pub norm: Norm,
+    #[serde(default)]
+    pub self_loops: Option<bool>,
+    #[serde(default = "one")]
+    pub self_loop_weight: f32,
+}
+
+fn plain() -> Norm {
+    Norm::None
+}
+
+/// What the ends of an edge make of it together: a layer without tensors.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct EdgeConfig {
+    pub message: EdgeMessage,
+    #[serde(default = "one_head")]
+    pub heads: usize,
+    /// Of attention: slope below 0 of a leaky `ReLU` of its logits; none where there is no such thing.
+    pub negative_slope: Option<f32>,
+    #[serde(default)]
+    pub self_loops: bool,
+    /// Of messages that are no attention.
+    #[serde(default = "sum")]
+    pub aggregator: Aggregator,
+    /// Of `film`: an activation of each message.
+    pub activation: Option<RowOpConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EdgeMessage {
+    /// Attention by `q_t · k_s`.
+    Dot,
+    /// Attention by `(a_t + a_s) σ(v_t · v_s)`.
+    GatedDot,
+    /// Attention by logits that the source brings, one a head.
+    Source,
+    /// `σ(k_t + q_s) v_s`.
+    Gate,
+    /// `act(γ_t m_s + β_t)`.
+    Film,
+}
+
 const FORMAT: u32 = 1;
 
 /// Widest row, and most heads, that a sidecar may speak of.
-const WIDTH_MAX: usize = 1 << 20;
+pub(crate) const WIDTH_MAX: usize = 1 << 20;
 
 impl ModelConfig {
     /// Reads and checks `model.toml` in a model directory.
@@ -342,6 +389,7 @@ impl ModelConfig {
         for (index, layer) in config.layers.iter().enumerate() {
             let heads = match &layer.conv {
                 ConvConfig::Gat(conv) | ConvConfig::Gatv2(conv) => conv.heads,
+                ConvConfig::Edge(conv) => conv.heads,
                 _ => 1,
             };
             for (key, value) in [("in", layer.inputs), ("out", layer.out), ("heads", heads)] {
@@ -351,6 +399,11 @@ impl ModelConfig {
                     ));
                 }
             }
+        }
+        if let Some(features) = config.features.filter(|f| !(1..=WIDTH_MAX).contains(f)) {
+            return Err(format!(
+                "`features` is {features}, but must be 1 to {WIDTH_MAX}"
+            ));
         }
         config.default_plan()?;
         Ok(config)

@@ -1,18 +1,23 @@
 //! The message-passing layers.
 
 mod attention;
+mod edge;
 mod gcn;
 mod gcn2;
 mod gin;
+mod propagate;
 mod sage;
+mod softmax;
 
 pub(crate) use attention::Attention;
-pub(crate) use gcn::Gcn;
+pub(crate) use edge::Edge;
+pub(crate) use gcn::{Gcn, propagation};
 pub(crate) use gcn2::Gcn2;
 pub(crate) use gin::Gin;
+pub(crate) use propagate::Propagate;
 pub(crate) use sage::Sage;
 
-use super::{linear::Linear, row_op::RowOp};
+use super::{linear::Linear, program::Program, row_op::RowOp};
 use crate::run::DegreeScale;
 use satisfice_kernels::{Rows, gather_max, gather_sum};
 
@@ -22,10 +27,10 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
     /// Values per row that it leaves.
     fn width(&self) -> usize;
 
-    /// What makes a source's message of its value; nothing where the message is the value. Messages
+    /// What makes a source's message of what the layer reads of it; nothing where the message is that. Messages
     /// of stored nodes are kept like their values.
-    fn message(&self) -> &[RowOp] {
-        &[]
+    fn message(&self) -> Option<&Program> {
+        None
     }
 
     /// The weighted sum that it takes of its sources, where it takes one.
@@ -68,7 +73,7 @@ pub(crate) trait Convolution: std::fmt::Debug + Send + Sync {
         0
     }
 
-    /// Adds some sources to a target's partial softmax; only for [`Reduction::Softmax`].
+    /// Adds some sources to a target's partial result; only for reductions that read what the target brings.
     fn attend(&self, rows: Rows<'_>, ids: &[u32], term: &[f32], partial: &mut [f32]) {
         let _ = (rows, ids, term, partial);
     }
@@ -92,16 +97,24 @@ impl dyn Convolution + '_ {
         match self.reduction() {
             Reduction::Sum { .. } => gather_sum(rows, ids, scales, partial),
             Reduction::Max => gather_max(rows, ids, partial),
-            Reduction::Softmax { .. } => self.attend(rows, ids, term, partial),
+            Reduction::Softmax { .. } | Reduction::Joint { .. } => {
+                self.attend(rows, ids, term, partial);
+            }
         }
     }
 }
 
 /// Which rows of a target a layer reads besides what its sources were reduced to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are read one by one, none excludes another"
+)]
 pub(crate) struct Needs {
-    /// Its value, but for [`Convolution::own`] of it.
+    /// What the convolution reads of it, but for [`Convolution::own`] of that.
     pub values: bool,
+    /// Its value at the level below.
+    pub below: bool,
     /// Its message.
     pub messages: bool,
     /// Its value before the first layer.
@@ -133,8 +146,15 @@ pub enum Reduction {
     Softmax {
         /// Softmaxes side by side.
         heads: usize,
+        /// The first values of a message, which logits are made of and which are not summed.
+        keys: usize,
         /// Whether edges from a node to itself are left out.
         without_self: bool,
+    },
+    /// The sum of what each is made with what the target brings; 0 where there is no source.
+    Joint {
+        /// The first values of a message, of which there is no sum.
+        keys: usize,
     },
 }
 
@@ -143,7 +163,7 @@ impl Reduction {
     pub fn without_self(self) -> bool {
         match self {
             Self::Sum { without_self } | Self::Softmax { without_self, .. } => without_self,
-            Self::Max => false,
+            Self::Max | Self::Joint { .. } => false,
         }
     }
 
@@ -151,14 +171,15 @@ impl Reduction {
     pub(crate) fn width(self, message_width: usize) -> usize {
         match self {
             Self::Sum { .. } | Self::Max => message_width,
-            Self::Softmax { heads, .. } => 2 * heads + message_width,
+            Self::Softmax { heads, keys, .. } => 2 * heads + message_width - keys,
+            Self::Joint { keys } => message_width - keys,
         }
     }
 
     /// Makes it the partial result over no source.
     pub(crate) fn clear(self, partial: &mut [f32]) {
         match self {
-            Self::Sum { .. } => partial.fill(0.0),
+            Self::Sum { .. } | Self::Joint { .. } => partial.fill(0.0),
             Self::Max => partial.fill(f32::NEG_INFINITY),
             Self::Softmax { heads, .. } => {
                 partial[..heads].fill(f32::NEG_INFINITY);
@@ -171,9 +192,11 @@ impl Reduction {
 /// What the owner of some targets knows of them.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnRows<'a> {
-    /// Values of the level below, `[targets, width]`.
+    /// Values of the level that the layer reads, `[targets, width]`.
     pub values: &'a [f32],
-    /// Their own messages, `[targets, message width]`; `values` where messages are the values.
+    /// Values of the level below, `[targets, width]`; empty where what follows the layer reads none.
+    pub below: &'a [f32],
+    /// Their own messages, `[targets, message width]`; `values` where messages are these.
     pub messages: &'a [f32],
     /// Values before the first layer, `[targets, width]`; empty where the layer reads none.
     pub initial: &'a [f32],
@@ -235,7 +258,7 @@ pub(crate) enum Reduce {
 #[derive(Debug)]
 struct SummedLinear {
     /// The map, where it makes the messages.
-    message: Vec<RowOp>,
+    message: Option<Program>,
     /// The map, where it is applied to the sum.
     after: Option<Linear>,
     outputs: usize,
@@ -251,12 +274,12 @@ impl SummedLinear {
         };
         match maps_messages {
             true => Self {
-                message: vec![RowOp::Linear(linear)],
+                message: Some(Program::chain(linear.inputs(), vec![RowOp::Linear(linear)])),
                 after: None,
                 outputs,
             },
             false => Self {
-                message: Vec::new(),
+                message: None,
                 after: Some(linear),
                 outputs,
             },

@@ -4,10 +4,10 @@ use super::{
     Convolution, GnnModel, Layer,
     conv::{Made, OwnRows, Reduction},
     linear::Linear,
-    row_op::apply_ops,
 };
 use crate::run::{DegreeEffects, DegreeScale, degree_effects};
 use satisfice_kernels::Rows;
+use std::borrow::Cow;
 
 /// A layer in three steps: each holder of sources reduces those it has ([`SplitLayer::add`]), the
 /// partial results are joined ([`SplitLayer::join`]), and the owner of the target completes its row
@@ -16,7 +16,6 @@ use satisfice_kernels::Rows;
 #[derive(Debug, Clone, Copy)]
 pub struct SplitLayer<'a> {
     layer: &'a Layer,
-    message_width: usize,
 }
 
 impl GnnModel {
@@ -27,7 +26,6 @@ impl GnnModel {
     pub fn split_layer(&self, index: usize) -> SplitLayer<'_> {
         SplitLayer {
             layer: &self.layers[index],
-            message_width: self.message_width(index + 1),
         }
     }
 
@@ -54,12 +52,12 @@ impl SplitLayer<'_> {
 
     /// Values per row of a partial result.
     pub fn partial_width(&self) -> usize {
-        self.reduction().width(self.message_width)
+        self.reduction().width(self.message_width())
     }
 
     /// Values per row of a message.
     pub fn message_width(&self) -> usize {
-        self.message_width
+        self.layer.message_width()
     }
 
     /// Values per row that the layer leaves.
@@ -82,25 +80,43 @@ impl SplitLayer<'_> {
         self.conv().averages()
     }
 
-    /// Whether what a source sends is not its value.
+    /// Whether what a source sends is not its value at the level that the layer reads.
     pub fn makes_messages(&self) -> bool {
-        !self.conv().message().is_empty()
+        self.layer.makes_messages()
     }
 
-    /// Whether the layer reads the values before the first layer.
+    /// Whether sources send what they are at level 0, not at the level below.
     pub fn reads_initial(&self) -> bool {
-        self.conv().needs().initial
+        self.layer.reads_initial()
     }
 
-    /// What nodes send, `[rows, message width]`, from their values, `[rows, width]`.
-    pub fn messages(&self, values: Vec<f32>, width: usize) -> Vec<f32> {
-        apply_ops(self.conv().message(), values, width, &[])
+    /// Whether a target's value at level 0 is read besides.
+    pub fn needs_initial(&self) -> bool {
+        self.layer.needs().initial
     }
 
-    /// What targets bring to their reductions, `[targets, term width]`, from their own values and
-    /// messages.
+    /// Whether a target's value at the level below is read besides.
+    pub fn needs_below(&self) -> bool {
+        self.layer.needs().below
+    }
+
+    /// What nodes send, `[rows, message width]`, from their values at the level that the layer reads.
+    pub fn messages(&self, values: &[f32]) -> Vec<f32> {
+        self.layer.messages(values)
+    }
+
+    /// What targets bring to their reductions, `[targets, term width]`, from their own values at the level that
+    /// the layer reads, and messages.
     pub fn terms(&self, values: &[f32], messages: &[f32]) -> Vec<f32> {
-        self.conv().terms(values, messages)
+        self.conv().terms(&self.read(values), messages)
+    }
+
+    /// What the convolution reads of targets themselves.
+    fn read(self, values: &[f32]) -> Cow<'_, [f32]> {
+        match self.layer.reads_below() || !self.conv().needs().values {
+            true => Cow::Borrowed(values),
+            false => Cow::Owned(self.layer.read(values)),
+        }
     }
 
     /// The partial result over no source, to `partial`, `[partial width]`.
@@ -127,7 +143,9 @@ impl SplitLayer<'_> {
     /// Joins a partial result into another one of the same target.
     pub fn join(&self, from: &[f32], into: &mut [f32]) {
         match self.reduction() {
-            Reduction::Sum { .. } => into.iter_mut().zip(from).for_each(|(v, x)| *v += x),
+            Reduction::Sum { .. } | Reduction::Joint { .. } => {
+                into.iter_mut().zip(from).for_each(|(v, x)| *v += x);
+            }
             Reduction::Max => into.iter_mut().zip(from).for_each(|(v, x)| *v = v.max(*x)),
             Reduction::Softmax { heads, .. } => join_softmax(heads, from, into),
         }
@@ -140,7 +158,11 @@ impl SplitLayer<'_> {
 
     /// What the layer adds of targets' own values, `[targets, own width]`.
     pub fn own(&self, values: &[f32]) -> Vec<f32> {
-        let mapped = self.conv().own().map(|linear| linear.apply(values));
+        let map = |linear: &Linear| match self.layer.reads_below() {
+            true => linear.apply(values),
+            false => linear.apply(&self.layer.read(values)),
+        };
+        let mapped = self.conv().own().map(map);
         mapped.unwrap_or_default()
     }
 
@@ -150,11 +172,16 @@ impl SplitLayer<'_> {
     /// # Panics
     /// When a shape does not fit.
     pub fn complete(&self, reduced: Vec<f32>, mapped: Vec<f32>, own: &OwnRows<'_>) -> Vec<f32> {
+        let values = self.read(own.values);
+        let own = OwnRows {
+            values: &values,
+            ..*own
+        };
         let made = Made {
             mapped,
             terms: self.conv().terms(own.values, own.messages),
         };
-        self.layer.complete(reduced, &made, own)
+        self.layer.complete(reduced, &made, &own)
     }
 }
 

@@ -53,13 +53,8 @@ impl Weights {
                     hint: "training has diverged".to_owned(),
                 });
             }
-            // PyG before 2.5 called GATConv's one weight `lin_src.weight`, with an alias.
-            let name = match name.strip_suffix("lin_src.weight") {
-                Some(prefix) => format!("{prefix}lin.weight"),
-                None => name.to_owned(),
-            };
             let shape = view.shape().to_vec();
-            tensors.insert(name, Stored { shape, values });
+            tensors.insert(name.to_owned(), Stored { shape, values });
         }
         map.check()?;
         Ok(Self {

@@ -295,11 +295,14 @@ impl Serving<'_> {
                 Some(&rescaled) => (chosen.nodes, self.reads(layer, plan, chosen, rescaled)),
                 None => (0.0, Reads::default()),
             };
-            let (level, width) = (self.levels[layer], self.model.level_width(layer + 1));
+            let level = self.levels[self.model.level_read(layer)];
+            let width = self.model.level_width(layer + 1);
             let row_bytes = self.messages[layer].unwrap_or(level).row_bytes() as f64;
             let for_queries = match self.model.layers[layer].conv.reduction() {
                 Reduction::Sum { .. } => batch.readers().len() + between,
-                Reduction::Max | Reduction::Softmax { .. } => into_queries,
+                Reduction::Max | Reduction::Softmax { .. } | Reduction::Joint { .. } => {
+                    into_queries
+                }
             };
             let rows = for_queries as f64 + of_chosen.rows;
             let targets = queries + nodes;
@@ -322,7 +325,7 @@ impl Serving<'_> {
                 ..Reads::default()
             };
         };
-        let values = match layer {
+        let values = match self.model.level_read(layer) {
             0 => 0.0,
             _ => self.share_of_edges(chosen.read),
         };
@@ -335,7 +338,7 @@ impl Serving<'_> {
         let again = match self.model.layers[layer].conv.reduction() {
             _ if changed == 0.0 => 0.0,
             Reduction::Sum { .. } => (2.0 * changed).min(1.0),
-            Reduction::Max | Reduction::Softmax { .. } => 1.0,
+            Reduction::Max | Reduction::Softmax { .. } | Reduction::Joint { .. } => 1.0,
         };
         Reads {
             rows: chosen.new + again * chosen.stored,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Plan, Policy,
-    model::{GnnModel, Layer, apply_message},
+    model::{GnnModel, Layer},
 };
 use satisfice_core::{Cores, Stopped};
 use satisfice_kernels::Rows;
@@ -78,15 +78,14 @@ impl BatchScales {
 
 /// What of the graph a change of degree reaches in `model`.
 pub(crate) fn degree_effects(model: &GnnModel) -> DegreeEffects {
-    let sources = || {
-        model
-            .layers
-            .iter()
-            .filter_map(|layer| layer.conv.scales().0)
-    };
+    let scales = || model.layers.iter().map(|layer| layer.conv.scales());
+    let sources = || scales().filter_map(|scales| scales.0);
     DegreeEffects {
         in_degree_at_source: sources().any(|scale| !scale.follows_out_degree()),
         out_degree_at_source: sources().any(DegreeScale::follows_out_degree),
+        out_degree_at_target: scales()
+            .filter_map(|scales| scales.1)
+            .any(DegreeScale::follows_out_degree),
     }
 }
 
@@ -260,19 +259,24 @@ impl Run<'_> {
             messages: None,
             nodes: &nothing,
         };
-        let mut joined = Vec::new();
+        let mut joined = match model.joins_levels() {
+            true => vec![self.initial.to_vec()],
+            false => Vec::new(),
+        };
         for (index, layer) in model.layers[..count].iter().enumerate() {
             self.cores.pass()?;
             let nodes = fresh.get(index).unwrap_or(&nothing);
             let above = &model.layers[index + 1..count];
             // The layer above reads values of what it computes itself, and messages of all else.
-            let sends = above.first().filter(|_| {
+            let sends = above.first().filter(|above| {
                 let computed_above = fresh.get(index + 1).unwrap_or(&nothing);
-                computed_above.is_empty() && self.serving.messages[index + 1].is_some()
+                !above.reads_initial()
+                    && computed_above.is_empty()
+                    && self.serving.messages[index + 1].is_some()
             });
             let made = self.layer((index, sends), &below, nodes, scratch)?;
             self.cores.hold(idle + below.bytes() + made.bytes());
-            if model.joins_layers() {
+            if model.joins_levels() {
                 joined.push(made.values[..self.batch.queries() * layer.width()].to_vec());
             }
             let read = std::mem::replace(&mut below, made);
@@ -340,7 +344,9 @@ impl Run<'_> {
             }
             _ => Vec::new(),
         };
-        set_slots(&mut scratch.slots, queries, below.nodes);
+        if !layer.reads_initial() {
+            set_slots(&mut scratch.slots, queries, below.nodes);
+        }
         let made = self.with_slots(
             (index, above),
             below,
@@ -362,19 +368,40 @@ impl Run<'_> {
     ) -> Result<AtHand<'f>, Stopped> {
         let (serving, scales) = (self.serving, self.scales);
         let layer = &serving.model.layers[index];
-        let stored = serving.levels[index];
         let queries = self.batch.queries();
         let space = std::mem::take(&mut scratch.values[index % 2]);
         let (source, target) = layer.conv.scales();
         let kept = serving.reduced.get(index).copied().flatten();
-        let slots = match below.nodes.is_empty() && !rescaled {
+        let initial = RowSet {
+            stored: serving.levels[0],
+            at_hand: Rows::f32(self.initial, serving.levels[0].width()),
+            slots: Slots::AsStored,
+        };
+        // What sources send is made of the level read; of the level below, rows follow the queries'.
+        let (values, nodes) = match layer.reads_initial() {
+            true => (self.initial, &[][..]),
+            false => (&below.values[..], below.nodes),
+        };
+        let slots = match nodes.is_empty() && !rescaled {
             true => Slots::AsStored,
             false => Slots::Map(&scratch.slots),
         };
+        let stored = serving.levels[serving.model.level_read(index)];
         let h = RowSet {
             stored,
-            at_hand: Rows::f32(&below.values, stored.width()),
+            at_hand: Rows::f32(values, stored.width()),
             slots,
+        };
+        let rows_below = match layer.reads_initial() {
+            false => h,
+            true => RowSet {
+                stored: serving.levels[index],
+                at_hand: Rows::f32(&below.values, serving.levels[index].width()),
+                slots: Slots::Listed {
+                    nodes: below.nodes,
+                    first: queries,
+                },
+            },
         };
         let mut made = std::mem::take(&mut scratch.messages);
         let messages = match (serving.messages[index], &below.messages) {
@@ -385,11 +412,11 @@ impl Run<'_> {
                 slots,
             },
             (Some(stored), None) => {
-                let rows = below.values.len() / h.stored.width();
+                let rows = values.len() / h.stored.width();
                 made = resized(made, rows * stored.width(), self.cores)?;
                 make_messages(
                     layer,
-                    (&below.values, h.stored.width()),
+                    (values, h.stored.width()),
                     (&mut made, stored.width()),
                     self.cores,
                 )?;
@@ -408,15 +435,12 @@ impl Run<'_> {
                 stored: fresh,
             },
             h,
+            below: rows_below,
             messages,
-            source_scales: scales.at(source, &scratch.scales, below.nodes),
+            source_scales: scales.at(source, &scratch.scales, nodes),
             // Targets are looked up by node, never among the rows at hand.
             target_scales: scales.at(target, &scratch.scales, &[]),
-            initial: RowSet {
-                stored: self.serving.levels[0],
-                at_hand: Rows::f32(self.initial, self.serving.levels[0].width()),
-                slots: Slots::AsStored,
-            },
+            initial,
             refresh: self.refresh,
             kept,
             stored_scales: serving.stored_scales(index),
@@ -455,7 +479,7 @@ fn run_layer_and_send(
 ) -> Result<(Vec<f32>, Vec<f32>), Stopped> {
     let Targets { queries, stored } = input.targets;
     let of = |queries: usize, stored| Targets { queries, stored };
-    let (width, message_width) = (layer.width(), above.message_width(layer.width()));
+    let (width, message_width) = (layer.width(), above.message_width());
     let input = LayerInput {
         targets: of(queries, &[]),
         ..input
@@ -471,8 +495,7 @@ fn run_layer_and_send(
         ..input
     };
     fill_blocks(message_width, of_stored, cores, |range, sources| {
-        let values = layer.compute(&input, range, sources);
-        apply_message(above.conv.message(), values, width)
+        above.messages(layer.compute(&input, range, sources))
     })?;
     Ok((values, sent))
 }
@@ -505,8 +528,7 @@ fn make_messages(
         .chunks_mut(MESSAGE_ROWS * message_width)
         .zip(values.chunks(MESSAGE_ROWS * width));
     let make = |(): &mut (), (made, values): (&mut [f32], &[f32])| {
-        let messages = apply_message(layer.conv.message(), values.to_vec(), width);
-        made.copy_from_slice(&messages);
+        made.copy_from_slice(&layer.messages(values));
         None
     };
     cores.each(blocks, || (), make)
@@ -529,7 +551,7 @@ pub(crate) struct LayerPass<'a> {
 }
 
 impl<'a> LayerPass<'a> {
-    /// A pass of the layer above the values `below`, on all cores; `initial` are those of level 0.
+    /// A pass of a layer above the values `below`, on all cores; `initial` are those of level 0.
     pub(crate) fn new(
         layer: &'a Layer,
         graph: GraphView<'a>,
@@ -550,14 +572,28 @@ impl<'a> LayerPass<'a> {
         }
     }
 
-    /// Messages of some stored nodes, `[nodes, message width]`.
-    pub(crate) fn messages(&self, nodes: &[u32]) -> Result<Vec<f32>, Stopped> {
-        let width = self.below.width();
+    /// The values that the layer reads.
+    fn level(&self) -> Rows<'a> {
+        match self.layer.reads_initial() {
+            true => self.initial,
+            false => self.below,
+        }
+    }
+
+    /// Those of some nodes, and their width.
+    fn read(&self, nodes: &[u32]) -> (Vec<f32>, usize) {
+        let (level, width) = (self.level(), self.level().width());
         let mut values = vec![0.0; nodes.len() * width];
         for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
-            self.below.read(node as usize, row);
+            level.read(node as usize, row);
         }
-        let message_width = self.layer.message_width(width);
+        (values, width)
+    }
+
+    /// Messages of some stored nodes, `[nodes, message width]`.
+    pub(crate) fn messages(&self, nodes: &[u32]) -> Result<Vec<f32>, Stopped> {
+        let (values, width) = self.read(nodes);
+        let message_width = self.layer.message_width();
         let mut made = vec![0.0; nodes.len() * message_width];
         let of_layer = (&mut made[..], message_width);
         make_messages(self.layer, (&values, width), of_layer, &self.cores)?;
@@ -577,7 +613,7 @@ impl<'a> LayerPass<'a> {
             let own = TargetRows::read(self.layer, &input, range.clone());
             let own = own.view();
             let terms = conv.terms(own.values, own.messages);
-            reduce(conv, &input, range, &terms, sources)
+            reduce(self.layer, &input, range, &terms, sources)
         })?;
         for (row, &node) in reduced.chunks_exact_mut(width).zip(nodes) {
             if input.stored_in_degree(node, reduction.without_self()) == 0 {
@@ -593,17 +629,13 @@ impl<'a> LayerPass<'a> {
         let Some(linear) = self.layer.conv.own() else {
             return Ok(None);
         };
-        let width = self.below.width();
-        let mut values = vec![0.0; nodes.len() * width];
-        for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
-            self.below.read(node as usize, row);
-        }
+        let (values, width) = self.read(nodes);
         let mut own = vec![0.0; nodes.len() * linear.outputs()];
         let blocks = own
             .chunks_mut(MESSAGE_ROWS * linear.outputs())
             .zip(values.chunks(MESSAGE_ROWS * width));
         let map = |(): &mut (), (own, values): (&mut [f32], &[f32])| {
-            linear.add_to(values, own);
+            linear.add_to(&self.layer.read(values), own);
             None
         };
         self.cores.each(blocks, || (), map)?;
@@ -630,8 +662,9 @@ impl<'a> LayerPass<'a> {
                 queries: 0,
                 stored: nodes,
             },
-            h: stored_only(self.below),
-            messages: stored_only(kept.messages.unwrap_or(self.below)),
+            h: stored_only(self.level()),
+            below: stored_only(self.below),
+            messages: stored_only(kept.messages.unwrap_or(self.level())),
             source_scales: source.map(|_| node_scales(&self.source_scales, &[], &[])),
             target_scales: target.map(|_| node_scales(&self.target_scales, &[], &[])),
             initial: stored_only(self.initial),

@@ -49,6 +49,8 @@ pub(crate) enum Slots<'a> {
     AsStored,
     /// By slot among the rows at hand, as stored where there is none.
     Map(&'a [u32]),
+    /// The rows at hand from `first` on are those of `nodes`, ascending. Only where no source is read.
+    Listed { nodes: &'a [u32], first: usize },
 }
 
 /// Values of nodes at one level: stored rows, and rows at hand: of the queries, then of stored
@@ -67,6 +69,9 @@ impl RowSet<'_> {
             (Target::Query(query), _) => query,
             (Target::Stored(_), Slots::AsStored) => NONE,
             (Target::Stored(node), Slots::Map(slots)) => slots[node as usize],
+            (Target::Stored(node), Slots::Listed { nodes, first }) => nodes
+                .binary_search(&node)
+                .map_or(NONE, |at| (first + at) as u32),
         };
         // A slot that is no row says something else of the node.
         ((slot as usize) < self.at_hand.len()).then_some(slot)
@@ -147,8 +152,10 @@ pub(crate) struct LayerInput<'a> {
     pub graph: GraphView<'a>,
     pub batch: &'a QueryBatch,
     pub targets: Targets<'a>,
-    /// Values of the level below.
+    /// Values of the level that the layer reads.
     pub h: RowSet<'a>,
+    /// Values of the level below.
+    pub below: RowSet<'a>,
     /// What sources send: `h`, or rows made of it.
     pub messages: RowSet<'a>,
     pub source_scales: Option<NodeScales<'a>>,
@@ -185,7 +192,7 @@ impl LayerInput<'_> {
             .copied()
             .filter(|&source| source != own_stored);
         match self.messages.slots {
-            Slots::AsStored => sources.stored.extend(stored),
+            Slots::AsStored | Slots::Listed { .. } => sources.stored.extend(stored),
             Slots::Map(slots) => {
                 let rows = self.messages.at_hand.len() as u32;
                 for source in stored {
@@ -283,6 +290,11 @@ impl LayerInput<'_> {
     }
 
     /// Values of the level below of some targets, `[targets, width]`.
+    pub(crate) fn rows_below(&self, range: Range<usize>) -> Vec<f32> {
+        read_rows(&self.below, self.targets, range)
+    }
+
+    /// Values of the level that the layer reads, of some targets, `[targets, width]`.
     pub(crate) fn own_rows(&self, range: Range<usize>) -> Vec<f32> {
         read_rows(&self.h, self.targets, range)
     }
@@ -294,13 +306,19 @@ impl LayerInput<'_> {
 
     /// A linear map of some targets' own values, `[targets, outputs]`: of stored nodes read where it is
     /// kept, of others computed.
-    pub(crate) fn mapped_own(&self, linear: &Linear, range: Range<usize>) -> Vec<f32> {
+    pub(crate) fn mapped_own(
+        &self,
+        layer: &Layer,
+        linear: &Linear,
+        range: Range<usize>,
+    ) -> Vec<f32> {
+        let map = |range| linear.apply(&layer.read(self.own_rows(range)));
         let Some(kept) = self.own else {
-            return linear.apply(&self.own_rows(range));
+            return map(range);
         };
         let (width, queries) = (linear.outputs(), self.targets.queries);
         let first = queries.clamp(range.start, range.end);
-        let mut mapped = linear.apply(&self.own_rows(range.start..first));
+        let mut mapped = map(range.start..first);
         mapped.resize(range.len() * width, 0.0);
         let of_stored = mapped[(first - range.start) * width..].chunks_exact_mut(width);
         for (row, index) in of_stored.zip(first..range.end) {

@@ -1,15 +1,17 @@
 //! What a layer's targets bring of their own, and what their sources are reduced to.
 
 use super::layer::{LayerInput, NodeScales, Sources, Target};
-use crate::model::{Convolution, Layer, OwnRows, Reduction};
+use crate::model::{Layer, OwnRows, Reduction};
 use satisfice_kernels::{Rows, gather_sum, scatter_stride};
 use std::ops::Range;
 
 /// Rows of some targets themselves, as far as a layer reads them.
 #[derive(Debug)]
 pub(crate) struct TargetRows {
-    /// `[targets, width]`, or empty.
-    pub values: Vec<f32>,
+    /// What the convolution reads, `[targets, width]`, or empty.
+    values: Vec<f32>,
+    /// The level below, where it is not the same.
+    below: Option<Vec<f32>>,
     messages: Vec<f32>,
     initial: Vec<f32>,
     in_degrees: Vec<u32>,
@@ -35,8 +37,16 @@ impl TargetRows {
             Some(scales) => targets().map(|target| scales.of(target)).collect(),
             None => Vec::new(),
         };
+        let same = layer.reads_below();
+        let values = rows(needs.values || (same && needs.below), &|range| {
+            input.own_rows(range)
+        });
         Self {
-            values: rows(needs.values, &|range| input.own_rows(range)),
+            values: match same || values.is_empty() {
+                true => values,
+                false => layer.read(values),
+            },
+            below: (!same).then(|| rows(needs.below, &|range| input.rows_below(range))),
             messages: rows(needs.messages, &|range| input.own_messages(range)),
             initial: rows(needs.initial, &|range| input.initial_rows(range)),
             in_degrees,
@@ -48,6 +58,7 @@ impl TargetRows {
     pub(crate) fn view(&self) -> OwnRows<'_> {
         OwnRows {
             values: &self.values,
+            below: self.below.as_deref().unwrap_or(&self.values),
             messages: &self.messages,
             initial: &self.initial,
             in_degrees: &self.in_degrees,
@@ -63,12 +74,13 @@ const AHEAD: usize = 8;
 /// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
 /// targets bring to it, and `sources` is space to work in. Counts the rows read.
 pub(crate) fn reduce(
-    conv: &dyn Convolution,
+    layer: &Layer,
     input: &LayerInput<'_>,
     range: Range<usize>,
     terms: &[f32],
     sources: &mut Sources,
 ) -> Vec<f32> {
+    let conv = &*layer.conv;
     let reduction = conv.reduction();
     let width = reduction.width(input.messages.stored.width());
     let mut partials = vec![0.0; range.len() * width];
@@ -86,7 +98,7 @@ pub(crate) fn reduce(
         .enumerate()
     {
         let reducer = Reducer {
-            conv,
+            layer,
             input,
             reduction,
             term: &terms[at * conv.term_width()..][..conv.term_width()],
@@ -103,7 +115,7 @@ pub(crate) fn reduce(
 
 /// Reduces the sources of one target; each way returns the rows that it read.
 struct Reducer<'a> {
-    conv: &'a dyn Convolution,
+    layer: &'a Layer,
     input: &'a LayerInput<'a>,
     reduction: Reduction,
     term: &'a [f32],
@@ -161,7 +173,7 @@ impl Reducer<'_> {
             Reduction::Sum { .. } => true,
             Reduction::Max => sources.withdrawn.is_empty(),
             // What the target itself brings is in every coefficient.
-            Reduction::Softmax { .. } => {
+            Reduction::Softmax { .. } | Reduction::Joint { .. } => {
                 sources.withdrawn.is_empty() && input.messages.slot(Target::Stored(node)).is_none()
             }
         };
@@ -207,14 +219,17 @@ impl Reducer<'_> {
             rows.read(node as usize, &mut row);
             row
         };
-        let term = match self.term.is_empty() {
-            true => Vec::new(),
-            false => self
-                .conv
-                .terms(&read(input.h.stored), &read(input.messages.stored)),
+        let term = if self.term.is_empty() {
+            Vec::new()
+        } else {
+            let values = self.layer.read(read(input.h.stored));
+            let messages = read(input.messages.stored);
+            self.layer.conv.terms(&values, &messages)
         };
         let (rows, scales) = (input.messages.stored, input.stored_scales);
-        self.conv.add(rows, &sources.stored, scales, &term, partial);
+        self.layer
+            .conv
+            .add(rows, &sources.stored, scales, &term, partial);
         sources.stored.len()
     }
 
@@ -242,7 +257,7 @@ impl Reducer<'_> {
             ),
         ] {
             if !ids.is_empty() {
-                self.conv.add(rows, ids, scales, self.term, partial);
+                self.layer.conv.add(rows, ids, scales, self.term, partial);
             }
         }
     }

@@ -11,12 +11,16 @@ pub enum DegreeScale {
         /// Weight of the self-loop.
         weight: f32,
     },
+    /// `1 / (in-degree without self-loops + 1)`: every node has one self-loop.
+    InverseWithSelfLoop,
     /// `in-degree^-1/2`, 0 for degree 0.
     InverseSqrtIn,
     /// `max(in-degree, 1)^-1/2`.
     ClampedInverseSqrtIn,
     /// `1 / max(in-degree, 1)`.
     ClampedInverseIn,
+    /// `(out-degree without self-loops)^-1/2`, 0 for degree 0.
+    InverseSqrtOut,
     /// `max(out-degree, 1)^-1/2`.
     ClampedInverseSqrtOut,
     /// `1 / max(out-degree, 1)`.
@@ -43,9 +47,11 @@ impl DegreeScale {
             Self::WithSelfLoop { weight } => {
                 inverse_sqrt((degrees.incoming - degrees.loops) as f32 + weight)
             }
+            Self::InverseWithSelfLoop => 1.0 / ((degrees.incoming - degrees.loops) as f32 + 1.0),
             Self::InverseSqrtIn => inverse_sqrt(incoming),
             Self::ClampedInverseSqrtIn => inverse_sqrt(incoming.max(1.0)),
             Self::ClampedInverseIn => 1.0 / incoming.max(1.0),
+            Self::InverseSqrtOut => inverse_sqrt((degrees.outgoing - degrees.loops) as f32),
             Self::ClampedInverseSqrtOut => inverse_sqrt(outgoing.max(1.0)),
             Self::ClampedInverseOut => 1.0 / outgoing.max(1.0),
         }
@@ -53,7 +59,10 @@ impl DegreeScale {
 
     /// Whether new out-edges change it; otherwise new in-edges do.
     pub fn follows_out_degree(self) -> bool {
-        matches!(self, Self::ClampedInverseSqrtOut | Self::ClampedInverseOut)
+        matches!(
+            self,
+            Self::InverseSqrtOut | Self::ClampedInverseSqrtOut | Self::ClampedInverseOut
+        )
     }
 }
 

@@ -10,6 +10,8 @@ pub struct DegreeEffects {
     pub in_degree_at_source: bool,
     /// A node's new out-edges change its weight as a source.
     pub out_degree_at_source: bool,
+    /// A node's new out-edges change its weight as a target.
+    pub out_degree_at_target: bool,
 }
 
 /// How many of `candidates` nodes a budget, 0 to 1, is.
@@ -194,7 +196,9 @@ impl<'a> Search<'a> {
     /// Whether the node's aggregate changes though its sources' values do not.
     fn changes_directly(&self, node: u32) -> bool {
         let at_source = self.effects.in_degree_at_source || self.effects.out_degree_at_source;
-        self.marks[node as usize].touched
+        let mark = self.marks[node as usize];
+        mark.touched
+            || (self.effects.out_degree_at_target && mark.read)
             || (at_source
                 && self
                     .graph

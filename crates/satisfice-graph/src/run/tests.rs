@@ -91,7 +91,7 @@ fn messages(
     pass: &LayerPass<'_>,
     nodes: &[u32],
 ) -> Option<Vec<f32>> {
-    let made = !model.layers[layer].conv.message().is_empty();
+    let made = model.layers[layer].makes_messages();
     made.then(|| pass.messages(nodes).unwrap())
 }
 
@@ -253,8 +253,8 @@ fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
         let width = model.level_width(level);
         values[level][case.graph.nodes * width..].to_vec()
     };
-    let layers = match model.joins_layers() {
-        true => (1..=model.layers()).map(of_queries).collect(),
+    let layers = match model.joins_levels() {
+        true => (0..=model.layers()).map(of_queries).collect(),
         false => vec![of_queries(model.layers())],
     };
     model.finish(layers)

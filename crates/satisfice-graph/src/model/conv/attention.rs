@@ -1,9 +1,13 @@
-use super::{Convolution, Made, Needs, OwnRows, Reduction};
+use super::{
+    Convolution, Made, Needs, OwnRows, Reduction,
+    softmax::{raise, shares},
+};
 use crate::{
     GraphError,
     model::{
         config::{GatConfig, ResidualConfig},
         linear::{Linear, add_bias},
+        program::Program,
         row_op::{RowOp, leaky_relu},
         weights::Weights,
     },
@@ -19,7 +23,7 @@ pub(crate) struct Attention {
     heads: usize,
     /// Per head.
     channels: usize,
-    message: Vec<RowOp>,
+    message: Program,
     logits: Logits,
     negative_slope: f32,
     /// One self-loop replaces those of the graph; without it they stay.
@@ -123,7 +127,12 @@ impl Attention {
             let shape = [config.heads * widths.1, widths.0];
             weights.take(tensors, "lin_dst.weight", &shape)?;
         }
-        let names = ["lin", "att_src", "att_dst"];
+        // PyG before 2.5 called the one weight `lin_src.weight`, with an alias.
+        let lin = match weights.has(tensors, "lin_src.weight") {
+            true => "lin_src",
+            false => "lin",
+        };
+        let names = [lin, "att_src", "att_dst"];
         let scored = take_separate(weights, tensors, names, config.heads, widths)?;
         let finish = Finish::pyg(weights, tensors, config, widths)?;
         Ok(Self::new(config, widths.1, scored, finish))
@@ -177,7 +186,7 @@ impl Attention {
         Self {
             heads: config.heads,
             channels,
-            message: vec![RowOp::Linear(source)],
+            message: Program::chain(source.inputs(), vec![RowOp::Linear(source)]),
             logits,
             negative_slope: config.negative_slope,
             self_loops: config.self_loops.unwrap_or(pyg),
@@ -195,13 +204,14 @@ impl Convolution for Attention {
         }
     }
 
-    fn message(&self) -> &[RowOp] {
-        &self.message
+    fn message(&self) -> Option<&Program> {
+        Some(&self.message)
     }
 
     fn reduction(&self) -> Reduction {
         Reduction::Softmax {
             heads: self.heads,
+            keys: 0,
             without_self: self.self_loops,
         }
     }
@@ -267,19 +277,7 @@ impl Convolution for Attention {
                 let term = &made.terms[at * self.term_width()..][..self.term_width()];
                 self.attend(Rows::f32(messages, width), &[at as u32], term, partial);
             }
-            let (totals, sum) = partial[self.heads..].split_at(self.heads);
-            for ((out, sum), total) in out
-                .chunks_exact_mut(self.channels)
-                .zip(sum.chunks_exact(self.channels))
-                .zip(totals)
-            {
-                // Nothing where there is no source: 0 / 0 is no answer.
-                let scale = match *total > 0.0 {
-                    true => 1.0 / (total + self.epsilon),
-                    false => 0.0,
-                };
-                out.iter_mut().zip(sum).for_each(|(v, x)| *v = scale * x);
-            }
+            shares(partial, (self.heads, self.epsilon), out);
         }
         self.finish
             .apply(sums, own.values, self.heads, self.channels)
@@ -287,8 +285,7 @@ impl Convolution for Attention {
 }
 
 impl Attention {
-    /// The exponentials so far are brought down to a new largest logit. Source: Milakov and
-    /// Gimelshein, "Online normalizer calculation for softmax" (2018). `logits`, `[ids.len(), heads]`, is space to work in.
+    /// `logits`, `[ids.len(), heads]`, is space to work in.
     fn attend_together(
         &self,
         rows: Rows<'_>,
@@ -297,22 +294,7 @@ impl Attention {
         partial: &mut [f32],
     ) {
         self.logits(rows, ids, term, logits);
-        let (tops, rest) = partial.split_at_mut(self.heads);
-        let (totals, sums) = rest.split_at_mut(self.heads);
-        for head in 0..self.heads {
-            let each = || (head..logits.len()).step_by(self.heads);
-            let top = each().map(|i| logits[i]).fold(tops[head], f32::max);
-            let kept = (tops[head] - top).exp();
-            totals[head] *= kept;
-            sums[head * self.channels..][..self.channels]
-                .iter_mut()
-                .for_each(|v| *v *= kept);
-            tops[head] = top;
-            for i in (head..logits.len()).step_by(self.heads) {
-                logits[i] = (logits[i] - top).exp();
-                totals[head] += logits[i];
-            }
-        }
+        let sums = raise(partial, self.heads, logits);
         gather_weighted(rows, ids, logits, self.heads, sums);
     }
 

@@ -5,7 +5,7 @@ use crate::{
         config::GcnConfig,
         config::Norm,
         linear::{Linear, add_bias},
-        row_op::RowOp,
+        program::Program,
         weights::Weights,
     },
     run::DegreeScale,
@@ -86,6 +86,20 @@ pub(crate) fn propagation(norm: Norm, self_loops: Option<bool>, weight: f32) -> 
             Some(DegreeScale::ClampedInverseSqrtIn),
             Some(DegreeScale::ClampedInverseSqrtIn),
         ),
+        Norm::Average => {
+            return Propagation {
+                source: None,
+                target: Some(DegreeScale::InverseWithSelfLoop),
+                self_loop: Some(weight),
+            };
+        }
+        Norm::OutDegree => {
+            return Propagation {
+                source: Some(DegreeScale::InverseSqrtOut),
+                target: Some(DegreeScale::InverseSqrtOut),
+                self_loop: Some(0.0),
+            };
+        }
         Norm::None => (None, None),
     };
     Propagation {
@@ -100,8 +114,8 @@ impl Convolution for Gcn {
         self.linear.outputs
     }
 
-    fn message(&self) -> &[RowOp] {
-        &self.linear.message
+    fn message(&self) -> Option<&Program> {
+        self.linear.message.as_ref()
     }
 
     fn propagation(&self) -> Option<&Propagation> {

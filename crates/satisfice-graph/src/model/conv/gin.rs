@@ -1,7 +1,8 @@
 use super::{
     Convolution, Made, Needs, OwnRows, Reduce, Reduction, finish_reduce, message_reduction,
 };
-use crate::model::row_op::{RowOp, apply_ops};
+use crate::model::program::Program;
+use std::borrow::Cow;
 
 /// `mlp((1 + ε) x_t + Σ_s x_s)`.
 ///
@@ -11,14 +12,12 @@ use crate::model::row_op::{RowOp, apply_ops};
 pub(crate) struct Gin {
     pub eps: f32,
     pub reduce: Reduce,
-    pub mlp: Vec<RowOp>,
-    pub inputs: usize,
-    pub out: usize,
+    pub mlp: Program,
 }
 
 impl Convolution for Gin {
     fn width(&self) -> usize {
-        self.out
+        self.mlp.width()
     }
 
     fn averages(&self) -> bool {
@@ -41,6 +40,6 @@ impl Convolution for Gin {
         for (v, x) in rows.iter_mut().zip(own.values) {
             *v += (1.0 + self.eps) * x;
         }
-        apply_ops(&self.mlp, rows, self.inputs, &[])
+        self.mlp.run(Cow::Owned(rows), &[])
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     model::{
         config::{Aggregator, SageConfig},
         linear::{Linear, add_bias},
+        program::Program,
         row_op::{RowOp, l2_normalize},
         weights::Weights,
     },
@@ -32,12 +33,15 @@ enum Neighbors {
     /// A linear map of their sum or mean.
     Summed(SummedLinear),
     /// A linear map of what their messages are reduced to.
-    Reduced { message: Vec<RowOp>, linear: Linear },
+    Reduced {
+        message: Option<Program>,
+        linear: Linear,
+    },
 }
 
 impl Neighbors {
-    fn new(reduce: Reduce, message: Vec<RowOp>, linear: Linear, place: Place) -> Self {
-        match reduce == Reduce::Max || !message.is_empty() {
+    fn new(reduce: Reduce, message: Option<Program>, linear: Linear, place: Place) -> Self {
+        match reduce == Reduce::Max || message.is_some() {
             true => Self::Reduced { message, linear },
             false => Self::Summed(SummedLinear::new(linear, place)),
         }
@@ -54,8 +58,14 @@ impl Sage {
     ) -> Result<Self, GraphError> {
         let prefix = |name: &str| format!("{tensors}.{name}");
         let message = match config.project {
-            true => relu_of(Linear::take(weights, &prefix("lin"), inputs, inputs, true)?),
-            false => Vec::new(),
+            true => Some(relu_of(Linear::take(
+                weights,
+                &prefix("lin"),
+                inputs,
+                inputs,
+                true,
+            )?)),
+            false => None,
         };
         let root = match config.root_weight {
             true => Some(Linear::take(weights, &prefix("lin_r"), inputs, out, false)?),
@@ -83,14 +93,14 @@ impl Sage {
     ) -> Result<Self, GraphError> {
         let prefix = |name: &str| format!("{tensors}.{name}");
         let message = match config.aggregator {
-            Aggregator::Pool => relu_of(Linear::take(
+            Aggregator::Pool => Some(relu_of(Linear::take(
                 weights,
                 &prefix("fc_pool"),
                 inputs,
                 inputs,
                 true,
-            )?),
-            _ => Vec::new(),
+            )?)),
+            _ => None,
         };
         let gcn = config.aggregator == Aggregator::Gcn;
         // DGL 0.6 to 0.8 kept the bias beside the two weights.
@@ -135,8 +145,10 @@ fn add_own(sums: &mut [f32], own: &[f32], in_degrees: &[u32]) {
     }
 }
 
-fn relu_of(linear: Linear) -> Vec<RowOp> {
-    vec![RowOp::Linear(linear), RowOp::Relu]
+fn relu_of(linear: Linear) -> Program {
+    let width = linear.inputs();
+    let ops = vec![RowOp::Linear(linear), RowOp::Relu];
+    Program::chain(width, ops)
 }
 
 fn reduce(aggregator: Aggregator) -> Reduce {
@@ -155,10 +167,10 @@ impl Convolution for Sage {
         }
     }
 
-    fn message(&self) -> &[RowOp] {
+    fn message(&self) -> Option<&Program> {
         match &self.neighbors {
-            Neighbors::Summed(linear) => &linear.message,
-            Neighbors::Reduced { message, .. } => message,
+            Neighbors::Summed(linear) => linear.message.as_ref(),
+            Neighbors::Reduced { message, .. } => message.as_ref(),
         }
     }
 

@@ -60,8 +60,8 @@ fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
         let width = model.level_width(level);
         values[level][nodes * width..(nodes + case.queries) * width].to_vec()
     };
-    let layers = match model.joins_layers() {
-        true => (1..=model.layers()).map(of_queries).collect(),
+    let layers = match model.joins_levels() {
+        true => (0..=model.layers()).map(of_queries).collect(),
         false => vec![of_queries(model.layers())],
     };
     model.finish(layers)
@@ -90,7 +90,8 @@ proptest! {
         let case = case.without_loops();
         for (name, model) in models() {
             let softmax = |layer: &crate::model::Layer| {
-                matches!(layer.conv.reduction(), Reduction::Softmax { .. })
+                let reduction = layer.conv.reduction();
+                matches!(reduction, Reduction::Softmax { .. } | Reduction::Joint { .. })
             };
             // Beyond the first layer a refreshed node keeps the coefficients of its stored sources,
             // where a second node has coefficients of its own.

@@ -1,80 +1,15 @@
-//! Jumping knowledge: the last representation of a node from those of all its layers.
+//! Jumping knowledge by an LSTM: the last representation of a node from those of all its layers.
 //!
 //! Source: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks" (2018),
 //! as PyTorch Geometric's `JumpingKnowledge` does it.
 
 use super::{
-    config::{JumpingConfig, JumpingMode},
     linear::{Linear, add_bias},
-    row_op::sigmoid,
+    row_op::{concatenate, sigmoid},
     weights::Weights,
 };
 use crate::GraphError;
 use satisfice_kernels::matmul_transposed;
-
-#[derive(Debug)]
-pub(crate) enum Jumping {
-    Cat,
-    Max,
-    Lstm(Box<Lstm>),
-}
-
-impl Jumping {
-    /// For `layers` layers, which all leave `width` values unless they are put side by side.
-    pub(crate) fn take(
-        weights: &Weights,
-        config: &JumpingConfig,
-        layers: usize,
-        width: usize,
-    ) -> Result<Self, GraphError> {
-        Ok(match config.mode {
-            JumpingMode::Cat => Self::Cat,
-            JumpingMode::Max => Self::Max,
-            JumpingMode::Lstm => Self::Lstm(Box::new(Lstm::take(
-                weights,
-                &config.tensors,
-                layers,
-                width,
-            )?)),
-        })
-    }
-
-    /// Values per row that [`Jumping::apply`] leaves, from the layers' widths.
-    pub(crate) fn width(&self, widths: &[usize]) -> usize {
-        match self {
-            Self::Cat => widths.iter().sum(),
-            Self::Max | Self::Lstm(_) => widths[0],
-        }
-    }
-
-    /// Joins the layers' rows, each `[rows, width]`.
-    pub(crate) fn apply(&self, layers: &[Vec<f32>], widths: &[usize]) -> Vec<f32> {
-        match self {
-            Self::Cat => concatenate(layers, widths),
-            Self::Max => {
-                let mut joined = layers[0].clone();
-                for layer in &layers[1..] {
-                    for (v, x) in joined.iter_mut().zip(layer) {
-                        *v = v.max(*x);
-                    }
-                }
-                joined
-            }
-            Self::Lstm(lstm) => lstm.apply(layers, widths[0]),
-        }
-    }
-}
-
-fn concatenate(layers: &[Vec<f32>], widths: &[usize]) -> Vec<f32> {
-    let rows = layers[0].len() / widths[0];
-    let mut joined = Vec::with_capacity(rows * widths.iter().sum::<usize>());
-    for row in 0..rows {
-        for (layer, width) in layers.iter().zip(widths) {
-            joined.extend_from_slice(&layer[row * width..][..*width]);
-        }
-    }
-    joined
-}
 
 /// A bidirectional LSTM over the layers, whose states are scored; the rows' sum is weighted by the
 /// softmax of the scores.
@@ -121,7 +56,7 @@ impl Cell {
     }
 
     /// States after each step, each `[rows, hidden]`, in the order of `steps`.
-    fn run<'a>(&self, steps: impl Iterator<Item = &'a Vec<f32>>, width: usize) -> Vec<Vec<f32>> {
+    fn run<'a>(&self, steps: impl Iterator<Item = &'a &'a [f32]>, width: usize) -> Vec<Vec<f32>> {
         let n = self.hidden;
         let (mut state, mut memory) = (Vec::new(), Vec::new());
         let mut states = Vec::new();
@@ -151,7 +86,8 @@ impl Cell {
 }
 
 impl Lstm {
-    fn take(
+    /// For `layers` layers, which all leave `width` values.
+    pub(crate) fn take(
         weights: &Weights,
         prefix: &str,
         layers: usize,
@@ -167,14 +103,18 @@ impl Lstm {
         })
     }
 
-    fn apply(&self, layers: &[Vec<f32>], width: usize) -> Vec<f32> {
+    /// Joins the layers' rows, each `[rows, width]`.
+    pub(crate) fn apply(&self, layers: &[&[f32]], width: usize) -> Vec<f32> {
         let forward = self.forward.run(layers.iter(), width);
         let mut backward = self.backward.run(layers.iter().rev(), width);
         backward.reverse();
         let scores: Vec<Vec<f32>> = forward
             .into_iter()
             .zip(backward)
-            .map(|(f, b)| self.score.apply(&concatenate(&[f, b], &[self.hidden; 2])))
+            .map(|(f, b)| {
+                self.score
+                    .apply(&concatenate(&[(&f, self.hidden), (&b, self.hidden)]))
+            })
             .collect();
         let rows = layers[0].len() / width;
         let mut joined = vec![0.0; rows * width];
@@ -192,21 +132,5 @@ impl Lstm {
             }
         }
         joined
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_of_unequal_widths_are_put_side_by_side() {
-        let layers = [vec![1.0, 2.0], vec![3.0, 4.0, 5.0, 6.0, 7.0, 8.0]];
-        let widths = [1, 3];
-        assert_eq!(Jumping::Cat.width(&widths), 4);
-        assert_eq!(
-            Jumping::Cat.apply(&layers, &widths),
-            [1.0, 3.0, 4.0, 5.0, 2.0, 6.0, 7.0, 8.0]
-        );
     }
 }
