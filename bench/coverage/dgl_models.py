@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as f
 
 import dgl_random
+from dgl_joins import JOINED
 from dgl_nets import (
     H,
     LinkModel,
@@ -233,9 +234,9 @@ MODELS = [
     ),
     Model("link encoder", LinkModel, hints=lambda _: {"call": encode}, call=encode),
     Model("edge weights", Weighed, "reads edata"),
-    Model("hetero", Typed, "several types of node or edge"),
-    Model("graph classifier", Pooled, "one row a node"),
-    Model("embedding table", Table, "row"),
+    Model("hetero", Typed, "several types of node or edge", local=False),
+    Model("graph classifier", Pooled, "one row a node", local=False),
+    Model("embedding table", Table, "row", local=False),
     Model("own messages", lambda: Net(own_messages, lin=nn.Linear(FEATURES, CLASSES)), "row"),
     Model(
         "self-loops inside", lambda: Net(loops, conv=conv(FEATURES, CLASSES)), "reads other edges"
@@ -244,22 +245,15 @@ MODELS = [
         "sage lstm",
         lambda: Net(lambda n, g, x: n.conv(g, x), conv=d.SAGEConv(FEATURES, CLASSES, "lstm")),
         "aggregates by 'lstm'",
+        local=False,
     ),
-    *(
-        Model(
-            kind,
-            lambda kind=kind, options=options: Net(
-                lambda n, g, x: n.conv(g, x).flatten(1), conv=getattr(d, kind)(*options)
-            ),
-            f"is a {kind}",
-        )
-        for kind, options in {
-            "ChebConv": (FEATURES, CLASSES, 2),
-            "AGNNConv": (1.0, True, True),
-            "GatedGraphConv": (FEATURES, FEATURES, 2, 1),
-            "DotGatConv": (FEATURES, CLASSES, 1),
-            "TWIRLSConv": (FEATURES, CLASSES, H, 2),
-        }.items()
+    Model(
+        "TWIRLSConv",
+        lambda: Net(
+            lambda n, g, x: n.conv(g, x), conv=d.TWIRLSConv(FEATURES, CLASSES, H, 2)
+        ),
+        "is a TWIRLSConv",
     ),
+    *JOINED,
     *random_models(dgl_random.build, 24),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python/tests"))
 sys.path.insert(0, str(ROOT / "python/src"))
 
+import plans  # noqa: E402
 import server  # noqa: E402
 
+from graph import FEATURES, NEW, STORED, features, graphs  # noqa: E402
 from satisfice import Client, ExportError, ServerError  # noqa: E402
 
-STORED, NEW, FEATURES, CLASSES = 60, 6, 16, 5
-PLANS = ("exact", "refresh", "pe", "recompute:50%")
+CLASSES = 5
+PLANS = ("exact", "refresh", "pe", "recompute:50%", "recompute:100%")
 TOLERANCE = 1e-4
+__all__ = ["CLASSES", "FEATURES", "NEW", "STORED", "Model", "Parts", "features", "graphs"]
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Model:
         make: the module, with random weights.
         refused: words of the reason for which it must be refused; None where it is to be served.
         hints: options of the exporter that make it served where it is not without.
+        local: whether a node's answer follows from its neighbourhood, of nodes and edges of one type.
         call: runs it on features and a graph, where that is not the usual way.
         answer: which part of what it returns is the answer.
     """
@@ -49,6 +54,7 @@ class Model:
     refused: str | None = None
     hints: Callable[[Any], dict[str, Any]] | None = None
     call: Any = None
+    local: bool = True
     answer: Callable[[Any], Any] = field(default=lambda answer: answer)
 
 
@@ -72,20 +78,6 @@ def random_models(build: Callable[[Random], Any], count: int) -> list[Model]:
     return [Model(f"random {seed}", partial(made, seed)) for seed in range(count)]
 
 
-def graphs() -> tuple[np.ndarray, np.ndarray]:
-    """Edges [2, E] of a directed stored graph, and those that join the new nodes, as [2, e]."""
-    random = np.random.default_rng(3)
-    stored = random.integers(0, STORED, (2, 240))
-    stored = stored[:, stored[0] != stored[1]]
-    new = np.repeat(np.arange(NEW), 3)
-    return stored, np.stack([STORED + new, random.integers(0, STORED, len(new))])
-
-
-def features() -> np.ndarray:
-    """Features of all nodes, the new ones last."""
-    return np.random.default_rng(4).standard_normal((STORED + NEW, FEATURES), np.float32)
-
-
 def summary(framework: str, models: Any, only: str | None) -> dict[str, Any]:
     """Counts, and the largest difference of a served model."""
     torch.set_num_threads(1)
@@ -101,13 +93,21 @@ def summary(framework: str, models: Any, only: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         outcomes = _outcomes(models, chosen, Path(directory))
     largest = 0.0
+    local = right = 0
     for model in chosen:
         kind, text, difference = outcomes[model.name]
         counts["models"] += 1
         counts[kind] += 1
+        local += model.local
+        right += model.local and kind == "right_without_hints"
         largest = max(largest, difference)
         print(f"{framework} {model.name}: {kind}{': ' + text if text else ''}", file=sys.stderr)
-    return {**counts, "largest_difference": float(f"{largest:.2g}")}
+    return {
+        **counts,
+        "largest_difference": float(f"{largest:.2g}"),
+        "local_and_homogeneous": local,
+        "share_of_them_right_without_hints": round(right / max(local, 1), 3),
+    }
 
 
 Outcome = tuple[str, str, float]
@@ -176,12 +176,13 @@ def _served(served: dict[str, tuple[str, np.ndarray]], directory: Path) -> dict[
     with server.serve(directory, *server_arguments) as (url, _), Client(url, timeout=20) as client:
         for name, (kind, wanted) in served.items():
             if name not in found:
-                found[name] = _compared(client, name, kind, wanted)
+                by_plan = plans.answers(directory / _folder(name))
+                found[name] = _compared(client, name, kind, (wanted, by_plan))
     return found
 
 
 def _folder(name: str) -> str:
-    return name.replace(" ", "-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
 def _run(*arguments: str | Path) -> None:
@@ -189,17 +190,23 @@ def _run(*arguments: str | Path) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def _compared(client: Client, name: str, kind: str, wanted: np.ndarray) -> Outcome:
+def _compared(
+    client: Client, name: str, kind: str, wanted: tuple[np.ndarray, dict[str, np.ndarray]]
+) -> Outcome:
     try:
-        difference = _difference(client, name, wanted)
+        differences = _differences(client, name, *wanted)
     except (ServerError, ValueError) as error:
         return "wrong", str(error), 0.0
-    right = difference <= TOLERANCE
-    return kind if right else "wrong", "" if right else f"off by {difference:.3g}", difference
+    largest = max(differences.values())
+    text = ", ".join(f"{plan} is off by {d:.3g}" for plan, d in differences.items() if d > TOLERANCE)
+    return "wrong" if text else kind, text, largest
 
 
-def _difference(client: Client, name: str, wanted: np.ndarray) -> float:
-    """The difference of `exact` from the framework, as a share of the largest value."""
+def _differences(
+    client: Client, name: str, wanted: np.ndarray, by_plan: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Of `exact` from the framework, of other plans from the second implementation, as shares of the
+    largest value."""
     new = graphs()[1]
     x = features()[STORED:]
     edges = np.stack([new[0] - STORED, new[1]])
@@ -207,11 +214,16 @@ def _difference(client: Client, name: str, wanted: np.ndarray) -> float:
     for plan in PLANS:
         parameters = {"edge_direction": "both"}
         answer = client.infer(_folder(name), x, edges, plan=plan, parameters=parameters)
-        found[plan] = answer.outputs["logits"]
+        found[plan] = answer.outputs["logits"].copy()
         if found[plan].shape != wanted.shape or not np.isfinite(found[plan]).all():
             raise ValueError(f"{plan}: shape {found[plan].shape}, wanted {wanted.shape}")
+    differences = {plan: _share(found[plan], rows) for plan, rows in by_plan.items()}
     # A final softmax or log_softmax is left to clients.
     rows = torch.from_numpy(found["exact"])
     variants = [rows, rows.log_softmax(dim=1), rows.softmax(dim=1)]
-    largest = max(float(np.abs(wanted).max()), 1e-6)
-    return min(float(np.abs(made.numpy() - wanted).max()) / largest for made in variants)
+    differences["exact"] = min(_share(made.numpy(), wanted) for made in variants)
+    return differences
+
+
+def _share(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(wanted - found).max()) / max(float(np.abs(wanted).max()), 1e-6)

@@ -14,6 +14,8 @@ from torch_geometric.data import Data
 
 import pyg_random
 from measure import CLASSES, FEATURES, STORED, Model, features, graphs, random_models
+from pyg_joins import JOINED
+from pyg_layers import LAYERS
 from pyg_nets import (
     HIDDEN,
     LinkModel,
@@ -34,7 +36,6 @@ from pyg_nets import (
     dgi,
     encode,
     encoder,
-    gated,
     gcnii,
     jumping,
     l2,
@@ -306,17 +307,26 @@ SERVED = [
     Model(
         "compiled", lambda: torch.compile(chain(*(g.SAGEConv(*w) for w in TWO)), backend="eager")
     ),
+    Model(
+        "two branches",
+        lambda: Net(
+            lambda n, x, e: n.a(x, e) + n.b(x, e),
+            a=g.GCNConv(FEATURES, CLASSES),
+            b=g.GATConv(FEATURES, CLASSES),
+        ),
+    ),
 ]
 
 REFUSED = [
-    Model("rgcn", Relational, "several types of node or edge"),
-    Model("hetero", Typed, "several types of node or edge"),
-    Model("graph classifier", Pooled, "models of whole graphs"),
-    Model("embedding table", Table, "row"),
+    Model("rgcn", Relational, "several types of node or edge", local=False),
+    Model("hetero", Typed, "several types of node or edge", local=False),
+    Model("graph classifier", Pooled, "models of whole graphs", local=False),
+    Model("embedding table", Table, "row", local=False),
     Model(
         "pairnorm",
         lambda: Net(pairnorm, a=g.GCNConv(FEATURES, H), norm=g.PairNorm(), b=g.GCNConv(H, CLASSES)),
         "normalises over the whole graph",
+        local=False,
     ),
     Model(
         "graphnorm",
@@ -324,26 +334,7 @@ REFUSED = [
             pairnorm, a=g.GCNConv(FEATURES, H), norm=g.GraphNorm(H), b=g.GCNConv(H, CLASSES)
         ),
         "normalises over the whole graph",
-    ),
-    Model(
-        "gated",
-        lambda: Net(
-            gated,
-            gate=nn.Linear(FEATURES, H),
-            conv=g.GCNConv(FEATURES, H),
-            lin=nn.Linear(FEATURES, H),
-            out=nn.Linear(H, CLASSES),
-        ),
-        "rows are multiplied by rows",
-    ),
-    Model(
-        "mixhop twice",
-        lambda: Net(
-            lambda n, x, e: n.b(n.a(x, e).relu(), e),
-            a=g.MixHopConv(FEATURES, H),
-            b=g.MixHopConv(3 * H, CLASSES),
-        ),
-        "does not read what layer",
+        local=False,
     ),
     Model(
         "tutorial",
@@ -358,20 +349,13 @@ REFUSED = [
         "dropout always on",
         lambda: Net(lambda n, x, e: f.dropout(n.c(x, e)), c=g.SAGEConv(FEATURES, CLASSES)),
         "dropout is applied in evaluation mode too",
+        local=False,
     ),
     Model(
         "cached",
         lambda: Net(lambda n, x, e: n.c(x, e), c=g.SGConv(FEATURES, CLASSES, K=2, cached=True)),
         "cached",
-    ),
-    Model(
-        "two branches",
-        lambda: Net(
-            lambda n, x, e: n.a(x, e) + n.b(x, e),
-            a=g.GCNConv(FEATURES, CLASSES),
-            b=g.GATConv(FEATURES, CLASSES),
-        ),
-        "does not read what layer",
+        local=False,
     ),
     *(
         Model(
@@ -382,20 +366,21 @@ REFUSED = [
             f"layer 'c' is a {kind}",
         )
         for kind, options in {
-            "AGNNConv": (),
-            "ARMAConv": (FEATURES, CLASSES),
-            "ChebConv": (FEATURES, CLASSES, 3),
-            "ClusterGCNConv": (FEATURES, CLASSES),
-            "FiLMConv": (FEATURES, CLASSES),
-            "GENConv": (FEATURES, CLASSES),
-            "LEConv": (FEATURES, CLASSES),
-            "ResGatedGraphConv": (FEATURES, CLASSES),
-            "SuperGATConv": (FEATURES, CLASSES),
-            "TransformerConv": (FEATURES, CLASSES),
+            "EGConv": (FEATURES, 8),
             "EdgeConv": (nn.Linear(2 * FEATURES, CLASSES),),
-            "GatedGraphConv": (FEATURES, 2),
+            "PNAConv": (FEATURES, CLASSES, ["mean", "max"], ["identity"], torch.ones(9)),
         }.items()
+    ),
+    Model(
+        "DirGNNConv",
+        lambda: Net(lambda n, x, e: n.c(x, e), c=g.DirGNNConv(g.SAGEConv(FEATURES, CLASSES))),
+        "reads other edges",
+    ),
+    Model(
+        "FAConv",
+        lambda: Net(lambda n, x, e: n.c(x, x, e), c=g.FAConv(FEATURES)),
+        "layer 'c' is a FAConv",
     ),
 ]
 
-MODELS = [*SERVED, *REFUSED, *random_models(pyg_random.build, 24)]
+MODELS = [*SERVED, *JOINED, *LAYERS, *REFUSED, *random_models(pyg_random.build, 24)]

@@ -137,11 +137,6 @@ def pairnorm(net: Any, x: Tensor, edges: Tensor) -> Tensor:
     return net.b(net.norm(net.a(x, edges)).relu(), edges)
 
 
-def gated(net: Any, x: Tensor, edges: Tensor) -> Tensor:
-    gate = torch.sigmoid(net.gate(x))
-    return net.out(gate * net.conv(x, edges) + (1 - gate) * net.lin(x))
-
-
 def attention_too(net: Any, x: Tensor, edges: Tensor) -> Any:
     x, weights = net.conv(x, edges, return_attention_weights=True)
     return net.lin(f.elu(x)), weights

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from dgl import function as fn
 from dgl.nn import (
+    AGNNConv,
     APPNPConv,
+    ChebConv,
+    DotGatConv,
     GATConv,
     GATv2Conv,
     GCN2Conv,
@@ -68,6 +71,8 @@ def cases() -> list[Case]:
         Case("dgl_gcn2_own_weights", partial(Gcnii, False), _gcnii_steps, _export_gcnii),
         Case("dgl_appnp", Steady, _steady_steps, _export_recorded),
         Case("dgl_sgc", Hops, _hops_steps, _export_recorded),
+        Case("dgl_dot_gated", DotGated, _dot_steps, _export_recorded),
+        Case("dgl_agnn_cheb", CosineCheb, _cosine_steps, _export_recorded),
     ]
 
 
@@ -249,3 +254,51 @@ def _hops_steps(model: Hops) -> Steps:
 
 def _export_recorded(model: nn.Module, graph: StoredGraph, path: Path) -> None:
     export_dgl(model, _dgl_graph(graph), path)
+
+
+class DotGated(nn.Module):
+    """Attention by products, whose rows are gated by the features; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = DotGatConv(FEATURES, HIDDEN // 2, 2, allow_zero_in_degree=True)
+        self.two = DotGatConv(HIDDEN, CLASSES, 2, allow_zero_in_degree=True)
+        self.gate, self.skip = nn.Linear(FEATURES, HIDDEN), nn.Linear(FEATURES, HIDDEN)
+
+    def first(self, x: Tensor, _: Tensor, graph: Any) -> Tensor:
+        gate = self.gate(x).sigmoid()
+        return gate * self.one(graph, x).flatten(1) + (1 - gate) * self.skip(x)
+
+    def second(self, rows: Tensor, _: Tensor, graph: Any) -> Tensor:
+        return self.two(graph, rows).mean(1)
+
+    def forward(self, x: Tensor, graph: Any) -> Tensor:
+        return self.second(self.first(x, x, graph), x, graph)
+
+
+def _dot_steps(model: DotGated) -> Steps:
+    layers: list[Callable[..., Tensor]] = [model.first, model.second]
+    return Steps(_graph, lambda x: x, layers, lambda levels: levels[-1], model)
+
+
+class CosineCheb(nn.Module):
+    """Attention by cosines, then polynomials of the Laplacian; read without hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = nn.Linear(FEATURES, HIDDEN)
+        self.one = AGNNConv(1.5, True, True)
+        self.two = ChebConv(HIDDEN, CLASSES, 2, activation=None)
+
+    def forward(self, x: Tensor, graph: Any) -> Tensor:
+        return self.two(graph, self.one(graph, self.enc(x).relu()))
+
+
+def _cosine_steps(model: CosineCheb) -> Steps:
+    layers = [
+        lambda rows, _, graph: model.one(graph, rows),
+        lambda rows, _, graph: model.two(graph, rows),
+    ]
+    return Steps(
+        _graph, lambda x: model.enc(x).relu(), layers, lambda levels: levels[-1], model
+    )

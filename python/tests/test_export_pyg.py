@@ -460,7 +460,7 @@ class Subclass(GCNConv):
         (lambda: Stack(GCNConv(4, 3)), {"activation": nn.Softplus()}, "Softplus is not known"),
         (lambda: GCN(4, 8, 2, 3, act=nn.GELU("tanh")), {}, "GELU.*tanh"),
         (lambda: GraphSAGE(4, 8, 2, 3, aggr="lstm"), {}, "LSTMAggregation"),
-        (lambda: GraphSAGE(4, 8, 2, 3, aggr=["mean", "max"]), {}, "MultiAggregation"),
+        (lambda: GraphSAGE(4, 8, 2, 3, aggr=["mean", "median"]), {}, "MedianAggregation"),
         (lambda: GAT(4, 8, 2, 3, edge_dim=2), {}, "edge features"),
         (lambda: Stack(GCNConv(4, 3, aggr="mean")), {}, "only aggr='add'"),
         (lambda: Stack(GCNConv(4, 3, normalize=False)), {}, "gcn_norm='symmetric'"),

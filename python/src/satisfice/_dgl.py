@@ -321,7 +321,7 @@ def _refuse_edge_values(
     import torch
 
     names = list(plan.graph.edata) if plan.graph is not None else []
-    graph, x = trial.inputs(_trial.inputs_of(description))[0]
+    graph, x = trial.inputs(description.inputs())[0]
     copy = _wrappers.trial_copy(model)
     try:
         answers = [_trial.answer(copy, trial, graph, x) for _ in range(2 if names else 1)]

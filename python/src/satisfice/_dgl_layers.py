@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from satisfice._cells import Cell
 from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv
 from satisfice._expressions import Builder, Expr
 from satisfice._graphs import same_edges
 from satisfice._layer_calls import arguments_of, not_known, rows_of
+from satisfice._pyg_edges import chebyshev, cosine
 from satisfice._record import Node
-from satisfice._sidecar import layer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Layers that are several steps of a normalised sum.
-_STEPS = ("APPNPConv", "SGConv", "TAGConv")
+_STEPS = ("APPNPConv", "ChebConv", "SGConv", "TAGConv")
+# Layers that are row operations around a message of both ends, or a recurrent cell.
+_EDGES = ("AGNNConv", "DotGatConv", "GatedGraphConv")
 
 
 class DglLayers:
@@ -28,9 +31,9 @@ class DglLayers:
         """The expression of a layer."""
         module: Any = node.module
         kind = type(module).__name__
-        is_steps = kind in _STEPS and type(module).__module__.startswith("dgl.")
+        is_steps = kind in (*_STEPS, *_EDGES) and type(module).__module__.startswith("dgl.")
         if not is_conv(module) and not is_steps:
-            raise not_known(builder, node, (*KNOWN, *_STEPS))
+            raise not_known(builder, node, (*KNOWN, *_STEPS, *_EDGES))
         arguments = arguments_of(builder, node)
         child = rows_of(builder, node, arguments["feat"])
         self._check_edges(builder, node, arguments)
@@ -63,45 +66,69 @@ class DglLayers:
             )
 
     def _without_weight(self, builder: Builder, node: Node, child: Expr) -> Expr:
-
         module: Any = node.module
-        named = {"weight": builder.square(child.width, node.where)}
+        made = builder.propagate(node, child, norm=module._norm)
         if module.bias is not None:
             builder.weights.leave(node.name, "bias")
-            named["bias"] = module.bias.detach()
-        width, bias = child.width, module.bias is not None
-        described = layer("gcn", builder.add(named), width, width, bias=bias, norm=module._norm)
-        made = builder.layer(described, node, child)
+            made = builder.affine(None, module.bias.detach(), node, made)
         return builder.chain(builder.ops.of(module._activation), node, made)
+
+    # Layers of messages of both ends
+
+    def _agnnconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        builder.weights.leave(node.name, "beta")
+        return cosine(builder, node, child, float(module.beta.detach()), False)
+
+    def _dotgatconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        if not hasattr(module, "fc"):
+            raise builder.refused(node, f"layer {node.name!r} reads two kinds of node")
+        made = builder.inner(node, "fc", child)
+        query = builder.scale(made, node, module._out_feats**-0.5)
+        rows = builder.join("cat", (query, made, made), node)
+        heads, width = module._num_heads, module._out_feats
+        made = builder.edge(node, rows, heads * width, message="dot", heads=heads)
+        cut = (builder.slice(made, at * width, width, node) for at in range(heads))
+        return builder.stack(tuple(cut), 1, node)
+
+    def _gatedgraphconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        import torch
+
+        module: Any = node.module
+        if module._n_etypes != 1:
+            raise builder.refused(node, f"layer {node.name!r} reads several types of edge")
+        if child.width < module._out_feats:
+            child = builder.linear(torch.eye(module._out_feats, child.width), None, node, child)
+        cell = Cell(builder, node, module.gru, "", "gru")
+        for _ in range(module._n_steps):
+            sent = builder.inner(node, "linears.0", child)
+            child = cell.gru(builder.propagate(node, sent), child)
+        return child
 
     # Layers that are several steps
 
+    def _chebconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
+        module: Any = node.module
+        largest = arguments_of(builder, node).get("lambda_max")
+        values = [2.0] if largest is None else [float(value) for value in largest]
+        if len(set(values)) != 1:
+            raise builder.refused(node, f"layer {node.name!r} is given several largest eigenvalues")
+        terms = chebyshev(builder, node, child, module._k, values[0], "in_degree")
+        rows = builder.inner(node, "linear", builder.join("cat", tuple(terms), node))
+        return builder.chain(builder.ops.of(module.activation), node, rows)
+
     def _propagation(self, builder: Builder, node: Node, child: Expr) -> Expr:
         """A sum over the sources, normalised by the in-degree at both ends."""
-
-        width = child.width
-        tensors = builder.add({"weight": builder.square(width, node.where)})
-        described = layer("gcn", tensors, width, width, bias=False, norm="in_degree")
-        return builder.layer(described, node, child)
+        return builder.propagate(node, child, norm="in_degree")
 
     def _appnpconv(self, builder: Builder, node: Node, child: Expr) -> Expr:
-
         module: Any = node.module
-        initial, width = child, child.width
+        alpha = float(module._alpha)
+        initial = builder.scale(child, node, alpha)
         for _ in range(module._k):
-            tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
-            described = layer(
-                "gcn2",
-                tensors,
-                width,
-                width,
-                alpha=float(module._alpha),
-                beta=0.0,
-                shared_weights=True,
-                norm="both",
-                bias=False,
-            )
-            child = builder.layer(described, node, child, initial)
+            near = builder.scale(builder.propagate(node, child, norm="both"), node, 1 - alpha)
+            child = builder.sum(near, initial, node)
         return child
 
     def _sgconv(self, builder: Builder, node: Node, child: Expr) -> Expr:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from satisfice import _functions
+from satisfice import _cells, _functions
+from satisfice._cells import RECURRENT
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp, RowOps
+from satisfice._sidecar import layer
 from satisfice._weights import Weights, join
 
 if TYPE_CHECKING:
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
 
 # The ends of a classifier that a server leaves to its clients.
 FINAL = ("softmax", "log_softmax")
-# Widest rows that layers without weights pass on: a matrix of 256 MiB.
-_SQUARE_MAX = 8192
-ELEMENTWISE = ("relu", "elu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+ELEMENTWISE = ("relu", "elu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "scale", "clamp")
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ class Op(Expr):
     """A row operation on other rows."""
 
     op: RowOp
-    child: Expr
+    children: tuple[Expr, ...]
 
 
 @dataclass(eq=False)
@@ -62,22 +62,6 @@ class Layer(Expr):
     child: Expr
     initial: Expr | None = None
     heads: int | None = None
-
-
-@dataclass(eq=False)
-class Sum(Expr):
-    """The sum of two rows."""
-
-    terms: tuple[Expr, Expr]
-
-
-@dataclass(eq=False)
-class Join(Expr):
-    """Several rows joined: ``"cat"``, ``"max"`` or ``"lstm"``."""
-
-    mode: str
-    children: tuple[Expr, ...]
-    tensors: str = ""
 
 
 @dataclass(eq=False)
@@ -111,6 +95,7 @@ class Builder:
         self._made: dict[Node, Expr] = {}
         self._interned: dict[Any, Expr] = {}
         self._static: dict[Node, bool] = {}
+        self._maps: dict[Any, Any] = {}
 
     def rows(self, node: Any) -> Expr:
         """The expression of a node that holds rows."""
@@ -144,6 +129,8 @@ class Builder:
             return self._jumping(node)
         if kind in ("Softmax", "LogSoftmax"):
             return _functions.convert_named(self, node, FINAL[kind == "LogSoftmax"])
+        if kind in RECURRENT:
+            return _cells.convert(self, node)
         if kind == "Embedding":
             raise self.refused(node, f"{_shown(node)} looks nodes up by number, not by features")
         rows = self.rows([*node.args, *node.kwargs.values()][0])
@@ -162,7 +149,6 @@ class Builder:
         """The row operations of a module of the caller's own inside of a layer."""
         import torch
 
-        from satisfice import _program
         from satisfice._record import record
 
         found: list[Any] = [m.in_features for m in module.modules() if hasattr(m, "in_features")]
@@ -173,7 +159,7 @@ class Builder:
             recorder = record(self._model, lambda: module(rows), rows, self._is_leaf)
         inner = copy.copy(self)
         inner._made, inner._static, inner._interned = {}, {}, {}
-        return _program.chain(inner.rows(recorder.node(recorder.answer)))
+        return chain(inner.rows(recorder.node(recorder.answer)))
 
     def _jumping(self, node: Node) -> Expr:
         module: Any = node.module
@@ -194,14 +180,49 @@ class Builder:
 
     def op(self, op: RowOp, node: Node, child: Expr, width: int | None = None) -> Expr:
         """A row operation on rows."""
-        if node.value.dim() == 3 and op["op"] not in ELEMENTWISE:
+        width = child.width if width is None else width
+        is_elementwise = op["op"] in ELEMENTWISE
+        if isinstance(child, Stack):
+            if child.dim == 2 and not is_elementwise:
+                raise self.refused(node, f"a {op['op']} is applied across stacked rows")
+            parts = (self.joined(op, (part,), node, width) for part in child.children)
+            return self.stack(tuple(parts), child.dim, node)
+        if _is_of_heads(child) and not is_elementwise:
             raise self.refused(
                 node, f"a {op['op']} is applied to rows of heads that are not joined yet"
             )
-        key = ("op", json.dumps(op, sort_keys=True), id(child))
-        width = child.width if width is None else width
-        made: Expr = self.intern(Op, key, node, op, child, width=width)
+        return self.joined(op, (child,), node, width)
+
+    def joined(self, op: RowOp, children: tuple[Expr, ...], node: Node, width: int) -> Expr:
+        """A row operation on several rows."""
+        key = ("op", json.dumps(op, sort_keys=True), *(id(child) for child in children))
+        made: Expr = self.intern(Op, key, node, op, children, width=width)
         return made
+
+    def stack(self, children: tuple[Expr, ...], dim: int, node: Node) -> Expr:
+        """Several rows on top of each other."""
+        key = ("stack", dim, *(id(child) for child in children))
+        made: Expr = self.intern(Stack, key, node, children, dim, width=children[0].width)
+        return made
+
+    def slice(self, child: Expr, start: int, width: int, node: Node) -> Expr:
+        """Some of the values of rows."""
+        if (start, width) == (0, child.width):
+            return child
+        if isinstance(child, Op) and child.op["op"] == "slice":
+            return self.slice(child.children[0], child.op["start"] + start, width, node)
+        op = {"op": "slice", "start": int(start), "width": int(width)}
+        return self.joined(op, (child,), node, int(width))
+
+    def scale(self, child: Expr, node: Node, by: float = 1.0, plus: float = 0.0) -> Expr:
+        """``rows * by + plus``."""
+        if (by, plus) == (1.0, 0.0):
+            return child
+        if isinstance(child, Op) and child.op["op"] == "scale":
+            plus += by * child.op.get("plus", 0.0)
+            return self.scale(child.children[0], node, by * child.op["by"], plus)
+        op = {"op": "scale", "by": float(by)} | ({"plus": float(plus)} if plus else {})
+        return self.op(op, node, child)
 
     def chain(self, ops: list[RowOp], node: Node, child: Expr) -> Expr:
         """Row operations on rows, one after another."""
@@ -238,30 +259,67 @@ class Builder:
         return self.chain(after, node, made)
 
     def sum(self, one: Expr, other: Expr, node: Node) -> Expr:
-        """The sum of two rows of one width."""
-        if one.width != other.width:
-            raise self.refused(node, f"rows of {one.width} and {other.width} values are added")
-        key = ("sum", *sorted((id(one), id(other))))
-        made: Expr = self.intern(Sum, key, node, (one, other), width=one.width)
-        return made
+        """The sum of two rows of one width, or of one value and rows."""
+        return self.combined("add", one, other, node)
+
+    def mul(self, one: Expr, other: Expr, node: Node) -> Expr:
+        """The product of two rows of one width, or of one value and rows."""
+        return self.combined("mul", one, other, node)
+
+    def combined(self, kind: str, one: Expr, other: Expr, node: Node) -> Expr:
+        """Two rows combined value by value."""
+        if isinstance(one, Stack) and isinstance(other, Stack):
+            if len(one.children) != len(other.children) or one.dim != other.dim:
+                raise self.refused(node, "rows that are stacked in different ways are combined")
+            parts = [self.combined(kind, *two, node) for two in zip(one.children, other.children)]
+            return self.stack(tuple(parts), one.dim, node)
+        for stacked in (one, other):
+            if isinstance(stacked, Stack) or getattr(stacked, "heads", None) is not None:
+                raise self.refused(node, "stacked rows are combined with others")
+        width = max(one.width, other.width)
+        if {one.width, other.width} - {1, width}:
+            raise self.refused(node, f"rows of {one.width} and {other.width} values are combined")
+        return self.joined({"op": kind}, (one, other), node, width)
 
     def join(
-        self,
-        mode: str,
-        children: tuple[Expr, ...],
-        node: Node,
-        tensors: str = "",
-        width: int | None = None,
+        self, mode: str, children: tuple[Expr, ...], node: Node, tensors: str = ""
     ) -> Expr:
         """Several rows joined."""
-        key = ("join", mode, tensors, *(id(child) for child in children))
-        made: Expr = self.intern(Join, key, node, mode, children, tensors, width=width)
-        return made
+        if len(children) == 1 and mode != "lstm":
+            return children[0]
+        op: RowOp = {"op": mode} | ({"tensors": tensors} if tensors else {})
+        if mode != "cat":
+            return self.joined(op, children, node, children[0].width)
+        # Slices that lie side by side are what they were cut from.
+        flat: list[Expr] = []
+        for child in children:
+            is_cat = isinstance(child, Op) and child.op["op"] == "cat"
+            for part in child.children if is_cat else (child,):
+                last = flat[-1] if flat else None
+                if _follow(last, part):
+                    flat[-1] = self.slice(
+                        last.children[0], last.op["start"], last.width + part.width, node
+                    )
+                else:
+                    flat.append(part)
+        if len(flat) == 1:
+            return flat[0]
+        return self.joined(op, tuple(flat), node, sum(part.width for part in flat))
 
     def affine(self, scale: Any, shift: Any, node: Node, child: Expr) -> Expr:
         """``rows * scale + shift``, each a number or a value a channel."""
         import torch
 
+        numbers = [value for value in (scale, shift) if value is not None]
+        if all(isinstance(value, (int, float)) or value.numel() == 1 for value in numbers):
+            by, plus = 1.0 if scale is None else float(scale), 0.0 if shift is None else float(shift)
+            return self.scale(child, node, by, plus)
+        if isinstance(child, Stack):
+            parts = [
+                self.affine(_of_part(scale, at, child), _of_part(shift, at, child), node, part)
+                for at, part in enumerate(child.children)
+            ]
+            return self.stack(tuple(parts), child.dim, node)
         width = child.width
         values = {}
         for name, value, neutral in (("weight", scale, 1.0), ("bias", shift, 0.0)):
@@ -273,15 +331,16 @@ class Builder:
                     node, f"rows of {width} values are combined with {list(tensor.shape)} values"
                 )
             values[name] = tensor.expand(width)
-        if bool((values["weight"] == 1).all()) and bool((values["bias"] == 0).all()):
-            return child
         zeros, ones = torch.zeros(width), torch.ones(width)
         tensors = self.add({**values, "running_mean": zeros, "running_var": ones})
         return self.op({"op": "batch_norm", "tensors": tensors, "eps": 0.0}, node, child)
 
     def linear(self, weight: Tensor, bias: Tensor | None, node: Node, child: Expr) -> Expr:
         """A linear map ``weight`` [out, in] with ``bias`` [out] that the model does not name."""
-        op = self.linear_op(weight, bias)
+        key = ("map", id(weight), id(bias))
+        if key not in self._maps:
+            self._maps[key] = (self.linear_op(weight, bias), weight, bias)
+        op = self._maps[key][0]
         if op["in"] != child.width:
             raise self.refused(node, f"a map of {op['in']} values is applied to {child.width}")
         return self.op(op, node, child, op["out"])
@@ -293,17 +352,17 @@ class Builder:
         op |= {"in": int(weight.shape[1]), "out": int(weight.shape[0])}
         return op if bias is not None else {**op, "bias": False}
 
-    def square(self, width: int, where: str, value: float = 1.0) -> Tensor:
-        """``value`` times the identity on rows of ``width`` values, for layers without weights."""
-        import torch
+    def propagate(self, node: Node, child: Expr, **options: Any) -> Expr:
+        """The sources of each node reduced, without weights of the layer's own."""
+        described = layer("propagate", "", child.width, child.width, **options)
+        del described["tensors"]
+        return self.layer(described, node, child)
 
-        if width > _SQUARE_MAX:
-            raise refused(
-                f"rows of {width} values are passed on without being mapped to fewer, which takes "
-                f"a matrix of {width} x {width}: map them before; at most {_SQUARE_MAX} are served",
-                where,
-            )
-        return torch.eye(width) * value
+    def edge(self, node: Node, child: Expr, out: int, **options: Any) -> Expr:
+        """What the ends of edges make of it together, reduced to ``out`` values a node."""
+        described = layer("edge", "", child.width, out, **options)
+        del described["tensors"]
+        return self.layer(described, node, child)
 
     def add(self, tensors: dict[str, Tensor]) -> str:
         """Writes tensors that the model does not name; returns their prefix."""
@@ -340,6 +399,73 @@ class Builder:
     def refused(self, node: Node, message: str) -> ExportError:
         """The error of a node that cannot be served."""
         return refused(message, node.where)
+
+
+def postorder(answer: Expr) -> list[Expr]:
+    """All expressions that one depends on, each after those that it reads."""
+    return postorder_of([answer])
+
+
+def postorder_of(answers: Iterable[Expr]) -> list[Expr]:
+    """The same of several."""
+    found: list[Expr] = []
+    done: set[int] = set()
+    todo = [(answer, False) for answer in answers]
+    while todo:
+        expr, left = todo.pop()
+        if left:
+            found.append(expr)
+            continue
+        if id(expr) in done:
+            continue
+        done.add(id(expr))
+        todo.append((expr, True))
+        todo += [(child, False) for child in reversed(children_of(expr)) if id(child) not in done]
+    return found
+
+
+def children_of(expr: Expr) -> list[Expr]:
+    """What an expression reads."""
+    if isinstance(expr, Layer):
+        return [child for child in (expr.child, expr.initial) if child is not None]
+    return list(getattr(expr, "children", ()))
+
+
+def chain(expr: Expr) -> list[RowOp] | None:
+    """The row operations that make ``expr`` of the features one after another; None where none do."""
+    ops: list[RowOp] = []
+    while not isinstance(expr, Input):
+        if not isinstance(expr, Op) or len(expr.children) != 1:
+            return None
+        ops.insert(0, expr.op)
+        expr = expr.children[0]
+    return ops
+
+
+def _is_of_heads(expr: Expr) -> bool:
+    """Whether the heads of attention still stand apart."""
+    while isinstance(expr, Op) and len(expr.children) == 1:
+        expr = expr.children[0]
+    return isinstance(expr, Layer) and expr.heads is not None
+
+
+def _follow(one: Expr | None, other: Expr) -> bool:
+    """Whether two expressions are slices of the same rows that lie side by side."""
+    slices = [e for e in (one, other) if isinstance(e, Op) and e.op["op"] == "slice"]
+    if len(slices) != 2 or slices[0].children[0] is not slices[1].children[0]:
+        return False
+    return bool(slices[0].op["start"] + slices[0].width == slices[1].op["start"])
+
+
+def _of_part(value: Any, at: int, stack: Stack) -> Any:
+    """What of a number or tensor goes with one of stacked rows."""
+    if value is None or isinstance(value, (int, float)) or value.numel() == 1:
+        return value
+    # As it would be broadcast: [1, K, C], [K, C] or [K, 1] where rows are stacked along dimension 1.
+    value = value.reshape((1,) * (3 - value.dim()) + tuple(value.shape))
+    parts = value.shape[stack.dim]
+    value = value.select(stack.dim, at if parts > 1 else 0)
+    return value[0] if value.shape[0] == 1 else value
 
 
 def refused(message: str, where: str) -> ExportError:

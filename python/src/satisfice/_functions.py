@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from satisfice import _stacks
 from satisfice._errors import ExportError
 from satisfice._row_ops import gelu, leaky
+from satisfice._stacks import argument
 
 if TYPE_CHECKING:
     from satisfice._expressions import Builder, Expr
@@ -33,7 +35,7 @@ def convert_named(builder: Builder, node: Node, name: str) -> Expr:
     """The expression of the function ``name`` with the operands of ``node``."""
     if name == "max" and node.part == 0:
         return _reduced(builder, node)
-    if name in _KNOWN and node.part is None:
+    if name in _KNOWN and (node.part is None or name in _PARTS):
         return _KNOWN[name](builder, node)
     shape = list(node.value.shape)
     raise builder.refused(
@@ -41,12 +43,8 @@ def convert_named(builder: Builder, node: Node, name: str) -> Expr:
     )
 
 
-def _argument(node: Node, at: int, name: str, default: Any = None) -> Any:
-    return node.args[at] if len(node.args) > at else node.kwargs.get(name, default)
-
-
 def _first(builder: Builder, node: Node) -> Expr:
-    return builder.rows(_argument(node, 0, "input"))
+    return builder.rows(argument(node, 0, "input"))
 
 
 def _same(builder: Builder, node: Node) -> Expr:
@@ -54,7 +52,7 @@ def _same(builder: Builder, node: Node) -> Expr:
 
 
 def _dropout(builder: Builder, node: Node) -> Expr:
-    share, training = _argument(node, 1, "p", 0.5), _argument(node, 2, "training", True)
+    share, training = argument(node, 1, "p", 0.5), argument(node, 2, "training", True)
     if training and share:
         raise builder.refused(
             node,
@@ -73,9 +71,24 @@ def _reshaped(builder: Builder, node: Node) -> Expr:
         if not bool((made == found.reshape(made.shape)).all()):
             raise builder.refused(node, f"`{node.name}` puts rows or values in another order")
         return builder.rows(child)
-    whole = made.dim() == 2 and found.dim() == 3 and made.shape[0] == found.shape[0]
-    if whole and bool((made == found.flatten(1)).all()):
-        return _join_heads(builder, node, builder.rows(child), concat=True)
+    by_row = made.shape[0] == found.shape[0] and made.numel() == found.numel()
+    in_order = by_row and made.dim() > 1 and bool((made.flatten(1) == found.flatten(1)).all())
+    if in_order and found.dim() == 3 and made.dim() == 2:
+        rows = builder.rows(child)
+        return _stacks.side_by_side(builder, node, rows) or _join_heads(builder, node, rows, concat=True)
+    if found.dim() == 2 and made.dim() == 3:
+        for dim in (0, 2):
+            if made.shape[dim] == 1 and bool((made.squeeze(dim) == found).all()):
+                return builder.stack((builder.rows(child),), dim, node)
+    if in_order and found.dim() == 2 and made.dim() == 3:
+        return _stacks.cut(builder, node, builder.rows(child), made.shape[1])
+    if found.dim() == 3 and made.dim() in (2, 3):
+        if (rows := _stacks.part_of(builder, node, child)) is not None:
+            return rows
+    if found.dim() == made.dim() == 2 and made.shape[0] == found.shape[0]:
+        for start in range(found.shape[1] - made.shape[1] + 1):
+            if bool((made == found[:, start : start + made.shape[1]]).all()):
+                return builder.slice(builder.rows(child), start, made.shape[1], node)
     raise builder.refused(
         node,
         f"`{node.name}` makes {list(made.shape)} of {list(found.shape)}, which is no row a node",
@@ -87,7 +100,7 @@ def _join_heads(builder: Builder, node: Node, child: Expr, concat: bool) -> Expr
     from satisfice._expressions import ELEMENTWISE, Layer, Op
 
     if isinstance(child, Op) and concat and child.op["op"] in ELEMENTWISE:
-        inner = _join_heads(builder, node, child.child, concat)
+        inner = _join_heads(builder, node, child.children[0], concat)
         return builder.op(child.op, node, inner)
     if isinstance(child, Layer) and child.heads is not None:
         described = {**child.layer, "concat": concat}
@@ -105,9 +118,14 @@ def _reduced(builder: Builder, node: Node) -> Expr:
     from satisfice._expressions import Stack
 
     name = node.name.strip("_")
-    dim = _argument(node, 1, "dim", node.kwargs.get("axis"))
+    dim = argument(node, 1, "dim", node.kwargs.get("axis"))
     child_node = node.args[0]
     child = builder.rows(child_node) if child_node.value.dim() == 3 else None
+    if name == "sum" and child_node.value.dim() == 2 and dim in (1, -1, (1,), [1], (-1,), [-1]):
+        import torch
+
+        rows = builder.rows(child_node)
+        return builder.linear(torch.ones(1, rows.width), None, node, rows)
     dim = dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
     if child is None or not isinstance(dim, int) or node.value.dim() != 2:
         raise builder.refused(
@@ -116,37 +134,21 @@ def _reduced(builder: Builder, node: Node) -> Expr:
         )
     dim %= 3
     if isinstance(child, Stack) and dim == child.dim:
-        return _of_stack(builder, node, child, name)
+        return _stacks.reduced(builder, node, child, name)
     if dim == 1 and name == "mean":
         return _join_heads(builder, node, child, concat=False)
     raise builder.refused(node, f"`{node.name}` over dimension {dim} is not served")
 
 
-def _of_stack(builder: Builder, node: Node, stack: Any, name: str) -> Expr:
-    children = list(stack.children)
-    if name in ("max", "amax"):
-        return builder.join("max", tuple(children), node)
-    total = children[0]
-    for child in children[1:]:
-        total = builder.sum(total, child, node)
-    return builder.affine(1 / len(children), None, node, total) if name == "mean" else total
-
-
-def _stack(builder: Builder, node: Node) -> Expr:
-    from satisfice._expressions import Stack
-
-    children = tuple(builder.rows(child) for child in _argument(node, 0, "tensors"))
-    dim = _argument(node, 1, "dim", 0) % 3
-    if node.value.dim() != 3:
-        raise builder.refused(node, f"`{node.name}` makes {list(node.value.shape)}")
-    key = ("stack", dim, *(id(child) for child in children))
-    made: Expr = builder.intern(Stack, key, node, children, dim, width=children[0].width)
-    return made
-
-
 def _cat(builder: Builder, node: Node) -> Expr:
-    parts = _argument(node, 0, "tensors")
-    dim = _argument(node, 1, "dim", node.kwargs.get("axis", 1 if node.name == "hstack" else 0))
+    parts = argument(node, 0, "tensors")
+    dim = argument(node, 1, "dim", node.kwargs.get("axis", 1 if node.name == "hstack" else 0))
+    if node.value.dim() == 3:
+        parts = [builder.rows(part) for part in parts]
+        dims = {getattr(part, "dim", None) for part in parts}
+        if dims == {dim % 3}:
+            children = tuple(child for part in parts for child in part.children)
+            return builder.stack(children, dim % 3, node)
     if node.value.dim() != 2 or dim % 2 != 1:
         raise builder.refused(node, f"`{node.name}` along dimension {dim} puts nodes side by side")
     return builder.join("cat", tuple(builder.rows(part) for part in parts), node)
@@ -159,12 +161,12 @@ def _maximum(builder: Builder, node: Node) -> Expr:
 
 def _add(builder: Builder, node: Node) -> Expr:
     one, other = node.args[:2]
-    return _sum(builder, node, one, other, _argument(node, 2, "alpha", 1))
+    return _sum(builder, node, one, other, argument(node, 2, "alpha", 1))
 
 
 def _sub(builder: Builder, node: Node) -> Expr:
     one, other = node.args[:2]
-    return _sum(builder, node, one, other, -_argument(node, 2, "alpha", 1))
+    return _sum(builder, node, one, other, -argument(node, 2, "alpha", 1))
 
 
 def _rsub(builder: Builder, node: Node) -> Expr:
@@ -189,7 +191,23 @@ def _mul(builder: Builder, node: Node) -> Expr:
     for rows, gate in ((one, other), (other, one)):
         if gate.name.strip("_") == "sigmoid" and gate.args[0] is rows:
             return builder.op({"op": "silu"}, node, builder.rows(rows))
-    raise builder.refused(node, "rows are multiplied by rows (a gate), which is not served")
+    return builder.mul(builder.rows(one), builder.rows(other), node)
+
+
+def _softmax(builder: Builder, node: Node) -> Expr:
+    """A softmax over a row, or across stacked values."""
+    from satisfice._expressions import Stack
+
+    dim = argument(node, 1, "dim", getattr(node.module, "dim", None))
+    rows = _first(builder, node)
+    if not isinstance(rows, Stack):
+        return _final("softmax")(builder, node)
+    if rows.width == 1 and dim is not None and dim % 3 == rows.dim:
+        flat = builder.join("cat", rows.children, node)
+        made = builder.joined({"op": "softmax"}, (flat,), node, flat.width)
+        cut = tuple(builder.slice(made, at, 1, node) for at in range(flat.width))
+        return builder.stack(cut, rows.dim, node)
+    raise builder.refused(node, f"softmax over dimension {dim} of stacked rows is not served")
 
 
 def _div(builder: Builder, node: Node) -> Expr:
@@ -216,15 +234,17 @@ def _is_norm(divisor: Any, rows: Any) -> bool:
 
 
 def _neg(builder: Builder, node: Node) -> Expr:
-    return builder.affine(-1.0, None, node, _first(builder, node))
+    return builder.scale(_first(builder, node), node, -1.0)
 
 
 def _linear(builder: Builder, node: Node) -> Expr:
-    weight, bias = _argument(node, 1, "weight"), _argument(node, 2, "bias")
+    weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
     return _map(builder, node, node.args[0], weight, bias, transposed=True)
 
 
 def _matmul(builder: Builder, node: Node) -> Expr:
+    if node.value.dim() == 3 and builder.constant(node.args[1]) is None:
+        return _stacks.weighed(builder, node)
     return _map(builder, node, node.args[0], node.args[1], None, transposed=False)
 
 
@@ -245,7 +265,7 @@ def _map(builder: Builder, node: Node, rows: Any, weight: Any, bias: Any, transp
 
 
 def _normalize(builder: Builder, node: Node) -> Expr:
-    power, dim = _argument(node, 1, "p", 2.0), _argument(node, 2, "dim", 1)
+    power, dim = argument(node, 1, "p", 2.0), argument(node, 2, "dim", 1)
     if power != 2 or dim not in (1, -1) or node.value.dim() != 2:
         raise builder.refused(
             node, f"normalize(p={power}, dim={dim}) is not the Euclidean norm of a row"
@@ -257,10 +277,10 @@ def _layer_norm(builder: Builder, node: Node) -> Expr:
     import torch
 
     child = _first(builder, node)
-    if list(_argument(node, 1, "normalized_shape")) != [child.width]:
+    if list(argument(node, 1, "normalized_shape")) != [child.width]:
         raise builder.refused(node, "layer_norm normalises more than one row")
-    weight, bias = _argument(node, 2, "weight"), _argument(node, 3, "bias")
-    op: dict[str, Any] = {"op": "layer_norm", "tensors": "", "eps": _argument(node, 4, "eps", 1e-5)}
+    weight, bias = argument(node, 2, "weight"), argument(node, 3, "bias")
+    op: dict[str, Any] = {"op": "layer_norm", "tensors": "", "eps": argument(node, 4, "eps", 1e-5)}
     if weight is None and bias is None:
         return builder.op({**op, "affine": False}, node, child)
     scale = torch.ones(child.width) if weight is None else builder.constant(weight)
@@ -271,12 +291,12 @@ def _layer_norm(builder: Builder, node: Node) -> Expr:
 
 def _batch_norm(builder: Builder, node: Node) -> Expr:
     mean, variance, weight, bias = (
-        builder.constant(_argument(node, at + 1, name))
+        builder.constant(argument(node, at + 1, name))
         for at, name in enumerate(("running_mean", "running_var", "weight", "bias"))
     )
-    if _argument(node, 5, "training", False) or mean is None or variance is None:
+    if argument(node, 5, "training", False) or mean is None or variance is None:
         raise builder.refused(node, "batch_norm without running statistics reads the whole graph")
-    scale = (variance + _argument(node, 7, "eps", 1e-5)) ** -0.5
+    scale = (variance + argument(node, 7, "eps", 1e-5)) ** -0.5
     scale = scale if weight is None else scale * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     return builder.affine(scale, shift, node, _first(builder, node))
@@ -290,7 +310,7 @@ def _activation(kind: str) -> Convert:
 
 
 def _elu(builder: Builder, node: Node) -> Expr:
-    op = {"op": "elu", "alpha": float(_argument(node, 1, "alpha", 1.0))}
+    op = {"op": "elu", "alpha": float(argument(node, 1, "alpha", 1.0))}
     return builder.op(op, node, _first(builder, node))
 
 
@@ -304,23 +324,23 @@ def _selu(builder: Builder, node: Node) -> Expr:
 
 def _celu(builder: Builder, node: Node) -> Expr:
     # celu(x; a) = a elu(x / a; 1).
-    alpha = float(_argument(node, 1, "alpha", 1.0))
+    alpha = float(argument(node, 1, "alpha", 1.0))
     scaled = builder.affine(1 / alpha, None, node, _first(builder, node))
     return builder.affine(alpha, None, node, builder.op({"op": "elu", "alpha": 1.0}, node, scaled))
 
 
 def _leaky_relu(builder: Builder, node: Node) -> Expr:
-    slope = float(_argument(node, 1, "negative_slope", 0.01))
+    slope = float(argument(node, 1, "negative_slope", 0.01))
     return builder.op(leaky(slope), node, _first(builder, node))
 
 
 def _gelu(builder: Builder, node: Node) -> Expr:
-    op = gelu(_argument(node, 1, "approximate", "none"))
+    op = gelu(argument(node, 1, "approximate", "none"))
     return builder.op(op, node, _first(builder, node))
 
 
 def _prelu(builder: Builder, node: Node) -> Expr:
-    slopes = builder.constant(_argument(node, 1, "weight"))
+    slopes = builder.constant(argument(node, 1, "weight"))
     child = _first(builder, node)
     if slopes is None:
         raise builder.refused(node, "the slopes of prelu depend on the features")
@@ -330,15 +350,21 @@ def _prelu(builder: Builder, node: Node) -> Expr:
 
 
 def _clamp(builder: Builder, node: Node) -> Expr:
-    lower, upper = _argument(node, 1, "min"), _argument(node, 2, "max")
-    if lower != 0 or upper is not None:
-        raise builder.refused(node, f"clamp({lower}, {upper}) is not served; clamp(min=0) is")
-    return builder.op({"op": "relu"}, node, _first(builder, node))
+    lower, upper = argument(node, 1, "min"), argument(node, 2, "max")
+    if lower == 0 and upper is None:
+        return builder.op({"op": "relu"}, node, _first(builder, node))
+    return _clamped(builder, node, lower, upper)
+
+
+def _clamped(builder: Builder, node: Node, lower: Any, upper: Any) -> Expr:
+    bounds = {"min": lower, "max": upper}
+    given = {name: float(bound) for name, bound in bounds.items() if bound is not None}
+    return builder.op({"op": "clamp", **given}, node, _first(builder, node))
 
 
 def _final(kind: str) -> Convert:
     def convert(builder: Builder, node: Node) -> Expr:
-        dim = _argument(node, 1, "dim", getattr(node.module, "dim", None))
+        dim = argument(node, 1, "dim", getattr(node.module, "dim", None))
         if dim not in (1, -1, None):
             raise builder.refused(node, f"{kind} over nodes reads the whole graph")
         return builder.op({"op": kind}, node, _first(builder, node))
@@ -346,6 +372,8 @@ def _final(kind: str) -> Convert:
     return convert
 
 
+_BOUNDS = {"hardtanh": (-1.0, 1.0), "relu6": (0.0, 6.0)}
+_PARTS = ("chunk", "split", "unbind", "tensor_split", "split_with_sizes")
 _SAME = ("alpha_dropout", "clone", "contiguous", "detach", "float", "to", "type", "requires_grad_")
 _RESHAPED = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "getitem", "narrow", "type_as")
 _KNOWN: dict[str, Convert] = {
@@ -363,7 +391,11 @@ _KNOWN: dict[str, Convert] = {
     **dict.fromkeys(("matmul", "mm"), _matmul),
     **dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp),
     **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid")},
-    **{kind: _final(kind) for kind in ("softmax", "log_softmax")},
+    **dict.fromkeys(_PARTS, _stacks.parts),
+    **dict.fromkeys(("hardtanh", "relu6"), lambda b, n: _clamped(b, n, *_BOUNDS[n.name.strip("_")])),
+    "bmm": _stacks.weighed,
+    "log_softmax": _final("log_softmax"),
+    "softmax": _softmax,
     "addmm": _addmm,
     "batch_norm": _batch_norm,
     "celu": _celu,
@@ -376,5 +408,5 @@ _KNOWN: dict[str, Convert] = {
     "normalize": _normalize,
     "prelu": _prelu,
     "selu": _selu,
-    "stack": _stack,
+    "stack": _stacks.stacked,
 }

@@ -1,28 +1,35 @@
 """From what a run computes to what the sidecar says.
 
-A sidecar is a chain: row operations on the features (level 0), layers with row operations after
-each (levels 1 .. K), a join of levels 1 .. K or the last alone, and row operations on that.
+A sidecar holds levels 0 .. K: the rows that later layers and the answer read. Level 0 is made of the
+features, each other level of what its layer makes, the level below and level 0; the answer of all
+levels. What a level holds is the least from which all that is read later can be computed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from satisfice._expressions import FINAL, Builder, Expr, Input, Join, Layer, Op, Sum, refused
+from satisfice._expressions import (
+    FINAL,
+    Builder,
+    Expr,
+    Input,
+    Layer,
+    Op,
+    children_of,
+    postorder,
+    postorder_of,
+    refused,
+)
+from satisfice._initial import without_initial
 from satisfice._row_ops import RowOp
-from satisfice._sidecar import Description, with_after
-from satisfice._sidecar import layer as described_layer
+from satisfice._row_program import Emitter, Held
+from satisfice._sidecar import Description
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from satisfice._record import Node
-
-_WAY_OUT = (
-    "A sidecar holds a chain of layers, each with what follows it and a residual of its input, and "
-    "one join of the layers at the end"
-)
 
 
 def lower(builder: Builder, answer: Node, framework: str) -> Description:
@@ -31,334 +38,270 @@ def lower(builder: Builder, answer: Node, framework: str) -> Description:
     Raises:
         ExportError: the program is none that the sidecar can say; names the place.
     """
-    return _Program(builder, answer).describe(framework)
-
-
-@dataclass
-class _Map:
-    """A linear map of a level: ``weight`` [out, in], None for the level itself, and a bias."""
-
-    level: int
-    weight: Tensor | None = None
-    bias: Tensor | None = None
+    expr = builder.rows(answer)
+    while isinstance(expr, Op) and expr.op["op"] in FINAL:
+        expr = expr.children[0]
+    program = _Program(builder, expr)
+    if not program.initial_rows_are_level_0():
+        program = _Program(builder, without_initial(builder, expr))
+    return program.describe(framework)
 
 
 class _Program:
-    def __init__(self, builder: Builder, answer: Node) -> None:
+    def __init__(self, builder: Builder, answer: Expr) -> None:
         self._builder = builder
-        self._afters: dict[tuple[int, int], list[RowOp] | None] = {}
-        expr = builder.rows(answer)
-        while isinstance(expr, Op) and expr.op["op"] in FINAL:
-            expr = expr.child
-        self._answer = expr
-        self._layers = _layers_of(expr)
+        self._answer = answer
+        self._layers = layers_of(answer)
         if not self._layers:
-            raise refused("the answer depends on no layer of the graph", expr.where)
+            raise refused("the answer depends on no layer of the graph", answer.where)
+        for expr in postorder(answer):
+            if isinstance(expr, Op) and expr.op["op"] == "log_softmax":
+                raise refused("log_softmax is served at the end of a model only", expr.where)
+            if not isinstance(expr, (Op, Layer, Input)):
+                raise refused("rows that are stacked are never joined to one row", expr.where)
         for layer in self._layers:
             if layer.heads is not None:
                 raise refused("the heads of an attention layer are never joined", layer.where)
-        # The values of levels 0 .. K; the last is found with the head.
-        self._levels: list[Expr] = [layer.child for layer in self._layers]
+        self._number = {id(layer): k for k, layer in enumerate(self._layers, start=1)}
+        self._from: dict[int, int] = {}
+        self._order: dict[int, int] = {}
+        self._visit(answer)
+        self._held = self._find_held()
+
+    def initial_rows_are_level_0(self) -> bool:
+        """Whether layers that mix initial rows in get all of level 0."""
+        initial = [layer.initial for layer in self._layers if layer.initial is not None]
+        return all(self._held[0] == [rows] for rows in initial)
 
     def describe(self, framework: str) -> Description:
-        first = self._levels[0]
-        described = [dict(self._layers[0].layer)]
-        for k in range(1, len(self._layers)):
-            after = self._after(self._levels[k], k)
-            if after is None:
-                raise self._no_chain(k)
-            described[-1] = with_after(described[-1], after)
-            described.append(dict(self._layers[k].layer))
-        for layer in self._layers:
-            if layer.initial is not None and layer.initial is not first:
-                raise refused(
-                    f"layer {layer.name!r} reads initial rows that are not those "
-                    "before the first layer",
-                    layer.where,
-                )
-        after, join, head = self._end()
-        described[-1] = with_after(described[-1], after)
-        jumping = None
-        if join is not None:
-            jumping = {"mode": join.mode}
-            if join.mode == "lstm":
-                jumping["tensors"] = join.tensors
-            if join.input:
-                described.insert(0, self._identity(first))
+        builder, held = self._builder, self._held
+        start = _first(self._answer)
+        given = [Held("", [start], "features")]
+        made_input = Emitter(builder, given).level(held[0])
+        described = []
+        for k, layer in enumerate(self._layers, start=1):
+            reads = 0 if self._from[id(layer.child)] == 0 else k - 1
+            text = dict(layer.layer)
+            if reads != k - 1:
+                text["reads"] = "initial"
+            if before := Emitter(builder, [Held("", held[reads], "level")]).rows(layer.child):
+                text["before"] = before
+            below = [Held("below", held[k - 1]), Held("initial", held[0])]
+            if after := Emitter(builder, [Held("", [layer], "made"), *below]).level(held[k]):
+                text["after"] = after
+            described.append(text)
+        last = len(self._layers)
+        levels = [Held("", held[last], f"level.{last}")]
+        levels += [Held(f"level.{k}", held[k]) for k in reversed(range(last))]
+        head, jumping = _jumping(Emitter(builder, levels).rows(self._answer), last)
         return Description(
             framework,
-            input=self._input(first),
+            input=made_input,
             layers=described,
             head=head,
             jumping_knowledge=jumping,
+            features=start.width,
         )
 
-    def _input(self, first: Expr) -> list[RowOp]:
-        ops = chain(first)
-        if ops is not None:
-            return ops
-        raise refused(
-            f"what stands before the first layer is no chain of row operations. {_WAY_OUT}",
-            first.where,
-        )
+    # What is needed where
 
-    def _no_chain(self, k: int) -> Exception:
-        before, layer = self._layers[k - 1], self._layers[k]
-        names = f"{layer.name!r}"
-        return refused(
-            f"layer {names} does not read what layer {before.name!r} leaves, followed "
-            f"by row operations and a residual of that layer's input. {_WAY_OUT}",
-            layer.where,
-        )
+    def _visit(self, answer: Expr) -> None:
+        """From which level on each expression can be computed, and the order in which they are made."""
+        for expr in postorder(answer):
+            below = [self._from[id(child)] for child in children_of(expr)]
+            self._from[id(expr)] = self._number.get(id(expr), max(below, default=0))
+            self._order[id(expr)] = len(self._order)
 
-    def _after(self, expr: Expr, k: int) -> list[RowOp] | None:
-        """Row operations that make ``expr`` of layer ``k`` (from 1); None where none do."""
-        key = (id(expr), k)
-        if key not in self._afters:
-            self._afters[key] = self._found_after(expr, k)
-        return self._afters[key]
+    def _find_held(self) -> list[list[Expr]]:
+        """What each level, 0 .. K, holds."""
+        last = len(self._layers)
+        wanted = [_Wanted() for _ in range(last + 1)]
+        for expr in self._read_by_answer():
+            wanted[self._from[id(expr)]].add(expr)
+        held: list[list[Expr]] = [[] for _ in range(last + 1)]
+        for k in range(last, 0, -1):
+            held[k] = self._narrowed(wanted[k], self._least(wanted[k]), k)
+            for expr in held[k]:
+                for read in self._read_after(expr, k):
+                    wanted[k - 1 if self._from[id(read)] else 0].add(read)
+            layer = self._layers[k - 1]
+            child = layer.child
+            plain = layer.layer["type"] != "edge"
+            wanted[k - 1 if self._from[id(child)] else 0].add(child, True, plain)
+            if layer.initial is not None:
+                if self._from[id(layer.initial)] > 0:
+                    # Carried by no level: it is rewritten as rows that are added.
+                    return [[], *held[1:]]
+                wanted[0].add(layer.initial)
+            if k > 1 and not wanted[k - 1].all:
+                # Nothing reads it: a level is never empty.
+                wanted[k - 1].add(self._layers[k - 2])
+        wanted[0].own = wanted[0].all.keys() - wanted[0].alone
+        wanted[0].alone = set(wanted[0].all)
+        held[0] = self._narrowed(wanted[0], self._least(wanted[0]), 0)
+        return held
 
-    def _found_after(self, expr: Expr, k: int) -> list[RowOp] | None:
-        if expr is self._layers[k - 1]:
-            return []
-        if isinstance(expr, Op) and expr.op["op"] not in FINAL:
-            ops = self._after(expr.child, k)
-            return None if ops is None else [*ops, expr.op]
-        if isinstance(expr, Sum):
-            for main, other in (expr.terms, expr.terms[::-1]):
-                ops = self._after(main, k)
-                added = None if ops is None else self._residual(other, self._levels[k - 1])
-                if ops is not None and added is not None:
-                    return [*ops, added]
-        return None
+    def _narrowed(self, wanted: _Wanted, held: list[Expr], k: int) -> list[Expr]:
+        """The same with narrower rows, of which more is computed where it is read."""
 
-    def _residual(self, expr: Expr, base: Expr) -> RowOp | None:
-        """The operation that adds ``expr``, where that is the layer's input or a map of it."""
-        if expr is base:
-            return {"op": "residual"}
-        if isinstance(expr, Op) and expr.child is base and expr.op["op"] == "linear":
-            return {**expr.op, "op": "linear_residual"}
-        found = self._linear(expr, base)
-        if found is None:
-            return None
-        weight, bias = found
-        op = self._builder.linear_op(_matrix(weight, base.width), bias)
-        return {**op, "op": "linear_residual"}
+        def cost(held: list[Expr]) -> int:
+            # Features are there anyway; rows that a layer reads as they are need no table of messages.
+            width = sum(0 if isinstance(expr, Input) else expr.width for expr in held)
+            return width + sum(
+                expr.width
+                for at, expr in wanted.all.items()
+                if at in wanted.plain and held != [expr]
+            )
 
-    def _linear(self, expr: Expr, base: Expr) -> tuple[Any, Any] | None:
-        """Weight, None for the identity, and bias of ``expr`` as a linear map of ``base``."""
-        if expr is base:
-            return None, None
-        if isinstance(expr, Sum):
-            parts = [self._linear(term, base) for term in expr.terms]
-            if parts[0] is None or parts[1] is None:
-                return None
-            (one, shift), (other, more) = parts[0], parts[1]
-            weight = _matrix(one, base.width) + _matrix(other, base.width)
-            return weight, _added(shift, more)
-        if not isinstance(expr, Op) or expr.op["op"] not in ("linear", "batch_norm"):
-            return None
-        inner = self._linear(expr.child, base)
-        if inner is None:
-            return None
-        return _composed(_map_of(expr.op, self._builder), inner, base.width)
+        if k == 0 and any(id(expr) in wanted.plain or id(expr) in wanted.own for expr in held):
+            return held
+        made = [
+            expr
+            for expr in postorder_of(wanted.all.values())
+            if self._from[id(expr)] == k and expr not in held
+        ]
+        for expr in reversed(made):
+            rest = replace(wanted, all={**wanted.all, id(expr): expr})
+            other = self._least(rest, {id(expr)})
+            if cost(other) < cost(held):
+                held = other
+        return held
 
-    def _end(self) -> tuple[list[RowOp], _Found | None, list[RowOp]]:
-        """What follows the last layer, the join of levels, and the head."""
-        head: list[RowOp] = []
-        expr = self._answer
-        while True:
-            after = self._after(expr, len(self._layers))
-            if after is not None:
-                self._levels.append(expr)
-                kept, rest = _split(after)
-                return kept, None, [*rest, *head]
-            found = self._join(expr)
-            if found is not None:
-                return found.after, found, [*found.head, *head]
-            if not isinstance(expr, Op):
-                raise refused(
-                    f"the answer joins rows in a way that is not served. {_WAY_OUT}", expr.where
+    def _least(self, wanted: _Wanted, fixed: set[int] | None = None) -> list[Expr]:
+        """Of what is read of a level, that of which all of it can be computed."""
+        kept = sorted(wanted.all.values(), key=lambda expr: self._order[id(expr)])
+        for expr in reversed(list(kept)):
+            if id(expr) in (fixed or ()):
+                continue
+            rest = [other for other in kept if other is not expr]
+            known = _known(rest)
+            if all(
+                self._follows(read, known, rows_given=at not in wanted.alone)
+                for at, read in wanted.all.items()
+            ):
+                kept = rest
+        return kept
+
+    def _follows(self, expr: Expr, known: dict[int, bool], rows_given: bool) -> bool:
+        """Whether row operations make ``expr`` of what is known, and of level 0 where it is given."""
+        found = dict(known)
+
+        def follows(expr: Expr) -> bool:
+            if id(expr) not in found:
+                given = rows_given and self._from[id(expr)] == 0
+                found[id(expr)] = given or (
+                    isinstance(expr, Op) and all(follows(child) for child in expr.children)
                 )
-            head.insert(0, expr.op)
-            expr = expr.child
+            return found[id(expr)]
 
-    def _join(self, expr: Expr) -> _Found | None:
-        """``expr`` as a join of levels."""
-        if isinstance(expr, Join):
-            parts = list(expr.children)
-        elif isinstance(expr, Sum):
-            parts = self._terms(expr)
-        else:
-            return None
-        last, after = self._last(parts)
-        if last is None or after is None:
-            return None
-        levels = [*self._levels[: len(self._layers)], last]
-        maps = [self._map(part, levels) for part in parts]
-        if any(found is None for found in maps):
-            return None
-        known = [found for found in maps if found is not None]
-        plain = all(found.weight is None and found.bias is None for found in known)
-        every = [found.level for found in known] == list(range(1, len(levels)))
-        if isinstance(expr, Join) and plain and every:
-            return _Found(expr.mode, expr.tensors, after, [], False)
-        if isinstance(expr, Join) and expr.mode != "cat":
-            return None
-        summed = isinstance(expr, Sum)
-        return self._mixed(known, levels, after, summed)
+        return follows(expr)
 
-    def _terms(self, expr: Expr) -> list[Expr]:
-        """The terms of a sum of sums, down to levels, maps of them, and the last layer's."""
-        is_level = expr in self._levels or self._after(expr, len(self._layers)) is not None
-        if is_level or not isinstance(expr, Sum):
-            return [expr]
-        return [part for term in expr.terms for part in self._terms(term)]
+    def _read_after(self, expr: Expr, k: int) -> list[Expr]:
+        """What making ``expr`` after layer ``k`` reads besides what that layer makes."""
+        found: dict[int, Expr] = {}
+        done: set[int] = set()
+        todo = [expr]
+        while todo:
+            expr = todo.pop()
+            if id(expr) in done:
+                continue
+            done.add(id(expr))
+            if self._from[id(expr)] < k:
+                found[id(expr)] = expr
+            elif not isinstance(expr, Layer):
+                todo += children_of(expr)
+        return list(found.values())
 
-    def _last(self, parts: list[Expr]) -> tuple[Expr | None, list[RowOp] | None]:
-        """The part that the last layer leaves."""
-        for part in parts:
-            after = self._after(part, len(self._layers))
-            if after is not None:
-                return part, after
-        return None, None
+    def _read_by_answer(self) -> list[Expr]:
+        """What the answer reads of the levels: of the last one, what comes before a map or a join."""
+        last = len(self._layers)
+        below = {id(self._layers[-1]): True, id(self._layers[-1].child): True}
 
-    def _map(self, part: Expr, levels: list[Expr]) -> _Map | None:
-        for level in reversed(range(len(levels))):
-            found = self._linear(part, levels[level])
-            if found is not None:
-                return _Map(level, *found)
-        return None
+        stay: dict[int, bool] = {}
 
-    def _mixed(
-        self, maps: list[_Map], levels: list[Expr], after: list[RowOp], summed: bool
-    ) -> _Found:
-        """Levels side by side, and a linear map that sums or orders them."""
-        import torch
+        def stays(expr: Expr) -> bool:
+            if id(expr) not in stay:
+                stay[id(expr)] = is_plain(expr)
+            return stay[id(expr)]
 
-        with_input = any(found.level == 0 for found in maps)
-        start = 0 if with_input else 1
-        widths = [level.width for level in levels]
-        offsets = {k: sum(widths[start:k]) for k in range(start, len(levels))}
-        outs = [widths[m.level] if m.weight is None else m.weight.shape[0] for m in maps]
-        rows = outs[0] if summed else sum(outs)
-        weight, bias = torch.zeros(rows, sum(widths[start:])), torch.zeros(rows)
-        top = 0
-        for found, out in zip(maps, outs):
-            at = slice(0, rows) if summed else slice(top, top + out)
-            columns = slice(offsets[found.level], offsets[found.level] + widths[found.level])
-            weight[at, columns] += _matrix(found.weight, widths[found.level])
-            bias[at] += 0 if found.bias is None else found.bias
-            top += out
-        op = self._builder.linear_op(weight, bias if bool((bias != 0).any()) else None)
-        return _Found("cat", "", after, [op], with_input)
+        def is_plain(expr: Expr) -> bool:
+            if self._from[id(expr)] == 0 or id(expr) in below:
+                return True
+            is_map = isinstance(expr, Op) and expr.op["op"] in ("linear", "cat", "max", "lstm")
+            if not isinstance(expr, Op) or (is_map and self._from[id(expr)] == last):
+                return False
+            return all(stays(child) or is_skip(child) for child in expr.children)
 
-    def _identity(self, first: Expr) -> dict[str, Any]:
-        """A layer that leaves its input as it is, so that level 1 is level 0."""
-        width = first.width
-        zeros = self._builder.square(width, first.where, 0.0)
-        tensors = self._builder.add({"weight1": zeros})
-        options = {"alpha": 1.0, "beta": 0.0, "norm": "none", "self_loops": False}
-        return described_layer("gcn2", tensors, width, width, **options)
+        def is_skip(expr: Expr) -> bool:
+            """A linear map of what the last layer reads."""
+            is_map = isinstance(expr, Op) and expr.op["op"] in ("linear", "batch_norm")
+            return is_map and self._from[id(expr)] < last and self._follows(expr, below, True)
+
+        found: dict[int, Expr] = {}
+        done: set[int] = set()
+        todo = [self._answer]
+        while todo:
+            expr = todo.pop()
+            if id(expr) in done:
+                continue
+            done.add(id(expr))
+            if self._from[id(expr)] < last or stays(expr) or not isinstance(expr, Op):
+                found[id(expr)] = expr
+            else:
+                todo += expr.children
+        if not any(self._from[id(expr)] == last for expr in found.values()):
+            found[id(self._layers[-1])] = self._layers[-1]
+        return list(found.values())
 
 
 @dataclass
-class _Found:
-    """A join of levels, with what follows the last layer before it and the map after it."""
+class _Wanted:
+    """What is read of a level, by identity, and what of it without level 0 at hand."""
 
-    mode: str
-    tensors: str
-    after: list[RowOp]
-    head: list[RowOp]
-    # Whether level 0 is among them.
-    input: bool
+    all: dict[int, Expr] = field(default_factory=dict)
+    alone: set[int] = field(default_factory=set)
+    # What a layer sends as it is where the level is just that.
+    plain: set[int] = field(default_factory=set)
+    # Of level 0: what only targets read.
+    own: set[int] = field(default_factory=set)
 
-
-def _layers_of(answer: Expr) -> list[Layer]:
-    """All layers that the answer depends on, in the order in which they run."""
-    found: dict[int, Layer] = {}
-    done: set[int] = set()
-    todo = [(answer, False)]
-    while todo:
-        expr, left = todo.pop()
-        if left:
-            if isinstance(expr, Layer):
-                found[id(expr)] = expr
-            continue
-        if id(expr) in done:
-            continue
-        done.add(id(expr))
-        todo.append((expr, True))
-        todo += [(child, False) for child in reversed(_children(expr))]
-    return list(found.values())
+    def add(self, expr: Expr, alone: bool = False, plain: bool = False) -> None:
+        self.all[id(expr)] = expr
+        if alone:
+            self.alone.add(id(expr))
+        if plain:
+            self.plain.add(id(expr))
 
 
-def _children(expr: Expr) -> list[Expr]:
-    if isinstance(expr, Layer):
-        return [child for child in (expr.child, expr.initial) if child is not None]
-    if isinstance(expr, Op):
-        return [expr.child]
-    if isinstance(expr, Sum):
-        return list(expr.terms)
-    return list(getattr(expr, "children", ()))
+def _known(held: list[Expr]) -> dict[int, bool]:
+    """What is at hand where these are: they, and what lies side by side in them."""
+    known = {}
+    for expr in held:
+        known[id(expr)] = True
+        if isinstance(expr, Op) and expr.op["op"] == "cat":
+            known |= {id(child): True for child in expr.children}
+    return known
 
 
-def chain(expr: Expr) -> list[RowOp] | None:
-    """The row operations that make ``expr`` of the features; None where it is no chain."""
-    if isinstance(expr, Input):
-        return []
-    if not isinstance(expr, Op) or expr.op["op"] in FINAL:
-        return None
-    ops = chain(expr.child)
-    return None if ops is None else [*ops, expr.op]
+def _jumping(head: list[RowOp], last: int) -> tuple[list[RowOp], dict[str, Any] | None]:
+    """A join of all levels but level 0 at the beginning of the head stands by itself."""
+    levels = [f"level.{k}" for k in range(1, last + 1)]
+    first = head[0] if head else {}
+    is_join = first.get("op") in ("cat", "max", "lstm") and "as" not in first
+    if not is_join or first.get("of") != levels or any("of" in op for op in head[1:]):
+        return head, None
+    jumping = {"mode": first["op"]}
+    return head[1:], jumping | ({"tensors": first["tensors"]} if "tensors" in first else {})
 
 
-def _split(after: list[RowOp]) -> tuple[list[RowOp], list[RowOp]]:
-    """What stays with the last layer, and what goes to the head: all from the first linear on."""
-    kinds = [op["op"] for op in after]
-    start = max((at + 1 for at, kind in enumerate(kinds) if kind.endswith("residual")), default=0)
-    linears = [at for at in range(start, len(kinds)) if kinds[at] == "linear"]
-    at = linears[0] if linears else len(after)
-    return after[:at], after[at:]
+def _first(answer: Expr) -> Expr:
+    """The features."""
+    for expr in postorder(answer):
+        if isinstance(expr, Input):
+            return expr
+    raise refused("the answer does not depend on the features", answer.where)
 
 
-def _matrix(weight: Tensor | None, width: int) -> Tensor:
-    import torch
-
-    return torch.eye(width) if weight is None else weight
-
-
-def _added(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
-
-
-def _map_of(op: RowOp, builder: Builder) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a linear operation or an affine one."""
-    import torch
-
-    def taken(name: str) -> Tensor | None:
-        array = builder.weights.taken.get(f"{op['tensors']}.{name}")
-        return None if array is None else torch.from_numpy(array)
-
-    weight, bias = taken("weight"), taken("bias")
-    if op["op"] == "linear":
-        assert weight is not None
-        return weight, bias
-    mean, variance = taken("running_mean"), taken("running_var")
-    assert mean is not None
-    assert variance is not None
-    scale = (variance + op["eps"]) ** -0.5
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    return torch.diag(scale), shift
-
-
-def _composed(
-    outer: tuple[Tensor, Tensor | None], inner: tuple[Any, Any], width: int
-) -> tuple[Tensor, Tensor | None]:
-    weight, bias = outer
-    inside, shift = inner
-    moved = None if shift is None else weight @ shift
-    return weight @ _matrix(inside, width), _added(moved, bias)
+def layers_of(answer: Expr) -> list[Layer]:
+    """All layers that an expression depends on, each after those that it reads."""
+    return [expr for expr in postorder(answer) if isinstance(expr, Layer)]

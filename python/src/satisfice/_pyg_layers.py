@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from satisfice import _pyg_data
+from satisfice import _pyg_data, _pyg_edges
 from satisfice._expressions import Builder, Expr
 from satisfice._graphs import same_edges
 from satisfice._layer_calls import arguments_of, not_known, rows_of
 from satisfice._pyg_convs import AGGREGATORS, KNOWN, PygConvs, is_conv
 from satisfice._record import Node
-from satisfice._sidecar import layer
 from satisfice._trial import SmallGraph
 
 if TYPE_CHECKING:
@@ -32,9 +31,14 @@ class PygLayers:
         """The expression of a layer."""
         module: Any = node.module
         kind = type(module).__name__
-        is_steps = kind in _STEPS and type(module).__module__.startswith("torch_geometric.nn")
-        if not is_conv(module) and not is_steps:
-            raise not_known(builder, node, (*KNOWN, *_STEPS))
+        own = type(module).__module__.startswith("torch_geometric.nn")
+        is_steps, is_edges = own and kind in _STEPS, own and kind in _pyg_edges.EDGES
+        if not is_conv(module) and not is_steps and not is_edges:
+            raise not_known(builder, node, known_layers())
+        if own and getattr(module, "flow", "source_to_target") != "source_to_target":
+            raise builder.refused(
+                node, f"layer {node.name!r} has flow={module.flow!r}: reverse the edges instead"
+            )
         arguments = arguments_of(builder, node)
         child = rows_of(builder, node, arguments["x"])
         weighed = self._edges(builder, node, arguments)
@@ -48,8 +52,16 @@ class PygLayers:
         if is_steps:
             made: Expr = getattr(self, f"_{kind.lower()}")(builder, node, child, weighed)
             return made
+        if is_edges:
+            if kind == "ChebConv" and weighed == "plain":
+                return _pyg_edges.cheb(builder, node, child, arguments.get("lambda_max"))
+            return self._of_edges(builder, node, child, weighed)
         if kind not in ("GCNConv", "GCN2Conv") and weighed != "plain":
             raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
+        if kind in ("SAGEConv", "GraphConv") and (
+            type(module.aggr_module).__name__ not in AGGREGATORS
+        ):
+            return _pyg_edges.several(builder, node, child)
         convs = PygConvs(builder.weights, builder.ops, _NORMS[weighed][0])
         if module_normalizes(module) and weighed != "plain":
             raise builder.refused(
@@ -61,6 +73,20 @@ class PygLayers:
         if weighed == "symmetric_without_loops":
             described["self_loops"] = False
         return builder.layer(described, node, child, initial)
+
+    def _of_edges(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
+        kind = type(node.module).__name__
+        if kind == "ARMAConv":
+            if weighed != "plain":
+                raise builder.refused(
+                    node, f"layer {node.name!r} normalises edges that were normalised before"
+                )
+            return _pyg_edges.arma(builder, node, child, ("symmetric", False))
+        if weighed != "plain":
+            raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
+        if kind in _pyg_edges.OF_BOTH:
+            return _pyg_edges.OF_BOTH[kind](builder, node, (child, child))
+        return _pyg_edges.OF_ROWS[kind](builder, node, child)
 
     def _edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> str:
         """How the edges that a layer reads are weighed."""
@@ -101,23 +127,11 @@ class PygLayers:
     # Layers that are several steps
 
     def _propagation(
-        self, builder: Builder, node: Node, child: Expr, norm: tuple[str, bool], **more: Any
+        self, builder: Builder, node: Node, child: Expr, norm: tuple[str, bool]
     ) -> Expr:
-        """One normalised sum over the sources, through ``weight`` if there is one."""
-
-        weight, bias = more.get("weight"), more.get("bias")
-        matrix = builder.square(child.width, node.where) if weight is None else weight
-        named = {"lin.weight": matrix} if bias is None else {"lin.weight": matrix, "bias": bias}
-        described = layer(
-            "gcn",
-            builder.add(named),
-            child.width,
-            matrix.shape[0],
-            bias=bias is not None,
-            norm=norm[0],
-            self_loops=norm[1],
-        )
-        return builder.layer(described, node, child)
+        """One normalised sum over the sources."""
+        loops = {"self_loops": norm[1]} if norm[0] == "symmetric" else {}
+        return builder.propagate(node, child, norm=norm[0], **loops)
 
     def _norm(self, builder: Builder, node: Node, weighed: str) -> tuple[str, bool]:
         """Norm of a layer that normalises unless told not to, and whether it adds self-loops."""
@@ -137,40 +151,28 @@ class PygLayers:
     def _sgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         module: Any = node.module
         norm = self._norm(builder, node, weighed)
-        builder.weights.leave(node.name, "lin.weight", "lin.bias")
-        lin = module.lin
         if module.K == 0:
             raise builder.refused(node, f"layer {node.name!r} has K=0 and reads no edge")
         # The map comes where rows are narrower.
-        first = lin.weight.shape[0] <= lin.weight.shape[1]
-        for step in range(module.K):
-            at_end = step == module.K - 1
-            mapped = step == 0 if first else at_end
-            more = {
-                "weight": lin.weight.detach() if mapped else None,
-                "bias": lin.bias.detach() if at_end and lin.bias is not None else None,
-            }
-            child = self._propagation(builder, node, child, norm, **more)
-        return child
+        weight, bias = module.lin.weight.detach(), module.lin.bias
+        builder.weights.leave(node.name, "lin.weight", "lin.bias")
+        first = weight.shape[0] <= weight.shape[1]
+        child = builder.linear(weight, None, node, child) if first else child
+        for _ in range(module.K):
+            child = self._propagation(builder, node, child, norm)
+        shift = None if bias is None else bias.detach()
+        if first:
+            return builder.affine(None, shift, node, child)
+        return builder.linear(weight, shift, node, child)
 
     def _appnp(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
-
         module: Any = node.module
-        norm, loops = self._norm(builder, node, weighed)
-        initial, width = child, child.width
+        norm = self._norm(builder, node, weighed)
+        alpha = float(module.alpha)
+        initial = builder.scale(child, node, alpha)
         for _ in range(module.K):
-            tensors = builder.add({"weight1": builder.square(width, node.where, 0.0)})
-            described = layer(
-                "gcn2",
-                tensors,
-                width,
-                width,
-                alpha=float(module.alpha),
-                beta=0.0,
-                norm=norm,
-                self_loops=loops,
-            )
-            child = builder.layer(described, node, child, initial)
+            near = builder.scale(self._propagation(builder, node, child, norm), node, 1 - alpha)
+            child = builder.sum(near, initial, node)
         return child
 
     def _tagconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
@@ -196,16 +198,14 @@ class PygLayers:
     def _ssgconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
         module: Any = node.module
         norm = self._norm(builder, node, weighed)
-        total = builder.affine(module.alpha, None, node, child)
+        total = builder.scale(child, node, module.alpha)
         for _ in range(module.K):
             child = self._propagation(builder, node, child, norm)
-            part = builder.affine((1 - module.alpha) / module.K, None, node, child)
+            part = builder.scale(child, node, (1 - module.alpha) / module.K)
             total = builder.sum(total, part, node)
         return builder.inner(node, "lin", total)
 
     def _simpleconv(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
-        import torch
-
         module: Any = node.module
         aggregator = AGGREGATORS.get(type(module.aggr_module).__name__)
         root = module.combine_root
@@ -213,25 +213,15 @@ class PygLayers:
             raise builder.refused(
                 node, f"layer {node.name!r} is a SimpleConv with options that are not served"
             )
-        eye, zeros = (builder.square(child.width, node.where, value) for value in (1.0, 0.0))
+        made = builder.propagate(node, child, aggregator=aggregator)
         if root == "cat":
-            weights = {
-                "lin_l.weight": torch.cat([zeros, eye]),
-                "lin_r.weight": torch.cat([eye, zeros]),
-            }
-        else:
-            weights = {"lin_l.weight": eye} | ({} if root is None else {"lin_r.weight": eye})
-        described = layer(
-            "sage",
-            builder.add(weights),
-            child.width,
-            weights["lin_l.weight"].shape[0],
-            aggregator=aggregator,
-            bias=False,
-            root_weight=root is not None,
-            normalize=False,
-        )
-        return builder.layer(described, node, child)
+            return builder.join("cat", (child, made), node)
+        return made if root is None else builder.sum(made, child, node)
+
+
+def known_layers() -> tuple[str, ...]:
+    """Names of the layers that are known."""
+    return (*KNOWN, *_STEPS, *_pyg_edges.EDGES)
 
 
 _NORMS = {

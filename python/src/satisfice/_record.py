@@ -146,6 +146,18 @@ class Recorder(TorchFunctionMode):
                 and other.dtype == tensor.dtype
             ):
                 return self._nodes[id(other)]
+            if (
+                other.layout == torch.strided
+                and other.data_ptr() == tensor.data_ptr()
+                and [size for size in other.shape if size > 1]
+                == [size for size in tensor.shape if size > 1]
+                and other.dtype == tensor.dtype
+                and other.is_contiguous()
+                and tensor.is_contiguous()
+            ):
+                made = Node("function", "view", tensor, (self._nodes[id(other)],), where=_where())
+                self._put(tensor, made)
+                return made
         return None
 
     def _made(self, made: Any, node: Node) -> None:

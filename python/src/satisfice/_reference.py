@@ -6,8 +6,9 @@ export is refused where a model's own answer is another one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp
@@ -19,31 +20,35 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "Tensor"]
 Layer = dict[str, Any]
+AtLevel = Optional[Callable[[int, "Tensor"], "Tensor"]]
 
 
-def run(description: Description, tensors: Tensors, x: Tensor, edges: Tensor) -> Tensor:
-    """The answer [N, outputs] for features ``x`` [N, F] and ``edges`` [2, E], all in doubles."""
+def run(
+    description: Description, tensors: Tensors, x: Tensor, edges: Tensor, at_level: AtLevel = None
+) -> Tensor:
+    """The answer [N, outputs] for features ``x`` [N, F] and ``edges`` [2, E], all in doubles.
+
+    ``at_level`` may change the rows of a level, by its number, before anything reads them.
+    """
+    change = at_level or (lambda _, rows: rows)
     graph = _Graph(edges[0], edges[1], len(x))
-    rows = initial = apply(description.input, x, x, tensors)
-    levels = []
-    for layer in description.layers:
-        made = _LAYERS[layer["type"]](_Run(layer, tensors, graph, initial, description), rows)
-        rows = apply(layer.get("after", []), made, rows, tensors)
-        levels.append(rows)
-    return apply(description.head, _join(description, levels, tensors), x, tensors)
+    levels = [change(0, apply(description.input, x, {"features": x}, tensors))]
+    for k, layer in enumerate(description.layers, start=1):
+        read = levels[0 if layer.get("reads") == "initial" else -1]
+        read = apply(layer.get("before", []), read, {"level": read}, tensors)
+        made = _LAYERS[layer["type"]](_Run(layer, tensors, graph, levels[0], description), read)
+        given = {"made": made, "below": levels[-1], "initial": levels[0]}
+        levels.append(change(k, apply(layer.get("after", []), made, given, tensors)))
+    given = {f"level.{k}": rows for k, rows in enumerate(levels)}
+    joined = _join(description, levels[1:], tensors)
+    return apply(description.head, joined, given, tensors)
 
 
 def _join(description: Description, levels: list[Tensor], tensors: Tensors) -> Tensor:
-    import torch
-
     jumping = description.jumping_knowledge
     if jumping is None:
         return levels[-1]
-    if jumping["mode"] == "cat":
-        return torch.cat(levels, dim=-1)
-    if jumping["mode"] == "max":
-        return torch.stack(levels).amax(dim=0)
-    return _lstm(jumping["tensors"], levels, tensors)
+    return _joined({"op": jumping["mode"], **jumping}, levels, tensors)
 
 
 def _lstm(prefix: str, levels: list[Tensor], tensors: Tensors) -> Tensor:
@@ -130,13 +135,17 @@ class _Run:
         import torch
 
         graph, norm = self.graph, self.layer["norm"]
-        loops = self.layer.get("self_loops", True) if norm == "symmetric" else False
+        if norm == "out_degree":
+            graph = graph.without_loops()
+        looped = norm in ("symmetric", "average")
+        loops = self.layer.get("self_loops", True) if looped else False
         weights = None
         if loops:
             graph = self.graph.with_a_loop_each()
             weights = torch.ones(len(graph.source), dtype=torch.float64)
             weights[-graph.nodes :] = self.layer.get("self_loop_weight", 1.0)
-        incoming = graph.degree(graph.target, weights)
+        counted = None if norm == "average" else weights
+        incoming = graph.degree(graph.target, counted)
         outgoing = graph.degree(graph.source)
         source, target = _factors(norm, incoming, outgoing)
         sent = rows[graph.source] * source[graph.source, None]
@@ -149,13 +158,15 @@ def _factors(norm: str, incoming: Tensor, outgoing: Tensor) -> tuple[Tensor, Ten
     import torch
 
     ones = torch.ones_like(incoming)
-    if norm == "symmetric":
+    if norm in ("symmetric", "out_degree"):
+        incoming = incoming if norm == "symmetric" else outgoing
         factor = torch.where(incoming > 0, incoming, torch.inf) ** -0.5
         return factor, factor
     incoming, outgoing = incoming.clamp(min=1), outgoing.clamp(min=1)
     return {
         "both": (outgoing**-0.5, incoming**-0.5),
         "right": (ones, 1 / incoming),
+        "average": (ones, 1 / incoming),
         "left": (1 / outgoing, ones),
         "in_degree": (incoming**-0.5, incoming**-0.5),
         "none": (ones, ones),
@@ -195,11 +206,7 @@ def _attention(run: _Run, rows: Tensor) -> Tensor:
     if layer.get("self_loops", True) and not run.is_dgl:
         graph = graph.with_a_loop_each()
     made, logits = (_scores_v2 if layer["type"] == "gatv2" else _scores)(run, rows, graph)
-    # Softmax over the edges of each target, a head.
-    top = graph.max(logits)
-    exponents = (logits - top[graph.target]).exp()
-    shares = exponents / graph.sum(exponents)[graph.target]
-    heads = graph.sum(shares[:, :, None] * made[graph.source])
+    heads = _attended(graph, logits, made)
     return _finish_attention(run, rows, heads)
 
 
@@ -249,7 +256,7 @@ def _finish_attention(run: _Run, rows: Tensor, heads: Tensor) -> Tensor:
 def _gin(run: _Run, rows: Tensor) -> Tensor:
     reduced = run.graph.reduce(rows, run.layer.get("aggregator", "sum"))
     mixed = reduced + (1 + run.tensor("eps")) * rows
-    return apply(run.layer["mlp"], mixed, mixed, run.tensors)
+    return apply(run.layer["mlp"], mixed, {"rows": mixed}, run.tensors)
 
 
 def _gcn2(run: _Run, rows: Tensor) -> Tensor:
@@ -263,7 +270,58 @@ def _gcn2(run: _Run, rows: Tensor) -> Tensor:
     return made + run.tensor("bias") if run.layer.get("bias", False) else made
 
 
+def _propagate(run: _Run, rows: Tensor) -> Tensor:
+    aggregator = run.layer.get("aggregator", "sum")
+    if aggregator != "sum":
+        return run.graph.reduce(rows, aggregator)
+    run.layer = {"norm": "none", **run.layer}
+    return run.propagate(rows)
+
+
+def _edge(run: _Run, rows: Tensor) -> Tensor:
+    """What the ends of an edge make of it; rows are what a target brings and what a source sends."""
+    layer, out = run.layer, run.layer["out"]
+    heads, kind = layer.get("heads", 1), layer["message"]
+    graph = run.graph.with_a_loop_each() if layer.get("self_loops") else run.graph
+    values = rows[:, -out:]
+    if kind in ("gate", "film"):
+        one, other = rows[:, :out], rows[:, out : 2 * out]
+        if kind == "gate":
+            made = (one[graph.target] + other[graph.source]).sigmoid() * values[graph.source]
+        else:
+            made = one[graph.target] * values[graph.source] + other[graph.target]
+            made = _apply_one(layer["activation"], [made], {}) if "activation" in layer else made
+        total = graph.sum(made)
+        mean = layer.get("aggregator", "sum") == "mean"
+        return total / graph.degree(graph.target).clamp(min=1)[:, None] if mean else total
+    split = values.view(len(rows), heads, -1)
+    rest = rows[:, :-out].view(len(rows), -1, heads) if kind != "dot" else None
+    if kind == "source":
+        assert rest is not None
+        logits = rest[graph.source, 0]
+    elif kind == "gated_dot":
+        assert rest is not None
+        gate = (split[graph.target] * split[graph.source]).sum(-1).sigmoid()
+        logits = (rest[graph.target, 0] + rest[graph.source, 1]) * gate
+    else:
+        query, key = rows[:, :-out].view(len(rows), 2, heads, -1).unbind(1)
+        logits = (query[graph.target] * key[graph.source]).sum(-1)
+    if "negative_slope" in layer:
+        logits = _leaky(run, logits)
+    return _attended(graph, logits, split).flatten(1)
+
+
+def _attended(graph: _Graph, logits: Tensor, made: Tensor) -> Tensor:
+    """Rows [N, heads, channels] weighed by the softmax of logits [E, heads] over each node's edges."""
+    top = graph.max(logits)
+    exponents = (logits - top[graph.target]).exp()
+    shares = exponents / graph.sum(exponents)[graph.target]
+    return graph.sum(shares[:, :, None] * made[graph.source])
+
+
 _LAYERS = {
+    "propagate": _propagate,
+    "edge": _edge,
     "gcn": _gcn,
     "sage": _sage,
     "gat": _attention,
@@ -286,22 +344,53 @@ def _normalized(rows: Tensor) -> Tensor:
     return functional.normalize(rows, dim=-1)
 
 
-def apply(ops: list[RowOp], rows: Tensor, layer_input: Tensor, tensors: Tensors) -> Tensor:
-    """Row operations one after another; ``layer_input`` is what a residual adds."""
+def apply(
+    ops: list[RowOp], rows: Tensor, given: dict[str, Tensor], tensors: Tensors
+) -> Tensor:
+    """The steps of a row program; ``given`` are rows by name, ``rows`` what the first step reads."""
+    named = dict(given)
     for op in ops:
+        of = op.get("of", [])
+        read = [named[name] for name in ([of] if isinstance(of, str) else of)] or [rows]
         if op["op"] == "residual":
-            rows = rows + layer_input
+            rows = read[0] + given["below"]
         elif op["op"] == "linear_residual":
-            rows = rows + linear(tensors, op["tensors"], layer_input)
+            rows = read[0] + linear(tensors, op["tensors"], given["below"])
         else:
-            rows = _apply_one(op, rows, tensors)
+            rows = _apply_one(op, read, tensors)
+        if "as" in op:
+            named[op["as"]] = rows
     return rows
 
 
-def _apply_one(op: RowOp, rows: Tensor, tensors: Tensors) -> Tensor:
+def _joined(op: RowOp, read: list[Tensor], tensors: Tensors) -> Tensor:
+    import torch
+
+    if op["op"] == "cat":
+        return torch.cat(read, dim=-1)
+    if op["op"] == "lstm":
+        return _lstm(op["tensors"], read, tensors)
+    total = read[0]
+    for rows in read[1:]:
+        total = {"add": torch.add, "mul": torch.mul, "max": torch.maximum}[op["op"]](total, rows)
+    return total
+
+
+def _apply_one(op: RowOp, read: list[Tensor], tensors: Tensors) -> Tensor:
     import torch
     from torch.nn import functional
 
+    rows = read[0]
+    if op["op"] in ("add", "mul", "max", "cat", "lstm"):
+        return _joined(op, read, tensors)
+    if op["op"] == "slice":
+        return rows[:, op["start"] : op["start"] + op["width"]]
+    if op["op"] == "scale":
+        return rows * op.get("by", 1.0) + op.get("plus", 0.0)
+    if op["op"] == "clamp":
+        return rows.clamp(op.get("min"), op.get("max"))
+    if op["op"] == "softmax":
+        return rows.softmax(dim=-1)
     kind = op["op"]
     options = {name: value for name, value in op.items() if name in ("alpha", "negative_slope")}
     if kind in ("elu", "gelu", "leaky_relu", "relu", "silu"):

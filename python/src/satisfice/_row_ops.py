@@ -157,6 +157,8 @@ class RowOps:
 
     def mlp(self, module: Any, prefix: str) -> list[RowOp]:
         """PyTorch Geometric's MLP: norm and activation after all linears but a plain last one."""
+        if not hasattr(module, "lins"):  # That of GENConv.
+            return self.sequential(module, prefix)
         ops: list[RowOp] = []
         for i, linear in enumerate(module.lins):
             ops += self.linear(linear, join(prefix, f"lins.{i}"))

@@ -45,6 +45,10 @@ def _parts(description: Description) -> list[tuple[dict[str, Any], list[str]]]:
         found += [(op, []) for op in ops if "tensors" in op]
     for layer in description.layers:
         inner = [op for op in layer.get("mlp", []) if "tensors" in op]
-        found.append((layer, [op["tensors"] for op in inner]))
-        found += [(op, []) for op in [*inner, *layer.get("after", [])] if "tensors" in op]
+        if "tensors" in layer:
+            found.append((layer, [op["tensors"] for op in inner]))
+        around = [*layer.get("before", []), *layer.get("after", [])]
+        found += [(op, []) for op in [*inner, *around] if "tensors" in op]
+    if "tensors" in (description.jumping_knowledge or {}):
+        found.append((description.jumping_knowledge, []))
     return found

@@ -28,6 +28,21 @@ class Description:
     head: list[RowOp] = field(default_factory=list)
     jumping_knowledge: dict[str, Any] | None = None
     query_self_loops: bool = False
+    # Width of the features; None where it is that which the first operation reads.
+    features: int | None = None
+
+    def inputs(self) -> int:
+        """Width of the features."""
+        return self._read() if self.features is None else self.features
+
+    def _read(self) -> int:
+        """What the sidecar's reader takes for it where nothing is said."""
+        linears = [op["in"] for op in self.input if op["op"] == "linear"]
+        return int(linears[0] if linears else self.layers[0]["in"])
+
+    def says_features(self) -> bool:
+        """Whether the sidecar has to say it."""
+        return self.features not in (None, self._read())
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,8 @@ def text(description: Description, options: Options) -> str:
     }
     if options.default_plan is not None:
         document["default_plan"] = options.default_plan
+    if description.says_features():
+        document["features"] = description.features
     if description.query_self_loops:
         document["query_self_loops"] = True
     for place in ("input", "head"):

@@ -94,7 +94,7 @@ def check(
 
     copy = _wrappers.trial_copy(model)
     tensors = {name: torch.from_numpy(array).double() for name, array in weights.items()}
-    for graph, x in trial.inputs(inputs_of(description)):
+    for graph, x in trial.inputs(description.inputs()):
         wanted = answer(copy, trial, graph, x)
         if not torch.allclose(wanted, answer(copy, trial, graph, x), equal_nan=True):
             raise ExportError(
@@ -186,12 +186,6 @@ def with_loops(graphs: list[SmallGraph]) -> list[SmallGraph]:
         loops = np.tile(np.arange(graph.nodes), (2, 1))
         made.append(SmallGraph(graph.nodes, np.concatenate([kept, loops], axis=1)))
     return made
-
-
-def inputs_of(description: Description) -> int:
-    """The width of the features that the model reads."""
-    linears = [op["in"] for op in description.input if op["op"] == "linear"]
-    return int(linears[0] if linears else description.layers[0]["in"])
 
 
 def _compare(wanted: Tensor, described: Tensor, nodes: int) -> None:
