@@ -425,3 +425,34 @@ impl ModelConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_of_a_sidecar_without_row_programs_are_known_as_before() {
+        let config = ModelConfig::parse(
+            r#"
+            format = 1
+            kind = "gnn"
+            framework = "pyg"
+            graph = "graph"
+            input = [{ op = "linear", tensors = "enc", in = 4, out = 4 }]
+            [[layers]]
+            type = "gcn"
+            tensors = "a"
+            in = 4
+            out = 4
+            norm = "symmetric"
+            after = [{ op = "relu" }, { op = "residual" }]
+            "#,
+        );
+        assert_eq!(
+            config.unwrap().architecture(),
+            "Pyg [Linear { tensors: \"enc\", inputs: 4, out: 4, bias: true }] \
+             [LayerConfig { tensors: \"a\", inputs: 4, out: 4, after: [Relu, Residual], \
+             conv: Gcn(GcnConfig { bias: true, norm: Symmetric, self_loops: None, self_loop_weight: 1.0 }) }]"
+        );
+    }
+}
