@@ -188,8 +188,10 @@ def _framework(asks: bool) -> _recorded.Framework:
 
         return PygLayers(graph, asks).read
 
+    from satisfice._pyg_layers import known_layers
+
     own = ("torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
-    return _recorded.Framework("pyg", is_layer, own, layers, KNOWN)
+    return _recorded.Framework("pyg", is_layer, own, layers, known_layers())
 
 
 @dataclass(frozen=True)

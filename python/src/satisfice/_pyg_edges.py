@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from satisfice._expressions import Builder, Expr
     from satisfice._record import Node
 
-Rows = tuple["Expr", "Expr"]
-
 
 def _linear(builder: Builder, node: Node, name: str, rows: Expr) -> Expr:
     return builder.inner(node, name, rows)
@@ -145,12 +143,11 @@ def le(builder: Builder, node: Node, child: Expr) -> Expr:
     return builder.sum(made, _linear(builder, node, "lin3", child), node)
 
 
-def transformer(builder: Builder, node: Node, rows: Rows) -> Expr:
+def transformer(builder: Builder, node: Node, child: Expr) -> Expr:
     """Attention by keys and queries, and a skip that may be gated."""
     module: Any = node.module
     _sums_only(builder, node)
     _no_edge_features(builder, node)
-    child = rows[0]
     query = _linear(builder, node, "lin_query", child)
     query = builder.scale(query, node, module.out_channels**-0.5)
     parts = (query, _linear(builder, node, "lin_key", child), _linear(builder, node, "lin_value", child))
@@ -161,7 +158,7 @@ def transformer(builder: Builder, node: Node, rows: Rows) -> Expr:
         made = _means_of_heads(builder, node, made, module.heads)
     if not module.root_weight:
         return made
-    skip = _linear(builder, node, "lin_skip", rows[1])
+    skip = _linear(builder, node, "lin_skip", child)
     if module.lin_beta is None:
         return builder.sum(made, skip, node)
     less = builder.sum(made, builder.scale(skip, node, -1.0), node)
@@ -234,7 +231,7 @@ def film(builder: Builder, node: Node, child: Expr) -> Expr:
     return builder.sum(builder.chain(act, node, own), made, node)
 
 
-def res_gated(builder: Builder, node: Node, rows: Rows) -> Expr:
+def res_gated(builder: Builder, node: Node, child: Expr) -> Expr:
     """Messages that a gate of both ends scales."""
     module: Any = node.module
     _no_edge_features(builder, node)
@@ -242,11 +239,11 @@ def res_gated(builder: Builder, node: Node, rows: Rows) -> Expr:
     if type(module.act).__name__ != "Sigmoid" or aggregator not in ("sum", "mean"):
         raise builder.refused(node, f"layer {node.name!r} has another gate than a sigmoid")
     names = ("lin_key", "lin_query", "lin_value")
-    joined = builder.join("cat", tuple(_linear(builder, node, n, rows[0]) for n in names), node)
+    joined = builder.join("cat", tuple(_linear(builder, node, n, child) for n in names), node)
     options = {} if aggregator == "sum" else {"aggregator": aggregator}
     made = builder.edge(node, joined, module.out_channels, message="gate", **options)
     if module.root_weight:
-        made = builder.sum(made, _linear(builder, node, "lin_skip", rows[1]), node)
+        made = builder.sum(made, _linear(builder, node, "lin_skip", child), node)
     bias = _own_tensor(builder, node, "bias")
     return made if bias is None else builder.affine(None, bias, node, made)
 
@@ -335,7 +332,7 @@ def gated_graph(builder: Builder, node: Node, child: Expr) -> Expr:
     return child
 
 
-# Of layers that read the same rows of sources and targets.
+# By the name of the layer.
 OF_ROWS = {
     "AGNNConv": agnn,
     "ClusterGCNConv": cluster_gcn,
@@ -343,7 +340,8 @@ OF_ROWS = {
     "GENConv": gen,
     "GatedGraphConv": gated_graph,
     "LEConv": le,
+    "ResGatedGraphConv": res_gated,
     "SuperGATConv": supergat,
+    "TransformerConv": transformer,
 }
-OF_BOTH = {"ResGatedGraphConv": res_gated, "TransformerConv": transformer}
-EDGES = (*OF_ROWS, *OF_BOTH, "ARMAConv", "ChebConv")
+EDGES = (*OF_ROWS, "ARMAConv", "ChebConv")

@@ -53,9 +53,7 @@ class PygLayers:
             made: Expr = getattr(self, f"_{kind.lower()}")(builder, node, child, weighed)
             return made
         if is_edges:
-            if kind == "ChebConv" and weighed == "plain":
-                return _pyg_edges.cheb(builder, node, child, arguments.get("lambda_max"))
-            return self._of_edges(builder, node, child, weighed)
+            return self._of_edges(builder, node, child, (weighed, arguments))
         if kind not in ("GCNConv", "GCN2Conv") and weighed != "plain":
             raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
         if kind in ("SAGEConv", "GraphConv") and (
@@ -74,18 +72,16 @@ class PygLayers:
             described["self_loops"] = False
         return builder.layer(described, node, child, initial)
 
-    def _of_edges(self, builder: Builder, node: Node, child: Expr, weighed: str) -> Expr:
-        kind = type(node.module).__name__
-        if kind == "ARMAConv":
-            if weighed != "plain":
-                raise builder.refused(
-                    node, f"layer {node.name!r} normalises edges that were normalised before"
-                )
-            return _pyg_edges.arma(builder, node, child, ("symmetric", False))
+    def _of_edges(
+        self, builder: Builder, node: Node, child: Expr, given: tuple[str, dict[str, Any]]
+    ) -> Expr:
+        kind, (weighed, arguments) = type(node.module).__name__, given
         if weighed != "plain":
             raise builder.refused(node, f"layer {node.name!r} ({kind}) is given weights of edges")
-        if kind in _pyg_edges.OF_BOTH:
-            return _pyg_edges.OF_BOTH[kind](builder, node, (child, child))
+        if kind == "ARMAConv":
+            return _pyg_edges.arma(builder, node, child, ("symmetric", False))
+        if kind == "ChebConv":
+            return _pyg_edges.cheb(builder, node, child, arguments.get("lambda_max"))
         return _pyg_edges.OF_ROWS[kind](builder, node, child)
 
     def _edges(self, builder: Builder, node: Node, arguments: dict[str, Any]) -> str:
