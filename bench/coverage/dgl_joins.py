@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import dgl.nn as d
-import joins
 import torch
 from torch import Tensor, nn
 
+import joins
 from dgl_nets import H, Net, conv
 from measure import CLASSES, FEATURES, Model
 
@@ -47,7 +47,9 @@ def dot(inputs: int, outputs: int, heads: int) -> nn.Module:
 
 
 def mean(width: int) -> nn.Module:
-    return Layer(d.GraphConv(width, width, norm="right", weight=False, bias=False, allow_zero_in_degree=True))
+    return Layer(
+        d.GraphConv(width, width, norm="right", weight=False, bias=False, allow_zero_in_degree=True)
+    )
 
 
 def linears(*widths: int) -> list[nn.Module]:

@@ -249,9 +249,7 @@ MODELS = [
     ),
     Model(
         "TWIRLSConv",
-        lambda: Net(
-            lambda n, g, x: n.conv(g, x), conv=d.TWIRLSConv(FEATURES, CLASSES, H, 2)
-        ),
+        lambda: Net(lambda n, g, x: n.conv(g, x), conv=d.TWIRLSConv(FEATURES, CLASSES, H, 2)),
         "is a TWIRLSConv",
     ),
     *JOINED,

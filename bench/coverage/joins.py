@@ -1,4 +1,7 @@
-"""How models join their levels: skips, gates, branches, recurrence, hops; layers read rows and edges."""
+"""How models join their levels, by skips, gates, branches, recurrence and hops.
+
+Layers read rows, then edges.
+"""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python/tests"))
 sys.path.insert(0, str(ROOT / "python/src"))
 
-import plans  # noqa: E402
 import server  # noqa: E402
 
+import plans  # noqa: E402
 from graph import FEATURES, NEW, STORED, features, graphs  # noqa: E402
 from satisfice import Client, ExportError, ServerError  # noqa: E402
 
@@ -44,7 +44,7 @@ class Model:
         make: the module, with random weights.
         refused: words of the reason for which it must be refused; None where it is to be served.
         hints: options of the exporter that make it served where it is not without.
-        local: whether a node's answer follows from its neighbourhood, of nodes and edges of one type.
+        local: whether an answer follows from the neighbourhood, of nodes and edges of one type.
         call: runs it on features and a graph, where that is not the usual way.
         answer: which part of what it returns is the answer.
     """
@@ -198,15 +198,19 @@ def _compared(
     except (ServerError, ValueError) as error:
         return "wrong", str(error), 0.0
     largest = max(differences.values())
-    text = ", ".join(f"{plan} is off by {d:.3g}" for plan, d in differences.items() if d > TOLERANCE)
+    text = ", ".join(
+        f"{plan} is off by {d:.3g}" for plan, d in differences.items() if d > TOLERANCE
+    )
     return "wrong" if text else kind, text, largest
 
 
 def _differences(
     client: Client, name: str, wanted: np.ndarray, by_plan: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """Of `exact` from the framework, of other plans from the second implementation, as shares of the
-    largest value."""
+    """Of `exact` from the framework, of other plans from the second implementation.
+
+    As shares of the largest value.
+    """
     new = graphs()[1]
     x = features()[STORED:]
     edges = np.stack([new[0] - STORED, new[1]])

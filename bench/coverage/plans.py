@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from graph import STORED, features, graphs
 from safetensors.torch import load_file
 
+from graph import STORED, features, graphs
 from satisfice import _reference
 from satisfice._sidecar import Description
 

@@ -299,6 +299,4 @@ def _cosine_steps(model: CosineCheb) -> Steps:
         lambda rows, _, graph: model.one(graph, rows),
         lambda rows, _, graph: model.two(graph, rows),
     ]
-    return Steps(
-        _graph, lambda x: model.enc(x).relu(), layers, lambda levels: levels[-1], model
-    )
+    return Steps(_graph, lambda x: model.enc(x).relu(), layers, lambda levels: levels[-1], model)

@@ -518,10 +518,8 @@ def test_a_level_holds_no_more_than_is_read_of_it(tmp_path: Path) -> None:
         two = net.b(torch.cat([x, one], dim=1), edges).relu()
         return net.c(torch.cat([x, one, two], dim=1), edges)
 
-    layers = exported_layers(
-        tmp_path, run, a=GCNConv(6, 5), b=GCNConv(11, 4), c=GCNConv(15, 3)
-    )
-    # The features lie at level 0, for a target; what sources send lies at the level that they are read of.
+    layers = exported_layers(tmp_path, run, a=GCNConv(6, 5), b=GCNConv(11, 4), c=GCNConv(15, 3))
+    # A target finds the features at level 0; what sources send lies at the level that is read.
     assert [layer["in"] for layer in layers] == [6, 11, 15]
     assert [op["op"] for op in layers[0]["after"]] == ["relu", "cat"]
     assert not any("before" in layer for layer in layers)

@@ -25,7 +25,9 @@ def convert(builder: Builder, node: Node) -> Expr:
     kind = type(module).__name__
     if kind.endswith("Cell"):
         return _of_cell(builder, node, kind)
-    plain = module.num_layers == 1 and not module.bidirectional and not getattr(module, "proj_size", 0)
+    plain = (
+        module.num_layers == 1 and not module.bidirectional and not getattr(module, "proj_size", 0)
+    )
     if not plain:
         raise builder.refused(
             node, f"{node.name} ({kind}) has several layers or directions: one of each is served"
@@ -54,8 +56,8 @@ def _of_sequence(builder: Builder, node: Node, kind: str) -> Expr:
     if not isinstance(steps, Stack) or steps.dim != along:
         raise builder.refused(
             node,
-            f"{node.name} ({kind}) runs over {list(node.args[0].value.shape)}: sequences of levels, "
-            "stacked along the dimension of its steps, are served",
+            f"{node.name} ({kind}) runs over {list(node.args[0].value.shape)}: sequences of "
+            "levels, stacked along the dimension of its steps, are served",
         )
     given = node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")
     before = list(given) if isinstance(given, (tuple, list)) else [given]
@@ -135,9 +137,7 @@ class Cell:
 
         builder, node = self._builder, self._node
         inputs, states = self._mapped(rows, 0), self._mapped(state, 1)
-        reset, update = (
-            self._act("sigmoid", self._sum(inputs[at], states[at])) for at in (0, 1)
-        )
+        reset, update = (self._act("sigmoid", self._sum(inputs[at], states[at])) for at in (0, 1))
         new = inputs[2]
         if isinstance(states[2], Expr):
             new = builder.sum(new, builder.mul(reset, states[2], node), node)

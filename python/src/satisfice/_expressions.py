@@ -281,9 +281,7 @@ class Builder:
             raise self.refused(node, f"rows of {one.width} and {other.width} values are combined")
         return self.joined({"op": kind}, (one, other), node, width)
 
-    def join(
-        self, mode: str, children: tuple[Expr, ...], node: Node, tensors: str = ""
-    ) -> Expr:
+    def join(self, mode: str, children: tuple[Expr, ...], node: Node, tensors: str = "") -> Expr:
         """Several rows joined."""
         if len(children) == 1 and mode != "lstm":
             return children[0]
@@ -312,7 +310,10 @@ class Builder:
 
         numbers = [value for value in (scale, shift) if value is not None]
         if all(isinstance(value, (int, float)) or value.numel() == 1 for value in numbers):
-            by, plus = 1.0 if scale is None else float(scale), 0.0 if shift is None else float(shift)
+            by, plus = (
+                1.0 if scale is None else float(scale),
+                0.0 if shift is None else float(shift),
+            )
             return self.scale(child, node, by, plus)
         if isinstance(child, Stack):
             parts = [
@@ -432,7 +433,7 @@ def children_of(expr: Expr) -> list[Expr]:
 
 
 def chain(expr: Expr) -> list[RowOp] | None:
-    """The row operations that make ``expr`` of the features one after another; None where none do."""
+    """The operations that make ``expr`` of the features one after another; None where none do."""
     ops: list[RowOp] = []
     while not isinstance(expr, Input):
         if not isinstance(expr, Op) or len(expr.children) != 1:
@@ -461,7 +462,7 @@ def _of_part(value: Any, at: int, stack: Stack) -> Any:
     """What of a number or tensor goes with one of stacked rows."""
     if value is None or isinstance(value, (int, float)) or value.numel() == 1:
         return value
-    # As it would be broadcast: [1, K, C], [K, C] or [K, 1] where rows are stacked along dimension 1.
+    # As it would be broadcast: [1, K, C], [K, C] or [K, 1] of rows stacked along dimension 1.
     value = value.reshape((1,) * (3 - value.dim()) + tuple(value.shape))
     parts = value.shape[stack.dim]
     value = value.select(stack.dim, at if parts > 1 else 0)

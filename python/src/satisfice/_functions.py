@@ -75,16 +75,18 @@ def _reshaped(builder: Builder, node: Node) -> Expr:
     in_order = by_row and made.dim() > 1 and bool((made.flatten(1) == found.flatten(1)).all())
     if in_order and found.dim() == 3 and made.dim() == 2:
         rows = builder.rows(child)
-        return _stacks.side_by_side(builder, node, rows) or _join_heads(builder, node, rows, concat=True)
+        return _stacks.side_by_side(builder, node, rows) or _join_heads(
+            builder, node, rows, concat=True
+        )
     if found.dim() == 2 and made.dim() == 3:
         for dim in (0, 2):
             if made.shape[dim] == 1 and bool((made.squeeze(dim) == found).all()):
                 return builder.stack((builder.rows(child),), dim, node)
     if in_order and found.dim() == 2 and made.dim() == 3:
         return _stacks.cut(builder, node, builder.rows(child), made.shape[1])
-    if found.dim() == 3 and made.dim() in (2, 3):
-        if (rows := _stacks.part_of(builder, node, child)) is not None:
-            return rows
+    is_stacked = found.dim() == 3 and made.dim() in (2, 3)
+    if is_stacked and (one := _stacks.part_of(builder, node, child)) is not None:
+        return one
     if found.dim() == made.dim() == 2 and made.shape[0] == found.shape[0]:
         for start in range(found.shape[1] - made.shape[1] + 1):
             if bool((made == found[:, start : start + made.shape[1]]).all()):
@@ -392,7 +394,9 @@ _KNOWN: dict[str, Convert] = {
     **dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp),
     **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid")},
     **dict.fromkeys(_PARTS, _stacks.parts),
-    **dict.fromkeys(("hardtanh", "relu6"), lambda b, n: _clamped(b, n, *_BOUNDS[n.name.strip("_")])),
+    **dict.fromkeys(
+        ("hardtanh", "relu6"), lambda b, n: _clamped(b, n, *_BOUNDS[n.name.strip("_")])
+    ),
     "bmm": _stacks.weighed,
     "log_softmax": _final("log_softmax"),
     "softmax": _softmax,

@@ -1,13 +1,12 @@
 """From what a run computes to what the sidecar says.
 
-A sidecar holds levels 0 .. K: the rows that later layers and the answer read. Level 0 is made of the
-features, each other level of what its layer makes, the level below and level 0; the answer of all
-levels. What a level holds is the least from which all that is read later can be computed.
+A sidecar holds levels 0 .. K: the rows that later layers and the answer read. Level 0 is made of
+the features, each other level of what its layer makes, the level below and level 0; the answer of
+all levels. What a level holds is the least from which all that is read later can be computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +105,7 @@ class _Program:
     # What is needed where
 
     def _visit(self, answer: Expr) -> None:
-        """From which level on each expression can be computed, and the order in which they are made."""
+        """From which level on expressions can be computed, and the order in which they are."""
         for expr in postorder(answer):
             below = [self._from[id(child)] for child in children_of(expr)]
             self._from[id(expr)] = self._number.get(id(expr), max(below, default=0))
@@ -145,7 +144,7 @@ class _Program:
         """The same with narrower rows, of which more is computed where it is read."""
 
         def cost(held: list[Expr]) -> int:
-            # Features are there anyway; rows that a layer reads as they are need no table of messages.
+            # Features are there anyway; rows that are read as they are need no messages.
             width = sum(0 if isinstance(expr, Input) else expr.width for expr in held)
             return width + sum(
                 expr.width
@@ -183,7 +182,7 @@ class _Program:
         return kept
 
     def _follows(self, expr: Expr, known: dict[int, bool], rows_given: bool) -> bool:
-        """Whether row operations make ``expr`` of what is known, and of level 0 where it is given."""
+        """Whether row operations make ``expr`` of what is known, and level 0 where given."""
         found = dict(known)
 
         def follows(expr: Expr) -> bool:
@@ -213,7 +212,7 @@ class _Program:
         return list(found.values())
 
     def _read_by_answer(self) -> list[Expr]:
-        """What the answer reads of the levels: of the last one, what comes before a map or a join."""
+        """What the answer reads of levels: of the last, what comes before a map or a join."""
         last = len(self._layers)
         below = {id(self._layers[-1]): True, id(self._layers[-1].child): True}
 

@@ -149,8 +149,8 @@ def _without_norm(graph: _pyg_data.GraphData, description: Description) -> _pyg_
         if (layer.get("norm"), layer.get("self_loops")) != ("symmetric", True):
             raise ExportError(
                 "data has the weights of GCNNorm, which new nodes change, but layer "
-                f"{layer.get('tensors', layer['type'])!r} does not normalise as GCNNorm does: export the data as it "
-                "was before T.GCNNorm"
+                f"{layer.get('tensors', layer['type'])!r} does not normalise as GCNNorm does: "
+                "export the data as it was before T.GCNNorm"
             )
     return replace(graph, edges=_pyg_data.without_loops(graph.edges))
 

@@ -1,4 +1,4 @@
-"""Layers of PyTorch Geometric that are row operations around a plain step or a message of both ends."""
+"""Layers of PyTorch Geometric as row operations around a plain step or a message of both ends."""
 
 from __future__ import annotations
 
@@ -150,7 +150,11 @@ def transformer(builder: Builder, node: Node, child: Expr) -> Expr:
     _no_edge_features(builder, node)
     query = _linear(builder, node, "lin_query", child)
     query = builder.scale(query, node, module.out_channels**-0.5)
-    parts = (query, _linear(builder, node, "lin_key", child), _linear(builder, node, "lin_value", child))
+    parts = (
+        query,
+        _linear(builder, node, "lin_key", child),
+        _linear(builder, node, "lin_value", child),
+    )
     width = module.heads * module.out_channels
     joined = builder.join("cat", parts, node)
     made = builder.edge(node, joined, width, message="dot", heads=module.heads)
@@ -223,7 +227,9 @@ def film(builder: Builder, node: Node, child: Expr) -> Expr:
         return builder.slice(both, 0, out, node), builder.slice(both, out, out, node)
 
     beta, gamma = scaled("film_skip")
-    own = builder.sum(builder.mul(gamma, _linear(builder, node, "lin_skip", child), node), beta, node)
+    own = builder.sum(
+        builder.mul(gamma, _linear(builder, node, "lin_skip", child), node), beta, node
+    )
     beta, gamma = scaled("films.0")
     rows = builder.join("cat", (gamma, beta, _linear(builder, node, "lins.0", child)), node)
     options = {"activation": act[0]} if act else {}
@@ -249,7 +255,7 @@ def res_gated(builder: Builder, node: Node, child: Expr) -> Expr:
 
 
 def gen(builder: Builder, node: Node, child: Expr) -> Expr:
-    """``mlp(x + aggregate(relu(x_s) + eps))``, aggregated by a softmax of each channel or plainly."""
+    """``mlp(x + aggregate(relu(x_s) + eps))``; a softmax of each channel, or plainly."""
     module: Any = node.module
     if hasattr(module, "lin_edge") or hasattr(module, "msg_norm"):
         raise builder.refused(node, f"layer {node.name!r} has edge_dim or msg_norm")
@@ -288,8 +294,8 @@ def aggregated(builder: Builder, node: Node, sent: Expr, aggr: Any, prefix: str)
         return builder.join("cat", tuple(parts), node)
     raise builder.refused(
         node,
-        f"layer {node.name!r} aggregates by {kind}: known are sum, mean, max, min, var, softmax and "
-        "several of them side by side. An LSTM or a median depends on more than a sum of messages",
+        f"layer {node.name!r} aggregates by {kind}: known are sum, mean, max, min, var, softmax "
+        "and several of them side by side. An LSTM or a median depends on more than sums",
     )
 
 

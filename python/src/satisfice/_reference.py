@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from satisfice._errors import ExportError
 from satisfice._row_ops import RowOp
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "Tensor"]
 Layer = dict[str, Any]
-AtLevel = Optional[Callable[[int, "Tensor"], "Tensor"]]
+AtLevel = Callable[[int, "Tensor"], "Tensor"]
 
 
 def run(
-    description: Description, tensors: Tensors, x: Tensor, edges: Tensor, at_level: AtLevel = None
+    description: Description,
+    tensors: Tensors,
+    x: Tensor,
+    edges: Tensor,
+    at_level: AtLevel | None = None,
 ) -> Tensor:
     """The answer [N, outputs] for features ``x`` [N, F] and ``edges`` [2, E], all in doubles.
 
@@ -279,7 +283,7 @@ def _propagate(run: _Run, rows: Tensor) -> Tensor:
 
 
 def _edge(run: _Run, rows: Tensor) -> Tensor:
-    """What the ends of an edge make of it; rows are what a target brings and what a source sends."""
+    """What both ends make of an edge; rows are what a target brings and what a source sends."""
     layer, out = run.layer, run.layer["out"]
     heads, kind = layer.get("heads", 1), layer["message"]
     graph = run.graph.with_a_loop_each() if layer.get("self_loops") else run.graph
@@ -312,7 +316,7 @@ def _edge(run: _Run, rows: Tensor) -> Tensor:
 
 
 def _attended(graph: _Graph, logits: Tensor, made: Tensor) -> Tensor:
-    """Rows [N, heads, channels] weighed by the softmax of logits [E, heads] over each node's edges."""
+    """Rows [N, heads, channels] weighed by the softmax of logits [E, heads] over in-edges."""
     top = graph.max(logits)
     exponents = (logits - top[graph.target]).exp()
     shares = exponents / graph.sum(exponents)[graph.target]
@@ -344,10 +348,8 @@ def _normalized(rows: Tensor) -> Tensor:
     return functional.normalize(rows, dim=-1)
 
 
-def apply(
-    ops: list[RowOp], rows: Tensor, given: dict[str, Tensor], tensors: Tensors
-) -> Tensor:
-    """The steps of a row program; ``given`` are rows by name, ``rows`` what the first step reads."""
+def apply(ops: list[RowOp], rows: Tensor, given: dict[str, Tensor], tensors: Tensors) -> Tensor:
+    """The steps of a row program; ``given`` are rows by name, ``rows`` what the first reads."""
     named = dict(given)
     for op in ops:
         of = op.get("of", [])

@@ -91,7 +91,9 @@ class Emitter:
                 return []
             # Another one of the rows given, as they are.
             result = self._step({"op": "scale", "by": 1.0}, [result])
-        assert result == self._given + len(self._steps) - 1, "invariant: the last step is the result"
+        assert result == self._given + len(self._steps) - 1, (
+            "invariant: the last step is the result"
+        )
         self._fold_residuals()
         reads: dict[int, int] = {}
         for step in self._steps:
@@ -106,7 +108,8 @@ class Emitter:
                 names = [named[read] for read in step.of]
                 op["of"] = names if op["op"] in JOINS else names[0]
             is_read = any(
-                number in later.of and not (self._given + at + 1 == self._given + place and implied[place])
+                number in later.of
+                and not (self._given + at + 1 == self._given + place and implied[place])
                 for place, later in enumerate(self._steps)
             )
             if is_read:
@@ -115,7 +118,7 @@ class Emitter:
         return written
 
     def _implied(self) -> list[bool]:
-        """Which steps read what the step before has made, or the rows given first, and nothing else."""
+        """Which steps read what the step before has made, or the rows given first, alone."""
         implied = []
         for at, step in enumerate(self._steps):
             before = 0 if at == 0 else self._given + at - 1
@@ -130,7 +133,11 @@ class Emitter:
         at = 0
         while at < len(self._steps):
             step, before = self._steps[at], 0 if at == 0 else self._given + at - 1
-            if step.op["op"] == "add" and sorted(step.of) == sorted([before, below]) and len(set(step.of)) == 2:
+            if (
+                step.op["op"] == "add"
+                and sorted(step.of) == sorted([before, below])
+                and len(set(step.of)) == 2
+            ):
                 step.op, step.of = {"op": "residual"}, [before]
             elif at > 0 and step.op["op"] == "add" and self._is_map_of_below(at, below):
                 self._fold_map(at)
@@ -138,7 +145,7 @@ class Emitter:
             at += 1
 
     def _is_map_of_below(self, at: int, below: int) -> bool:
-        """Whether a step adds what the step before maps of the level below to what came before that."""
+        """Whether a step adds what the step before maps of the level below to what was before."""
         number = self._given + at - 1
         linear, rest = self._steps[at - 1], [read for read in self._steps[at].of if read != number]
         used = sum(step.of.count(number) for step in self._steps)

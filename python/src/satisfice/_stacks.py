@@ -1,4 +1,4 @@
-"""Rows on top of each other: levels that are stacked, heads that are cut, and what joins them again."""
+"""Rows on top of each other: levels that are stacked, heads that are cut, what joins them."""
 
 from __future__ import annotations
 
