@@ -142,6 +142,18 @@ impl GraphEngine {
         })
     }
 
+    /// Bytes of the different rows that a plan reads for a batch and of those that it computes, each counted once: what no way
+    /// to run the plan can move less than. For measurements: it takes longer than some answers.
+    ///
+    /// # Errors
+    /// [`GraphError::Store`] when a file is not what it was when it was opened.
+    pub fn footprint(&self, batch: &QueryBatch, plan: Plan) -> Result<u64, GraphError> {
+        let cores = Cores::default();
+        self.serving(batch, &cores, |serving, scratch| {
+            serving.footprint(batch, plan, &cores, scratch)
+        })
+    }
+
     /// What each of `plans` would leave stale and cost.
     pub(crate) fn forecast(
         &self,

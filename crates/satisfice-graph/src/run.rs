@@ -1,6 +1,7 @@
 //! Running a model on a batch of new nodes: which rows are computed anew, and each layer's values.
 
 mod batch;
+mod footprint;
 mod forecast;
 mod forward;
 mod layer;

@@ -5,9 +5,11 @@
 mod support;
 
 use satisfice_core::Cores;
-use satisfice_graph::{Attachment, GraphError, Plan, Precision, PrecomputeOptions, QueryBatch};
+use satisfice_graph::{
+    Attachment, GnnModel, GraphError, ModelDir, Plan, Precision, PrecomputeOptions, QueryBatch,
+};
 use satisfice_store::Queries;
-use std::{ops::Range, thread};
+use std::{collections::BTreeSet, ops::Range, thread};
 use support::Ready;
 
 const PLANS: [Plan; 4] = [
@@ -136,6 +138,53 @@ fn narrow_rows_are_close_and_summed_as_they_are_kept() {
                 difference < tolerance / 2.0,
                 "{model} {precision:?}: {difference}"
             );
+        }
+    }
+}
+
+#[test]
+fn a_footprint_counts_every_row_once() {
+    let queries = queries();
+    let kept = |sums| PrecomputeOptions {
+        sums,
+        ..PrecomputeOptions::default()
+    };
+    for sums in [true, false] {
+        let ready = support::debian("gcn2", kept(sums));
+        let dir = ModelDir::open(ready.dir.path(), None).unwrap();
+        let model = GnnModel::load(dir.config(), &dir.weights_path()).unwrap();
+        let [messages, hidden, sent, classes] = [
+            model.message_width(1),
+            model.level_width(1),
+            model.message_width(2),
+            model.outputs(),
+        ]
+        .map(|width| width as u64 * 4);
+        let batch = batch(&ready, &queries, 0..64);
+        let of_queries = 64 * (hidden + classes);
+        let readers: BTreeSet<u32> = batch.readers().iter().map(|&(node, _)| node).collect();
+        for plan in PLANS {
+            let found = ready.engine.footprint(&batch, plan).unwrap();
+            let fresh = ready.engine.answer(&batch, plan).unwrap().recomputed;
+            let topology = ready.engine.store().topology();
+            let sources = |node: &u32| topology.in_neighbors(*node).iter().copied();
+            // The queries' sources, and the recomputed nodes: a layer of GCN reads its own message too.
+            let mut first: BTreeSet<u32> = readers.iter().chain(&fresh).copied().collect();
+            let mut reduced = 0;
+            match (plan, sums) {
+                (Plan::Precomputed, _) => {}
+                (Plan::Refresh, true) => {
+                    let has_sources = |node: &&u32| sources(node).any(|source| source != **node);
+                    reduced = fresh.iter().filter(has_sources).count() as u64 * messages;
+                }
+                // Which sums are brought up to date depends on what changes around each.
+                (_, true) => continue,
+                (_, false) => first.extend(fresh.iter().flat_map(sources)),
+            }
+            let second = readers.iter().filter(|node| !fresh.contains(node)).count() as u64;
+            let computed = fresh.len() as u64 * hidden;
+            let wanted = first.len() as u64 * messages + reduced + second * sent;
+            assert_eq!(found, wanted + computed + of_queries, "{plan} {sums}");
         }
     }
 }

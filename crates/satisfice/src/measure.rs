@@ -47,6 +47,9 @@ pub(crate) struct Row {
     pub edges: f64,
     /// Rows read for them, per batch.
     pub rows: f64,
+    /// Time to move what a batch must at the bandwidth of memory, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_ms: Option<f64>,
 }
 
 /// All answers of one plan at one batch size.
@@ -164,6 +167,7 @@ fn row(plan: Plan, batch: usize, slices: &[QuerySlice], pass: &Pass, exact: &Pas
         max_ms: percentile(1.0),
         edges: pass.edges as f64 / slices.len() as f64,
         rows: pass.rows as f64 / slices.len() as f64,
+        limit_ms: None,
     }
 }
 

@@ -68,9 +68,14 @@ fn plans_and_a_peer_are_measured_and_drawn() {
             time("p50_ms") <= time("p99_ms") && time("p99_ms") <= time("max_ms"),
             "{row}"
         );
+        assert!(time("limit_ms") > 0.0, "{row}");
     }
+    let limit = |plan: &str| of(plan)["limit_ms"].as_f64().unwrap();
+    assert!(limit("pe") < limit("refresh") && limit("refresh") <= limit("exact"));
+    assert!(report["read_gb_per_s"].as_f64().unwrap() > 0.0);
     assert_eq!(report["http"].as_array().unwrap().len(), 5);
     assert_eq!(report["http"][4]["accuracy"], plans[9]["accuracy"]);
+    assert_eq!(report["http"][4]["limit_ms"], plans[9]["limit_ms"]);
     let memory = |name: &str| report["memory"][name].as_u64().unwrap();
     assert!(memory("resident_peak") >= memory("anonymous") && memory("embeddings") > 0);
     assert_eq!(report["peers"][0]["p99_ms"], 2000.0);

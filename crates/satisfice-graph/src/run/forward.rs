@@ -122,30 +122,8 @@ impl Serving<'_> {
         let model = self.model;
         let scales = BatchScales::new(model.scales(), batch);
         let initial = model.apply_input(batch.x().to_vec());
-        let mut run = Run {
-            serving: self,
-            batch,
-            scales: &scales,
-            initial: &initial,
-            refresh: plan == Plan::Refresh,
-            counts: Counts::default(),
-            cores,
-        };
-        let inner = model.layers() - 1;
-        let fresh = match plan {
-            Plan::Precomputed => vec![Vec::new(); inner],
-            Plan::Refresh => vec![batch.reader_nodes().collect(); inner],
-            Plan::Recompute { budget, policy } => {
-                vec![highest(batch, &run.scores(policy, scratch)?, budget); inner]
-            }
-            Plan::Exact => ExactSelector {
-                graph: self.graph,
-                batch,
-                effects: degree_effects(model),
-                cores,
-            }
-            .select(inner, &mut scratch.marks)?,
-        };
+        let mut run = self.begin(batch, plan, (&scales, &initial), cores);
+        let fresh = run.chosen(plan, scratch)?;
         let selected = start.elapsed();
         let (last, joined) = run.layers(model.layers(), &fresh, scratch)?;
         let ran = start.elapsed();
@@ -153,7 +131,7 @@ impl Serving<'_> {
             true => vec![last.clone()],
             false => joined,
         });
-        scratch.values[inner % 2] = last;
+        scratch.values[(model.layers() - 1) % 2] = last;
         Ok(Answer {
             outputs,
             candidates: batch.readers().len(),
@@ -166,6 +144,26 @@ impl Serving<'_> {
                 head: start.elapsed().saturating_sub(ran),
             },
         })
+    }
+
+    /// A batch on its way through the layers by a plan, with the factors of its queries and their values before the first
+    /// layer.
+    pub(super) fn begin<'a>(
+        &'a self,
+        batch: &'a QueryBatch,
+        plan: Plan,
+        (scales, initial): (&'a BatchScales, &'a [f32]),
+        cores: &'a Cores,
+    ) -> Run<'a> {
+        Run {
+            serving: self,
+            batch,
+            scales,
+            initial,
+            refresh: plan == Plan::Refresh,
+            counts: Counts::default(),
+            cores,
+        }
     }
 
     /// The weight with which the last layer counts a source of a query; `stored` are the factors of
@@ -227,7 +225,7 @@ fn union(lists: &[Vec<u32>]) -> Vec<u32> {
 }
 
 /// One batch on its way through the layers.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     serving: &'a Serving<'a>,
     batch: &'a QueryBatch,
     scales: &'a BatchScales,
@@ -285,6 +283,30 @@ impl Run<'_> {
             }
         }
         Ok((below.values, joined))
+    }
+
+    /// For each layer but the last: the stored nodes that a plan computes anew, ascending.
+    pub(super) fn chosen(
+        &mut self,
+        plan: Plan,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Vec<u32>>, Stopped> {
+        let (model, batch) = (self.serving.model, self.batch);
+        let inner = model.layers() - 1;
+        Ok(match plan {
+            Plan::Precomputed => vec![Vec::new(); inner],
+            Plan::Refresh => vec![batch.reader_nodes().collect(); inner],
+            Plan::Recompute { budget, policy } => {
+                vec![highest(batch, &self.scores(policy, scratch)?, budget); inner]
+            }
+            Plan::Exact => ExactSelector {
+                graph: self.serving.graph,
+                batch,
+                effects: degree_effects(model),
+                cores: self.cores,
+            }
+            .select(inner, &mut scratch.marks)?,
+        })
     }
 
     /// Scores of the batch's stored neighbours by a policy.

@@ -8,6 +8,7 @@ mod machine;
 mod multimodal;
 mod overload;
 mod planner;
+mod reading;
 mod server;
 mod sharing;
 mod soak;

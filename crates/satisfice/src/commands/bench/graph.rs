@@ -1,11 +1,12 @@
 //! Plans and peers on the same queries.
 
+mod limit;
 mod memory;
 mod peers;
 mod plot;
 mod table;
 
-use super::{super::Output, machine::Machine};
+use super::{super::Output, machine::Machine, reading::read_bytes_per_second};
 use crate::{
     cli::{BenchGraph, Grid},
     commands::{
@@ -36,6 +37,8 @@ pub(super) struct Report {
     pub threads: usize,
     pub model: String,
     pub graph: Graph,
+    /// What a read in order of memory beyond the cache reaches on all threads, in 10^9.
+    pub read_gb_per_s: f64,
     /// Plans in this process.
     pub plans: Vec<Row>,
     /// Plans over HTTP, the largest batches that a request may have.
@@ -77,6 +80,7 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
         .context("cannot start the threads asked for")?;
     let machine = Machine::now();
     let subject = subject(args, output)?;
+    let read = read_bytes_per_second(&machine, threads)?;
     let model_dir = ModelDir::open(&subject.model, None)?;
     let store = Arc::new(GraphStore::open(&model_dir.store_path(), Check::Structure)?);
     let engine = GraphEngine::open(&model_dir, Arc::clone(&store), Check::Structure)?;
@@ -88,12 +92,13 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
         batches: subject.batches.clone(),
         limit: Some(subject.limit),
     };
-    let plans = measure(
+    let mut plans = measure(
         &mut InProcess(&engine),
         &queries,
         &grid,
         "plans in this process",
     )?;
+    limit::limit(&mut plans, (&engine, &queries), read)?;
     let classes = peers::exact_classes(&engine, &queries, subject.limit)?;
     let graph = Graph {
         nodes: store.nodes(),
@@ -103,7 +108,12 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
     // The server maps the same files; what is mapped here would be in its way.
     drop(engine);
     let server = ServedModel::start(&subject.model, threads)?;
-    let http = over_http(&server, &store, &queries, &grid)?;
+    let mut http = over_http(&server, &store, &queries, &grid)?;
+    // What has to be moved is the same.
+    for row in &mut http {
+        let same = |of: &&Row| of.plan == row.plan && of.batch == row.batch;
+        row.limit_ms = plans.iter().find(same).and_then(|of| of.limit_ms);
+    }
     let memory = server.memory(&model_dir)?;
     drop(server);
     let measured = match &args.against {
@@ -115,6 +125,7 @@ pub(super) fn run(args: &BenchGraph, output: Output) -> Result<()> {
         threads,
         model: model_dir.name(),
         graph,
+        read_gb_per_s: read / 1e9,
         plans,
         http,
         peers: measured.rows,

@@ -3,7 +3,7 @@
 //! Rates are per second of a thread's own processor time: what other programs take is not counted against
 //! a kernel, though what they do to caches and memory is.
 
-use super::{super::Output, machine::Machine};
+use super::{super::Output, machine::Machine, reading::table_bytes};
 use crate::cli::BenchKernels;
 use anyhow::{Context, Result};
 use half::f16;
@@ -128,16 +128,6 @@ pub(super) fn run(args: &BenchKernels, output: Output) -> Result<()> {
         updates,
     };
     output.print(&report, || text(&report))
-}
-
-/// Most of a table is not in the cache if it is this many times as large.
-const CACHES: usize = 4;
-const TABLE_BYTES_MIN: usize = 256 << 20;
-
-/// A table well beyond the cache, of at most half of the memory that is free.
-fn table_bytes(cache_bytes: usize) -> usize {
-    let wanted = (CACHES * cache_bytes).max(TABLE_BYTES_MIN);
-    wanted.min(Machine::available_bytes().map_or(wanted, |bytes| bytes / 2))
 }
 
 fn gather(

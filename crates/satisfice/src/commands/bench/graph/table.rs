@@ -17,6 +17,8 @@ pub(super) struct Line<'a> {
     pub ours: bool,
     /// Rows read per batch, where it is known.
     pub rows: Option<f64>,
+    /// Time to move what a batch must, in milliseconds, where it is known.
+    pub limit_ms: Option<f64>,
     pub place: &'a str,
 }
 
@@ -30,6 +32,7 @@ fn of_plan<'a>(row: &Row, place: &'a str) -> Line<'a> {
         latency_ms: [row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms],
         ours: true,
         rows: Some(row.rows),
+        limit_ms: row.limit_ms,
         place,
     }
 }
@@ -47,6 +50,7 @@ pub(super) fn lines(report: &Report) -> Vec<Line<'_>> {
         latency_ms: [row.p50_ms, row.p90_ms, row.p99_ms, row.max_ms],
         ours: false,
         rows: None,
+        limit_ms: None,
         place: "",
     });
     let mut lines: Vec<Line<'_>> = plans.chain(http).chain(peers).collect();
@@ -58,8 +62,8 @@ pub(super) fn markdown(report: &Report) -> String {
     let graph = &report.graph;
     let mut text = format!(
         "`{}` on {} nodes, {} directed edges, {} features; {} threads each. {}.\n\n\
-         | batch | plan or peer | batches | accuracy | agreement with exact | p50 ms | p90 ms | p99 ms | max ms | rows read |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         | batch | plan or peer | batches | accuracy | agreement with exact | p50 ms | p90 ms | p99 ms | max ms | rows read | limit ms | p50 / limit |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
         report.model,
         graph.nodes,
         graph.edges,
@@ -76,9 +80,16 @@ pub(super) fn markdown(report: &Report) -> String {
         let rows = line
             .rows
             .map_or_else(|| "-".to_owned(), |rows| format!("{rows:.0}"));
+        let [limit, times] = match line.limit_ms {
+            Some(limit) => [
+                milliseconds(limit),
+                format!("{:.1}", line.latency_ms[0] / limit),
+            ],
+            None => ["-"; 2].map(str::to_owned),
+        };
         let _ = writeln!(
             text,
-            "| {} | {}{} | {} | {} | {} | {p50} | {p90} | {p99} | {max} | {rows} |",
+            "| {} | {}{} | {} | {} | {} | {p50} | {p90} | {p99} | {max} | {rows} | {limit} | {times} |",
             line.batch,
             line.name,
             line.place,
@@ -87,6 +98,12 @@ pub(super) fn markdown(report: &Report) -> String {
             percent(line.agreement),
         );
     }
+    let _ = writeln!(
+        text,
+        "\nThe limit is the time to move a batch's arrays and the rows that its plan reads and computes, each once, at \
+         {:.1} GB/s: what a read in order reached in this run.",
+        report.read_gb_per_s
+    );
     let memory = &report.memory;
     let _ = writeln!(
         text,
