@@ -9,7 +9,7 @@ pub use format::{GraphFacts, RequestFormat, argmax};
 pub use outlook::{DistantGraph, NodeDegrees, Outlook};
 
 use crate::{
-    Answer, Attachment, GraphError, ModelDir, Plan, Profile, QueryBatch,
+    Answer, GraphError, ModelDir, NewNodes, Plan, Profile, QueryBatch,
     embeddings::{Embeddings, graph_view},
     model::GnnModel,
     run::{Forecast, Scratch, ScratchPool, Serving},
@@ -113,8 +113,8 @@ impl GraphEngine {
     ///
     /// # Errors
     /// [`GraphError::Request`] and [`GraphError::TooLarge`].
-    pub fn attach(&self, attachment: Attachment) -> Result<QueryBatch, GraphError> {
-        self.format.attach(attachment, &Cores::default())
+    pub fn attach<'a>(&self, batch: impl Into<NewNodes<'a>>) -> Result<QueryBatch, GraphError> {
+        self.format.attach(batch, &Cores::default())
     }
 
     /// Answers a batch by a plan, on all cores. Deterministic: the same batch, graph, weights and plan give the

@@ -28,6 +28,6 @@ pub use profile::{
     StorageOptions, StorageRow, TimeError, compare_storage, profile,
 };
 pub use run::{
-    Answer, Attachment, BatchShape, DegreeEffects, DegreeScale, Degrees, Direction, EdgeRules,
-    QueryBatch, StageTimes,
+    Answer, Attachment, BatchShape, DegreeEffects, DegreeScale, Degrees, Direction, Directions,
+    EdgeRules, NewNodes, QueryBatch, StageTimes,
 };

@@ -14,7 +14,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Attachment, BatchShape, Direction, EdgeRules, QueryBatch};
+pub use batch::{Attachment, BatchShape, Direction, Directions, EdgeRules, NewNodes, QueryBatch};
 pub(crate) use forecast::{Forecast, Work};
 pub use forward::{Answer, StageTimes};
 pub(crate) use forward::{Kept, LayerPass, Serving, degree_effects};

@@ -4,7 +4,7 @@
 
 mod support;
 
-use satisfice_core::Cores;
+use satisfice_core::{Cores, Engine, InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_graph::{
     Attachment, GnnModel, GraphError, ModelDir, Plan, Precision, PrecomputeOptions, QueryBatch,
 };
@@ -186,5 +186,49 @@ fn a_footprint_counts_every_row_once() {
             let wanted = first.len() as u64 * messages + reduced + second * sent;
             assert_eq!(found, wanted + computed + of_queries, "{plan} {sums}");
         }
+    }
+}
+
+#[test]
+fn the_edge_at_fault_is_named_wherever_it_is() {
+    let queries = queries();
+    let ready = support::debian("gcn2", PrecomputeOptions::default());
+    let request = |change: &dyn Fn(&mut Vec<i64>)| {
+        let mut request = support::request(&queries, 0..1024, &[]);
+        let TensorData::Int64(edges) = request.inputs[1].tensor.data() else {
+            unreachable!()
+        };
+        let (mut edges, shape) = (edges.clone(), request.inputs[1].tensor.shape().to_vec());
+        change(&mut edges);
+        request.inputs[1].tensor = Tensor::new(shape, TensorData::Int64(edges)).unwrap();
+        request
+    };
+    let code = |request: &InferRequest| {
+        let error = ready.engine.infer(request).unwrap_err();
+        (error.code().to_owned(), error.to_string())
+    };
+    let nodes = ready.store.nodes() as i64;
+    let count = queries.batch(0..1024).edge_node.len();
+    assert!(count > 6_000, "more than are taken at once");
+    for at in [0, 4_095, 4_096, count - 1] {
+        for id in [-1, nodes, i64::MAX] {
+            let (code, message) = code(&request(&|edges| edges[count + at] = id));
+            assert_eq!(code, "unknown_node", "{message}");
+            assert!(message.contains(&format!("edge {at} ")), "{message}");
+        }
+        for query in [-1, 1024, 1 << 32] {
+            let (code, message) = code(&request(&|edges| edges[at] = query));
+            assert_eq!(code, "edge_out_of_range", "{message}");
+            assert!(message.contains(&format!("edge {at}")), "{message}");
+        }
+    }
+    for directions in [0, count - 1, count + 1] {
+        let mut request = request(&|_| {});
+        let codes = TensorData::Uint8(vec![0; directions]);
+        request.inputs.push(NamedTensor {
+            name: "edge_direction".to_owned(),
+            tensor: Tensor::new(vec![directions], codes).unwrap(),
+        });
+        assert_eq!(code(&request).0, "wrong_shape", "{directions} for {count}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::request::{self, Decoder};
 use crate::{
-    Attachment, BatchShape, EdgeRules, GnnModel, GraphError, ModelDir, Plan, QueryBatch,
+    BatchShape, EdgeRules, GnnModel, GraphError, ModelDir, NewNodes, Plan, QueryBatch,
     RequestLimits,
 };
 use satisfice_core::{
@@ -123,14 +123,18 @@ impl RequestFormat {
     ///
     /// # Errors
     /// As [`QueryBatch::new`].
-    pub fn attach(&self, attachment: Attachment, cores: &Cores) -> Result<QueryBatch, GraphError> {
+    pub fn attach<'a>(
+        &self,
+        batch: impl Into<NewNodes<'a>>,
+        cores: &Cores,
+    ) -> Result<QueryBatch, GraphError> {
         let shape = BatchShape {
             nodes: self.graph.nodes,
             features: self.features,
             rules: self.rules,
             limits: self.limits,
         };
-        QueryBatch::new(attachment, shape, cores)
+        QueryBatch::new(batch, shape, cores)
     }
 
     /// The batch of a request, and the plan if it names one; `ids` are those of the graph's nodes.
@@ -155,8 +159,8 @@ impl RequestFormat {
                 return Err(unknown_output(name));
             }
         }
-        let attachment = decoder.attachment(request)?;
-        Ok((self.attach(attachment, &request.cores)?, plan))
+        let batch = decoder.new_nodes(request)?;
+        Ok((self.attach(batch, &request.cores)?, plan))
     }
 
     /// The outputs asked for, of the model's values, `[queries, outputs]`.

@@ -2,12 +2,13 @@
 
 mod features;
 
-use crate::{Attachment, Direction, GraphError, Plan, RequestLimits, UnknownPlan};
+use crate::{Direction, Directions, GraphError, NewNodes, Plan, RequestLimits, UnknownPlan};
 use satisfice_core::{
     ByteStrings, Cores, InferRequest, STEPS, Tensor, TensorData,
     parameters::{EDGE_DIRECTION, NODE_IDS, PLAN},
 };
 use satisfice_store::{NodeIdKind, NodeIds};
+use std::{borrow::Cow, ops::Range};
 
 /// The plan that a request names.
 pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
@@ -33,27 +34,38 @@ pub(crate) struct Decoder<'a> {
 
 impl Decoder<'_> {
     /// The new nodes of the request.
-    pub(crate) fn attachment(&self, request: &InferRequest) -> Result<Attachment, GraphError> {
+    pub(crate) fn new_nodes<'r>(
+        &self,
+        request: &'r InferRequest,
+    ) -> Result<NewNodes<'r>, GraphError> {
         let (x, queries) = self.x(required(request, "x", "FP32 [queries, features]")?)?;
         let hint =
             "INT64 [2, edges], or BYTES where ids are strings; [2, 0] for nodes without edges";
         let edge_index = required(request, "edge_index", hint)?;
         let by_position = by_position(request)?;
         let directions = self.directions(request)?;
-        let edges = self.edges(edge_index, &directions, by_position, &request.cores)?;
+        let count = self.edge_count(edge_index, directions.as_ref())?;
+        let (edge_query, edge_node) = self.edges(edge_index, count, by_position, &request.cores)?;
         let query_edges = match request.input("query_edge_index") {
             Some(tensor) => query_edges(tensor, self.limits)?,
             None => Vec::new(),
         };
-        Ok(Attachment {
+        Ok(NewNodes {
             x,
             queries,
-            edges,
-            query_edges,
+            edge_query: edge_query.into(),
+            edge_node: edge_node.into(),
+            directions: match directions {
+                Some(Directions::Each(each)) => each.into(),
+                Some(all) => all,
+                // Without edges there is nothing to point.
+                None => Directions::All(Direction::Both),
+            },
+            query_edges: query_edges.into(),
         })
     }
 
-    fn x(&self, tensor: &Tensor) -> Result<(Vec<f32>, usize), GraphError> {
+    fn x<'r>(&self, tensor: &'r Tensor) -> Result<(Cow<'r, [f32]>, usize), GraphError> {
         let [queries, width] = *tensor.shape() else {
             return Err(wrong_shape("x", tensor, "[queries, features]"));
         };
@@ -69,8 +81,8 @@ impl Decoder<'_> {
         Ok((features::single(tensor)?, queries))
     }
 
-    /// Which way each edge points, or all of them.
-    fn directions(&self, request: &InferRequest) -> Result<Directions, GraphError> {
+    /// Which way each edge points, or all of them; nothing where the request does not say.
+    fn directions(&self, request: &InferRequest) -> Result<Option<Directions>, GraphError> {
         const WORDS: &str =
             "0 or `both`, 1 or `in` (stored to query), 2 or `out` (query to stored)";
         let wrong = |message: String| {
@@ -89,58 +101,68 @@ impl Decoder<'_> {
                     .ok_or_else(|| wrong(format!("`edge_direction`: edge {edge} has {code}")))
             };
             let each: Result<_, _> = codes.iter().enumerate().map(direction).collect();
-            return each.map(Directions::Each);
+            return Ok(Some(Directions::Each(each?)));
         }
         match EDGE_DIRECTION.text(&request.parameters)? {
-            Some("in") => Ok(Directions::All(Direction::In)),
-            Some("out") => Ok(Directions::All(Direction::Out)),
-            Some(_) => Ok(Directions::All(Direction::Both)),
-            None if self.undirected => Ok(Directions::All(Direction::Both)),
-            None => Ok(Directions::Missing),
+            Some("in") => Ok(Some(Directions::All(Direction::In))),
+            Some("out") => Ok(Some(Directions::All(Direction::Out))),
+            Some(_) => Ok(Some(Directions::All(Direction::Both))),
+            None if self.undirected => Ok(Some(Directions::All(Direction::Both))),
+            None => Ok(None),
         }
     }
 
+    /// The number of edges, each of which has a direction.
+    fn edge_count(
+        &self,
+        tensor: &Tensor,
+        directions: Option<&Directions>,
+    ) -> Result<usize, GraphError> {
+        let count = edge_count("edge_index", tensor, self.limits)?;
+        match directions {
+            Some(Directions::Each(each)) if each.len() != count => Err(GraphError::request(
+                "wrong_shape",
+                format!(
+                    "`edge_direction` has {} values for {count} edges",
+                    each.len()
+                ),
+            )),
+            None if count > 0 => Err(GraphError::request_hint(
+                "direction_missing",
+                "the graph is directed, but the edges of the request have no direction",
+                "send the input `edge_direction`, or the parameter `edge_direction` = `in`, \
+                 `out` or `both`",
+            )),
+            _ => Ok(count),
+        }
+    }
+
+    /// The query and the stored node of each of `count` edges.
     fn edges(
         &self,
         tensor: &Tensor,
-        directions: &Directions,
+        count: usize,
         by_position: bool,
         cores: &Cores,
-    ) -> Result<Vec<(u32, u32, Direction)>, GraphError> {
-        let count = edge_count("edge_index", tensor, self.limits)?;
-        let direction = |edge: usize| match directions {
-            Directions::All(direction) => *direction,
-            Directions::Each(each) => each[edge],
-            Directions::Missing => Direction::Both,
+    ) -> Result<(Vec<u32>, Vec<u32>), GraphError> {
+        let kind = match by_position {
+            true => NodeIdKind::Position,
+            false => self.ids.kind(),
         };
-        match directions {
-            Directions::Each(each) if each.len() != count => {
-                return Err(GraphError::request(
-                    "wrong_shape",
-                    format!(
-                        "`edge_direction` has {} values for {count} edges",
-                        each.len()
-                    ),
-                ));
-            }
-            Directions::Missing if count > 0 => {
-                return Err(GraphError::request_hint(
-                    "direction_missing",
-                    "the graph is directed, but the edges of the request have no direction",
-                    "send the input `edge_direction`, or the parameter `edge_direction` = `in`, \
-                     `out` or `both`",
-                ));
-            }
-            _ => {}
-        }
-        let query_of = |edge: usize| -> Result<u32, GraphError> {
-            match tensor.data() {
-                TensorData::Bytes(strings) => parse_query(edge, strings),
-                data => query_index("edge_index", edge, integer(data, edge)),
-            }
+        let data = tensor.data();
+        // Numbers that need no looking up are taken as they are, many at a time.
+        let plain = kind != NodeIdKind::Int64;
+        let read = |edges: Range<usize>, into: (&mut Vec<u32>, &mut Vec<u32>)| match data {
+            TensorData::Int64(values) if plain => self.plain(values, (count, edges), into),
+            TensorData::Int32(values) if plain => self.plain(values, (count, edges), into),
+            _ => false,
+        };
+        let query_of = |edge: usize| match data {
+            TensorData::Bytes(strings) => parse_query(edge, strings),
+            data => query_index("edge_index", edge, integer(data, edge)),
         };
         if !matches!(
-            tensor.data(),
+            data,
             TensorData::Bytes(_) | TensorData::Int64(_) | TensorData::Int32(_)
         ) {
             return Err(wrong_datatype(
@@ -149,15 +171,42 @@ impl Decoder<'_> {
                 "INT64, INT32 or BYTES",
             ));
         }
-        let mut edges = Vec::with_capacity(count);
-        for edge in 0..count {
-            if edge % STEPS == 0 {
-                cores.pass()?;
+        let (mut queries, mut nodes) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for start in (0..count).step_by(STEPS) {
+            cores.pass()?;
+            let edges = start..count.min(start + STEPS);
+            if read(edges.clone(), (&mut queries, &mut nodes)) {
+                continue;
             }
-            let node = self.node(edge, tensor.data(), count + edge, by_position)?;
-            edges.push((query_of(edge)?, node, direction(edge)));
+            for edge in edges {
+                nodes.push(self.node(edge, data, count + edge, kind)?);
+                queries.push(query_of(edge)?);
+            }
         }
-        Ok(edges)
+        Ok((queries, nodes))
+    }
+
+    /// Takes the queries and nodes of some of `count` edges as they are, unless one is no query's or node's position: which
+    /// one is to be found out.
+    fn plain<T: Copy + Into<i64>>(
+        &self,
+        values: &[T],
+        (count, edges): (usize, Range<usize>),
+        (of_queries, of_nodes): (&mut Vec<u32>, &mut Vec<u32>),
+    ) -> bool {
+        let within = |values: &[T], end: u64| {
+            let below = |value: &T| ((*value).into() as u64) < end;
+            values.iter().fold(true, |all, value| all & below(value))
+        };
+        let queries = &values[edges.clone()];
+        let nodes = &values[count + edges.start..count + edges.end];
+        let fit = within(queries, 1 << u32::BITS) && within(nodes, self.nodes as u64);
+        if fit {
+            let position = |&value: &T| value.into() as u32;
+            of_queries.extend(queries.iter().map(position));
+            of_nodes.extend(nodes.iter().map(position));
+        }
+        fit
     }
 
     /// The position of the stored node that element `at` names.
@@ -166,13 +215,9 @@ impl Decoder<'_> {
         edge: usize,
         data: &TensorData,
         at: usize,
-        by_position: bool,
+        kind: NodeIdKind,
     ) -> Result<u32, GraphError> {
         let ids = self.ids;
-        let kind = match by_position {
-            true => NodeIdKind::Position,
-            false => ids.kind(),
-        };
         let found = match data {
             TensorData::Bytes(strings) => {
                 self.position_of_text(strings.get(at).unwrap_or_default(), kind)
@@ -221,12 +266,6 @@ impl Decoder<'_> {
             }
         }
     }
-}
-
-enum Directions {
-    All(Direction),
-    Each(Vec<Direction>),
-    Missing,
 }
 
 fn parse<T: std::str::FromStr>(text: &[u8]) -> Option<T> {

@@ -217,7 +217,7 @@ impl Measurement<'_> {
 
     fn answer(&self, positions: &[u32], size: usize) -> Result<Measured, GraphError> {
         let slice = self.queries.select(positions);
-        let batch = self.engine.attach((&slice).into())?;
+        let batch = self.engine.attach(&slice)?;
         let in_degrees = batch.in_degrees();
         let forecasts = self
             .engine
@@ -260,7 +260,7 @@ impl Measurement<'_> {
                 for batch in &mut batches {
                     let slice = self.queries.select(&batch.positions);
                     let start = Instant::now();
-                    let attached = self.engine.attach((&slice).into())?;
+                    let attached = self.engine.attach(&slice)?;
                     self.engine.answer(&attached, plan)?;
                     let seconds = start.elapsed().as_secs_f64().max(1e-9);
                     let measured = &mut batch.plans[index];

@@ -181,7 +181,7 @@ impl HeldOut<'_> {
     fn answered(&self, engine: &GraphEngine) -> Result<Vec<PlanAnswers>, GraphError> {
         let mut all = vec![PlanAnswers::default(); PLANS.len()];
         for positions in self.order.chunks(self.batch) {
-            let batch = engine.attach((&self.queries.select(positions)).into())?;
+            let batch = engine.attach(&self.queries.select(positions))?;
             for (plan, answers) in PLANS.into_iter().zip(&mut all) {
                 let start = Instant::now();
                 let answer = engine.answer(&batch, plan)?;

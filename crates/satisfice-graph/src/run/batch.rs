@@ -1,12 +1,15 @@
 //! A batch of new nodes, as the layers want it.
 
+mod arrays;
 mod edges;
+
+pub use arrays::{Attachment, Directions, NewNodes};
 
 use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
-use edges::{ByNode, Edge, Index, Lists, many, ordered};
+use edges::{ByNode, Edge, EdgeList, Index, Lists, many, ordered};
 use satisfice_core::{Cores, Stopped};
-use satisfice_store::QuerySlice;
+use std::sync::OnceLock;
 
 /// Which way an edge between a query and a stored node points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,40 +30,6 @@ impl Direction {
             1 => Some(Self::In),
             2 => Some(Self::Out),
             _ => None,
-        }
-    }
-}
-
-/// New nodes with their edges, as a caller gives them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attachment {
-    /// Features, `[queries, features]`, row-major.
-    pub x: Vec<f32>,
-    /// Number of queries.
-    pub queries: usize,
-    /// Edges between queries and stored nodes: (query, position of the stored node, direction).
-    pub edges: Vec<(u32, u32, Direction)>,
-    /// Directed edges between queries: (source, target).
-    pub query_edges: Vec<(u32, u32)>,
-}
-
-impl From<&QuerySlice> for Attachment {
-    /// Held-out queries; edges without a direction hold both ways.
-    fn from(slice: &QuerySlice) -> Self {
-        let direction = |edge: usize| {
-            let code = slice.edge_direction.as_ref().map(|codes| codes[edge]);
-            // The file's codes were checked when it was opened.
-            code.and_then(Direction::from_code)
-                .unwrap_or(Direction::Both)
-        };
-        let edges = slice.edge_query.iter().zip(&slice.edge_node).enumerate();
-        Self {
-            x: slice.x.clone(),
-            queries: slice.queries(),
-            edges: edges
-                .map(|(edge, (&query, &node))| (query, node, direction(edge)))
-                .collect(),
-            query_edges: slice.query_edges.clone(),
         }
     }
 }
@@ -102,11 +71,8 @@ pub struct QueryBatch {
     sources: ByNode,
     /// Stored nodes that a query has an edge to; those of `sources` where every edge goes both ways.
     targets: Option<ByNode>,
-    targets_index: Index,
-    /// Stored nodes with an edge to a query, ascending, and the number of such edges.
-    readers: Vec<(u32, u32)>,
-    /// Nodes of `targets`, ascending, and the number of edges to each.
-    touched: Option<Vec<(u32, u32)>>,
+    /// Made when a node is first looked for: not every plan does.
+    targets_index: OnceLock<Index>,
     edges: usize,
 }
 
@@ -116,83 +82,71 @@ impl QueryBatch {
     /// # Errors
     /// [`GraphError::Request`] and [`GraphError::TooLarge`], with what is wrong and where;
     /// [`GraphError::Canceled`] when nobody waits for it any more.
-    pub fn new(
-        attachment: Attachment,
+    ///
+    /// # Panics
+    /// When the arrays do not hold as many edges.
+    pub fn new<'a>(
+        batch: impl Into<NewNodes<'a>>,
         shape: BatchShape,
         cores: &Cores,
     ) -> Result<Self, GraphError> {
-        check(&attachment, shape)?;
-        Ok(Self::ordered(attachment, shape, cores)?)
+        let batch = batch.into();
+        let edges = batch.edge_node.len();
+        assert_eq!(batch.edge_query.len(), edges, "queries of the edges");
+        if let Directions::Each(each) = &batch.directions {
+            assert_eq!(each.len(), edges, "directions of the edges");
+        }
+        check(&batch, shape)?;
+        Ok(Self::ordered(batch, shape, cores)?)
     }
 
-    fn ordered(attachment: Attachment, shape: BatchShape, cores: &Cores) -> Result<Self, Stopped> {
+    fn ordered(batch: NewNodes<'_>, shape: BatchShape, cores: &Cores) -> Result<Self, Stopped> {
         let BatchShape { nodes, rules, .. } = shape;
-        let queries = attachment.queries;
-        let count = attachment.edges.len();
-        // All but those of one direction.
-        let edges_without = |direction: Direction| {
-            let edges = attachment.edges.iter();
-            let edges = edges.filter(move |edge| edge.2 != direction);
-            edges.map(|&(query, node, _)| Edge::new(node, query))
-        };
-        let both_ways = attachment
-            .edges
-            .iter()
-            .all(|edge| edge.2 == Direction::Both);
-        let directions: &[Direction] = match both_ways {
-            true => &[Direction::Out],
-            false => &[Direction::Out, Direction::In],
-        };
-        let lists: Vec<_> = directions.iter().map(|&of| edges_without(of)).collect();
-        let mut lists = ordered(&lists, (count, nodes), rules, cores)?.into_iter();
-        let (inward, outward) = (lists.next().unwrap_or_default(), lists.next());
-        let mut between = Vec::with_capacity(attachment.query_edges.len());
-        for &(source, target) in &attachment.query_edges {
-            between.push((target, source));
-            if rules.undirected && source != target {
-                between.push((source, target));
-            }
+        let queries = batch.queries;
+        let mut lists = vec![EdgeList::without(&batch, Direction::Out)];
+        if !batch.directions.both() {
+            lists.push(EdgeList::without(&batch, Direction::In));
         }
-        if rules.query_self_loops {
-            between.retain(|(target, source)| target != source);
-            between.extend((0..queries as u32).map(|q| (q, q)));
-        }
-        between.sort_unstable();
-        if rules.merge_duplicates {
-            between.dedup();
-        }
-        let into_queries = inward.iter().flatten().map(|e| (e.query(), e.node()));
+        let mut sorted = ordered(&lists, nodes, rules, cores)?.into_iter();
+        let (inward, outward) = (sorted.next().unwrap_or_default(), sorted.next());
+        let outward: Vec<Vec<Edge>> = outward.into_iter().flatten().collect();
         let parts: Vec<&[Edge]> = inward
             .iter()
-            .chain(outward.iter().flatten())
-            .map(|p| &p[..])
+            .chain(&outward)
+            .map(|part| &part[..])
             .collect();
-        let lists = cores.map(
+        let made = cores.map(
             parts.len() + 1,
-            if many(count) { 1 } else { usize::MAX },
+            if many(batch.edge_node.len()) {
+                1
+            } else {
+                usize::MAX
+            },
             |at| match at.checked_sub(1) {
-                None => (Lists::new(queries, into_queries.clone()), ByNode::default()),
+                None => {
+                    let lists = lists[0].by_query(queries, &inward, rules.merge_duplicates);
+                    (lists, ByNode::default())
+                }
                 Some(part) => (Lists::default(), ByNode::of_part(parts[part])),
             },
         )?;
-        let mut lists = lists.into_iter();
-        let stored_into_query = lists.next().map(|(of_queries, _)| of_queries);
-        let mut of_parts: Vec<ByNode> = lists.map(|(_, of_part)| of_part).collect();
+        let mut made = made.into_iter();
+        let stored_into_query = made.next().map(|(of_queries, _)| of_queries);
+        let mut of_parts: Vec<ByNode> = made.map(|(_, of_part)| of_part).collect();
         let of_outward = of_parts.split_off(inward.len());
         let sources = ByNode::joined(of_parts);
-        let targets = outward.map(|_| ByNode::joined(of_outward));
+        let targets = (!batch.directions.both()).then(|| ByNode::joined(of_outward));
+        let between = between(&batch, rules);
         let inward = sources.queries.ids.len();
         let outward = targets.as_ref().map_or(inward, |t| t.queries.ids.len());
         Ok(Self {
             edges: inward + outward + between.len(),
-            readers: sources.degrees().collect(),
-            touched: targets.as_ref().map(|targets| targets.degrees().collect()),
-            targets_index: Index::new(&targets.as_ref().unwrap_or(&sources).nodes),
+            targets_index: OnceLock::new(),
             stored_into_query: stored_into_query.unwrap_or_default(),
             query_into_query: Lists::new(queries, between.iter().copied()),
             sources,
             targets,
-            x: attachment.x,
+            x: batch.x.into_owned(),
             queries,
         })
     }
@@ -206,9 +160,7 @@ impl QueryBatch {
             query_into_query: Lists::default(),
             sources: ByNode::default(),
             targets: None,
-            targets_index: Index::default(),
-            readers: Vec::new(),
-            touched: None,
+            targets_index: OnceLock::new(),
             edges: 0,
         }
     }
@@ -259,7 +211,12 @@ impl QueryBatch {
     /// Queries with an edge to a stored node, ascending.
     pub fn query_into_stored(&self, node: u32) -> &[u32] {
         let targets = self.targets();
-        match self.targets_index.find(&targets.nodes, node) {
+        let index = || Index::new(&targets.nodes);
+        match self
+            .targets_index
+            .get_or_init(index)
+            .find(&targets.nodes, node)
+        {
             Some(row) => targets.queries.row(row),
             None => &[],
         }
@@ -276,12 +233,12 @@ impl QueryBatch {
 
     /// Stored nodes that get new in-edges, ascending, with how many.
     pub(crate) fn touched_degrees(&self) -> &[(u32, u32)] {
-        self.touched.as_deref().unwrap_or(&self.readers)
+        &self.targets().degrees
     }
 
     /// Stored nodes that get new out-edges, ascending, with how many.
     pub fn readers(&self) -> &[(u32, u32)] {
-        &self.readers
+        &self.sources.degrees
     }
 
     /// The queries that one of [`QueryBatch::readers`] has edges to, by its place, ascending.
@@ -294,13 +251,13 @@ impl QueryBatch {
         match &self.targets {
             // Every edge goes both ways.
             None => self.queries_of_reader(place).len(),
-            Some(_) => self.query_into_stored(self.readers[place].0).len(),
+            Some(_) => self.query_into_stored(self.readers()[place].0).len(),
         }
     }
 
     /// The nodes of [`QueryBatch::readers`], ascending.
     pub(crate) fn reader_nodes(&self) -> impl Iterator<Item = u32> {
-        self.readers.iter().map(|&(node, _)| node)
+        self.sources.nodes.iter().copied()
     }
 
     /// Edges of a query to itself.
@@ -323,15 +280,47 @@ impl QueryBatch {
     /// New out-edges of each query: to stored nodes and to queries.
     pub(crate) fn query_out_degrees(&self) -> Vec<u32> {
         let mut degrees = vec![0; self.queries];
-        let to_stored = self.targets().queries.ids.iter();
-        for source in to_stored.chain(&self.query_into_query.ids) {
+        match &self.targets {
+            // Every edge goes both ways.
+            None => {
+                for (query, degree) in degrees.iter_mut().enumerate() {
+                    *degree = self.stored_into_query(query).len() as u32;
+                }
+            }
+            Some(targets) => {
+                for source in &targets.queries.ids {
+                    degrees[*source as usize] += 1;
+                }
+            }
+        }
+        for source in &self.query_into_query.ids {
             degrees[*source as usize] += 1;
         }
         degrees
     }
 }
 
-fn check(batch: &Attachment, shape: BatchShape) -> Result<(), GraphError> {
+/// The edges between queries, each as its target and its source, in order.
+fn between(batch: &NewNodes<'_>, rules: EdgeRules) -> Vec<(u32, u32)> {
+    let mut between = Vec::with_capacity(batch.query_edges.len());
+    for &(source, target) in &*batch.query_edges {
+        between.push((target, source));
+        if rules.undirected && source != target {
+            between.push((source, target));
+        }
+    }
+    if rules.query_self_loops {
+        between.retain(|(target, source)| target != source);
+        between.extend((0..batch.queries as u32).map(|query| (query, query)));
+    }
+    between.sort_unstable();
+    if rules.merge_duplicates {
+        between.dedup();
+    }
+    between
+}
+
+fn check(batch: &NewNodes<'_>, shape: BatchShape) -> Result<(), GraphError> {
     let BatchShape {
         nodes,
         features,
@@ -345,7 +334,7 @@ fn check(batch: &Attachment, shape: BatchShape) -> Result<(), GraphError> {
             "`x` holds one row a query: send one at least",
         ));
     }
-    let edges = batch.edges.len() + batch.query_edges.len();
+    let edges = batch.edge_node.len() + batch.query_edges.len();
     for (what, found, limit) in [
         ("queries in one request", batch.queries, limits.queries_max),
         ("edges in one request", edges, limits.edges_max),
@@ -364,7 +353,7 @@ fn check(batch: &Attachment, shape: BatchShape) -> Result<(), GraphError> {
             ),
         ));
     }
-    if let Some(at) = batch.x.iter().position(|v| !v.is_finite()) {
+    if let Some(at) = position(&batch.x, |v| !v.is_finite()) {
         return Err(GraphError::request(
             "feature_not_finite",
             format!(
@@ -378,20 +367,25 @@ fn check(batch: &Attachment, shape: BatchShape) -> Result<(), GraphError> {
     check_edges(batch, nodes)
 }
 
-fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {
+fn check_edges(batch: &NewNodes<'_>, nodes: usize) -> Result<(), GraphError> {
     let out_of_range = |edge: usize, what: &str, id: u32, count: usize| {
         GraphError::request(
             "edge_out_of_range",
             format!("edge {edge}: {what} {id}, but there are {count}"),
         )
     };
-    for (edge, &(query, node, _)) in batch.edges.iter().enumerate() {
-        if query as usize >= batch.queries {
+    let no_query = position(&batch.edge_query, |&query| query as usize >= batch.queries);
+    let no_node = position(&batch.edge_node, |&node| node as usize >= nodes);
+    match (no_query, no_node) {
+        (Some(edge), _) if no_node.is_none_or(|other| edge <= other) => {
+            let query = batch.edge_query[edge];
             return Err(out_of_range(edge, "query", query, batch.queries));
         }
-        if node as usize >= nodes {
+        (_, Some(edge)) => {
+            let node = batch.edge_node[edge];
             return Err(out_of_range(edge, "stored node", node, nodes));
         }
+        _ => {}
     }
     for (edge, &(source, target)) in batch.query_edges.iter().enumerate() {
         for query in [source, target] {
@@ -401,4 +395,14 @@ fn check_edges(batch: &Attachment, nodes: usize) -> Result<(), GraphError> {
         }
     }
     Ok(())
+}
+
+/// The first value that is as `is` says. Looks at many at a time: mostly there is none.
+fn position<T>(values: &[T], is: impl Fn(&T) -> bool) -> Option<usize> {
+    const AT_ONCE: usize = 1024;
+    let any = |block: &&[T]| block.iter().fold(false, |any, value| any | is(value));
+    let blocks = values.chunks(AT_ONCE).enumerate();
+    let (block, values) = blocks.into_iter().find(|(_, block)| any(block))?;
+    let at = values.iter().position(is)?;
+    Some(block * AT_ONCE + at)
 }

@@ -21,7 +21,7 @@ impl Serving<'_> {
         scratch: &mut Scratch,
     ) -> Result<u64, Stopped> {
         let scales = BatchScales::new(self.model.scales(), batch);
-        let initial = self.model.apply_input(batch.x().to_vec());
+        let initial = self.initial(batch);
         let mut run = self.begin(batch, plan, (&scales, &initial), cores);
         let fresh = run.chosen(plan, scratch)?;
         let mut rows = Touched::new(self);

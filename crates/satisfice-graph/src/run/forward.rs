@@ -19,7 +19,10 @@ use crate::{
 };
 use satisfice_core::{Cores, Stopped};
 use satisfice_kernels::Rows;
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 /// Time spent on the stages of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Serving<'_> {
         let start = Instant::now();
         let model = self.model;
         let scales = BatchScales::new(model.scales(), batch);
-        let initial = model.apply_input(batch.x().to_vec());
+        let initial = self.initial(batch);
         let mut run = self.begin(batch, plan, (&scales, &initial), cores);
         let fresh = run.chosen(plan, scratch)?;
         let selected = start.elapsed();
@@ -144,6 +147,15 @@ impl Serving<'_> {
                 head: start.elapsed().saturating_sub(ran),
             },
         })
+    }
+
+    /// Values of the queries before the first layer.
+    pub(super) fn initial<'b>(&self, batch: &'b QueryBatch) -> Cow<'b, [f32]> {
+        if self.model.has_input() {
+            self.model.apply_input(batch.x().to_vec()).into()
+        } else {
+            batch.x().into()
+        }
     }
 
     /// A batch on its way through the layers by a plan, with the factors of its queries and their values before the first
@@ -195,7 +207,7 @@ impl Serving<'_> {
 /// What was computed anew at one level.
 struct AtHand<'a> {
     /// Values of the queries, then of `nodes` unless only their messages will be read, `[rows, width]`.
-    values: Vec<f32>,
+    values: Cow<'a, [f32]>,
     /// What the queries and then `nodes` send to the layer above, `[rows, message width]`, where it was made of their
     /// values while those were in cache.
     messages: Option<Vec<f32>>,
@@ -253,7 +265,7 @@ impl Run<'_> {
         let idle = scratch.bytes();
         let nothing = Vec::new();
         let mut below = AtHand {
-            values: self.initial.to_vec(),
+            values: self.initial.into(),
             messages: None,
             nodes: &nothing,
         };
@@ -279,10 +291,11 @@ impl Run<'_> {
             }
             let read = std::mem::replace(&mut below, made);
             if index > 0 {
-                scratch.values[(index - 1) % 2] = read.messages.unwrap_or(read.values);
+                let space = read.messages.unwrap_or(read.values.into_owned());
+                scratch.values[(index - 1) % 2] = space;
             }
         }
-        Ok((below.values, joined))
+        Ok((below.values.into_owned(), joined))
     }
 
     /// For each layer but the last: the stored nodes that a plan computes anew, ascending.
@@ -485,7 +498,7 @@ impl Run<'_> {
         };
         scratch.messages = made;
         Ok(AtHand {
-            values,
+            values: values.into(),
             messages,
             nodes: fresh,
         })

@@ -37,7 +37,7 @@ pub(super) struct InProcess<'a>(pub &'a GraphEngine);
 
 impl Answerer for InProcess<'_> {
     fn answer(&mut self, slice: &QuerySlice, plan: Plan) -> Result<BatchAnswer> {
-        let batch = self.0.attach(slice.into())?;
+        let batch = self.0.attach(slice)?;
         let answer = self.0.answer(&batch, plan)?;
         Ok(BatchAnswer {
             outputs: answer.outputs,

@@ -3,13 +3,14 @@
 use super::wrong_datatype;
 use crate::GraphError;
 use satisfice_core::{Tensor, TensorData};
+use std::borrow::Cow;
 
 const TAKEN: &str = "FP32, FP16, BF16 or FP64, or integers or BOOL that FP32 holds exactly";
 
 /// The elements of `x` as f32. FP64 is rounded, as `PyTorch` rounds it; integers must be exact.
-pub(crate) fn single(tensor: &Tensor) -> Result<Vec<f32>, GraphError> {
-    Ok(match tensor.data() {
-        TensorData::Fp32(values) => values.clone(),
+pub(crate) fn single(tensor: &Tensor) -> Result<Cow<'_, [f32]>, GraphError> {
+    let converted = match tensor.data() {
+        TensorData::Fp32(values) => return Ok(values.into()),
         TensorData::Fp64(values) => values.iter().map(|&v| v as f32).collect(),
         TensorData::Fp16(values) => values.iter().map(|v| v.to_f32()).collect(),
         TensorData::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
@@ -23,7 +24,8 @@ pub(crate) fn single(tensor: &Tensor) -> Result<Vec<f32>, GraphError> {
         TensorData::Uint64(values) => exact(tensor, values.iter().map(|&v| v.into()))?,
         TensorData::Int64(values) => exact(tensor, values.iter().map(|&v| v.into()))?,
         TensorData::Bytes(_) => return Err(wrong_datatype("x", tensor, TAKEN)),
-    })
+    };
+    Ok(converted.into())
 }
 
 fn exact(tensor: &Tensor, values: impl Iterator<Item = i128>) -> Result<Vec<f32>, GraphError> {
@@ -54,7 +56,7 @@ mod tests {
 
     fn read(data: TensorData) -> Result<Vec<f32>, GraphError> {
         let tensor = Tensor::new(vec![1, data.len()], data).unwrap();
-        single(&tensor)
+        single(&tensor).map(Cow::into_owned)
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The edges of a batch in order, and the lists made of them.
 
-use super::EdgeRules;
+use super::{
+    Direction, EdgeRules,
+    arrays::{Directions, NewNodes},
+};
 use satisfice_core::{Cores, Stopped};
 use std::ops::Range;
 
@@ -52,12 +55,17 @@ impl Lists {
         Self { ends, ids }
     }
 
-    pub(super) fn row(&self, row: usize) -> &[u32] {
+    /// Where the ids of a row are.
+    pub(super) fn range(&self, row: usize) -> Range<usize> {
         let start = match row {
             0 => 0,
             _ => self.ends[row - 1] as usize,
         };
-        &self.ids[start..self.ends[row] as usize]
+        start..self.ends[row] as usize
+    }
+
+    pub(super) fn row(&self, row: usize) -> &[u32] {
+        &self.ids[self.range(row)]
     }
 }
 
@@ -65,22 +73,32 @@ impl Lists {
 #[derive(Debug, Default)]
 pub(super) struct ByNode {
     pub(super) nodes: Vec<u32>,
+    /// Each node with the number of its edges.
+    pub(super) degrees: Vec<(u32, u32)>,
     pub(super) queries: Lists,
 }
 
 impl ByNode {
     /// Of parts in order, of which none has a node of another.
-    pub(super) fn joined(mut parts: Vec<Self>) -> Self {
-        if parts.len() == 1 {
-            return parts.swap_remove(0);
-        }
-        let mut all = Self::default();
+    pub(super) fn joined(parts: Vec<Self>) -> Self {
+        let (nodes, edges) = parts.iter().fold((0, 0), |(nodes, edges), part| {
+            (nodes + part.nodes.len(), edges + part.queries.ids.len())
+        });
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        all.nodes.reserve_exact(nodes - all.nodes.len());
+        all.degrees.reserve_exact(nodes - all.degrees.len());
+        all.queries
+            .ends
+            .reserve_exact(nodes - all.queries.ends.len());
+        all.queries.ids.reserve_exact(edges - all.queries.ids.len());
         for part in parts {
             let below = all.queries.ids.len() as u32;
             let ends = part.queries.ends.iter().map(|end| end + below);
             all.queries.ends.extend(ends);
             all.queries.ids.extend(part.queries.ids);
             all.nodes.extend(part.nodes);
+            all.degrees.extend(part.degrees);
         }
         all
     }
@@ -88,32 +106,116 @@ impl ByNode {
     /// From edges in order.
     pub(super) fn of_part(edges: &[Edge]) -> Self {
         let mut by_node = Self::default();
-        by_node.queries.ids.reserve_exact(edges.len());
-        for of_node in edges.chunk_by(|a, b| a.node() == b.node()) {
-            by_node.nodes.push(of_node[0].node());
-            let ids = &mut by_node.queries.ids;
-            ids.extend(of_node.iter().map(|edge| edge.query()));
-            by_node.queries.ends.push(ids.len() as u32);
+        by_node.queries.ids = edges.iter().map(|edge| edge.query()).collect();
+        let mut start = 0;
+        for (at, edge) in edges.iter().enumerate() {
+            let next = edges.get(at + 1).map(|next| next.node());
+            if next != Some(edge.node()) {
+                let end = at as u32 + 1;
+                by_node.nodes.push(edge.node());
+                by_node.degrees.push((edge.node(), end - start));
+                by_node.queries.ends.push(end);
+                start = end;
+            }
         }
         by_node
     }
+}
 
-    /// Each node with the number of its edges.
-    pub(super) fn degrees(&self) -> impl Iterator<Item = (u32, u32)> {
-        let degree = |row: usize| self.queries.row(row).len() as u32;
-        let nodes = self.nodes.iter().enumerate();
-        nodes.map(move |(row, &node)| (node, degree(row)))
+/// Edges between queries and stored nodes, as the arrays of a batch have them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EdgeList<'a> {
+    queries: &'a [u32],
+    nodes: &'a [u32],
+    /// The direction of each, and the one whose edges are no part of the list.
+    without: Option<(&'a [Direction], Direction)>,
+}
+
+impl<'a> EdgeList<'a> {
+    /// Those of a batch but for those of one direction.
+    pub(super) fn without(batch: &'a NewNodes<'_>, direction: Direction) -> Self {
+        let (queries, nodes) = (&*batch.edge_query, &*batch.edge_node);
+        match &batch.directions {
+            Directions::All(all) if *all == direction => Self {
+                queries: &[],
+                nodes: &[],
+                without: None,
+            },
+            Directions::All(_) => Self {
+                queries,
+                nodes,
+                without: None,
+            },
+            Directions::Each(each) => Self {
+                queries,
+                nodes,
+                without: Some((each, direction)),
+            },
+        }
+    }
+
+    /// The edges of some nodes, in the order of the list.
+    fn of(self, nodes: &Range<usize>) -> Vec<Edge> {
+        match self.without {
+            None => self.those(nodes, |_| true),
+            Some((each, direction)) => self.those(nodes, |at| each[at] != direction),
+        }
+    }
+
+    /// The edges of some nodes that are as `is` says of their places.
+    fn those(self, nodes: &Range<usize>, is: impl Fn(usize) -> bool) -> Vec<Edge> {
+        let (first, count) = (nodes.start as u32, nodes.len());
+        let is_among = |at: usize, node: u32| {
+            usize::from((node.wrapping_sub(first) as usize) < count) & usize::from(is(at))
+        };
+        let places = || self.nodes.iter().enumerate();
+        let count = places().map(|(at, &node)| is_among(at, node)).sum();
+        // Which edges are among them nobody can guess: each is written, and stays where it is.
+        let mut edges = vec![Edge(0); count + 1];
+        let mut len = 0;
+        for ((at, &node), &query) in places().zip(self.queries) {
+            edges[len] = Edge::new(node, query);
+            len += is_among(at, node);
+        }
+        edges.truncate(count);
+        edges
+    }
+
+    /// For each query its nodes, ascending: from `parts`, the same edges by node, unless the list has them in that order
+    /// already. An edge that stands twice is there once where `merges`.
+    pub(super) fn by_query(self, queries: usize, parts: &[Vec<Edge>], merges: bool) -> Lists {
+        let by_query = |at: usize| u64::from(self.queries[at]) << 32 | u64::from(self.nodes[at]);
+        // Where an edge that stands twice counts twice, equal ones may follow each other.
+        let in_order = |at: usize| by_query(at - 1) < by_query(at) + u64::from(!merges);
+        let found_in_order = self.without.is_none() && (1..self.nodes.len()).all(in_order);
+        if !found_in_order {
+            let pairs = parts.iter().flatten().map(|e| (e.query(), e.node()));
+            return Lists::new(queries, pairs);
+        }
+        let mut lists = Lists {
+            ends: Vec::with_capacity(queries),
+            ids: self.nodes.to_vec(),
+        };
+        let mut end = 0;
+        for of_query in self.queries.chunk_by(|a, b| a == b) {
+            lists.ends.resize(of_query[0] as usize, end);
+            end += of_query.len() as u32;
+            lists.ends.push(end);
+        }
+        lists.ends.resize(queries, end);
+        lists
     }
 }
 
-/// Edges, as iterators go through them, in order: of each of `lists`, in parts of which none has a node of another, as many
-/// as there are cores where there are many edges. `count` is about the number of edges of a list, among `nodes` nodes.
-pub(super) fn ordered<I: Iterator<Item = Edge> + Clone + Sync>(
-    lists: &[I],
-    (count, nodes): (usize, usize),
+/// Edges in order: of each of `lists`, in parts of which none has a node of another, as many
+/// as there are cores where there are many edges. There are `nodes` nodes.
+pub(super) fn ordered(
+    lists: &[EdgeList<'_>],
+    nodes: usize,
     rules: EdgeRules,
     cores: &Cores,
 ) -> Result<Vec<Vec<Vec<Edge>>>, Stopped> {
+    let count = lists.iter().map(|list| list.nodes.len()).max().unwrap_or(0);
     let parts = match many(count) {
         true => cores.width().min(count / PART_EDGES_MIN).max(1),
         false => 1,
@@ -122,13 +224,12 @@ pub(super) fn ordered<I: Iterator<Item = Edge> + Clone + Sync>(
         list: Some(list),
         merges: rules.merge_duplicates,
         nodes: index * nodes / parts..(index + 1) * nodes / parts,
-        count: count / parts,
         sorting: Sorting::default(),
     };
     let places = lists
         .iter()
         .flat_map(|list| (0..parts).map(move |index| (list, index)));
-    let mut all: Vec<Part<'_, I>> = places.map(|(list, index)| part(list, index)).collect();
+    let mut all: Vec<Part<'_>> = places.map(|(list, index)| part(list, index)).collect();
     if many(count) {
         cores.each(
             all.iter_mut(),
@@ -156,18 +257,16 @@ pub(super) fn many(edges: usize) -> bool {
 }
 
 /// The edges of some nodes on their way into order.
-struct Part<'a, I> {
+struct Part<'a> {
     /// Where they are; nothing once they were taken.
-    list: Option<&'a I>,
+    list: Option<&'a EdgeList<'a>>,
     nodes: Range<usize>,
     /// Whether an edge that stands twice counts once.
     merges: bool,
-    /// About how many.
-    count: usize,
     sorting: Sorting,
 }
 
-impl<I: Iterator<Item = Edge> + Clone> Part<'_, I> {
+impl Part<'_> {
     /// Goes through the edges once; whether that is to be done again.
     fn step(&mut self) -> bool {
         let Some(list) = self.list.take() else {
@@ -177,57 +276,55 @@ impl<I: Iterator<Item = Edge> + Clone> Part<'_, I> {
             }
             return again;
         };
-        let mut mine = Vec::with_capacity(self.count);
-        mine.extend(
-            list.clone()
-                .filter(|edge| self.nodes.contains(&(edge.node() as usize))),
-        );
-        self.sorting = Sorting::new(mine);
+        self.sorting = Sorting::new(list.of(&self.nodes), &self.nodes);
         true
     }
 }
 
 /// Edges that are sorted digit by digit, the last one first: comparing them would be most of what a batch costs before it
-/// runs. Passes over digits that all edges share are left out, and those over queries where the edges
-/// came by query.
+/// runs. Where there are many edges for each node, a node is one digit: its edges are counted, and put in their place.
+/// Passes over queries are left out where the edges came by query.
 #[derive(Default)]
 struct Sorting {
     edges: Vec<Edge>,
     spare: Vec<Edge>,
-    digit_bits: u32,
-    /// Where the digits are that are still to be gone through, last of all the first.
-    shifts: Vec<u32>,
+    /// Of the smallest node.
+    first: u64,
+    /// Where the digits are that are still to be gone through, and their bits; last of all the first.
+    digits: Vec<(u32, u32)>,
 }
 
 impl Sorting {
-    fn new(edges: Vec<Edge>) -> Self {
-        let digit_bits = edges.len().max(1).ilog2().clamp(4, DIGIT_BITS_MAX);
+    /// Edges of `nodes`.
+    fn new(edges: Vec<Edge>, nodes: &Range<usize>) -> Self {
+        let most = (edges.len().max(1).ilog2() + 2).clamp(4, DIGIT_BITS_MAX);
         let by_query = edges.is_sorted_by_key(|edge| edge.query());
-        let bits_of = |largest: Option<u32>| u32::BITS - largest.unwrap_or(0).leading_zeros();
-        let query_bits = bits_of(edges.iter().map(|edge| edge.query()).max());
-        let node_bits = bits_of(edges.iter().map(|edge| edge.node()).max());
-        let query_digits = (0..query_bits).step_by(digit_bits as usize);
-        let node_digits = (0..node_bits).step_by(digit_bits as usize);
-        let shifts = query_digits
-            .filter(|_| !by_query)
-            .chain(node_digits.map(|shift| u32::BITS + shift));
-        let mut shifts: Vec<u32> = shifts.collect();
-        shifts.reverse();
+        let query_bits = if by_query {
+            0
+        } else {
+            bits(edges.iter().map(|edge| edge.query()).max().unwrap_or(0))
+        };
+        let node_bits = bits(nodes.len().saturating_sub(1) as u32);
+        let of_queries = digits(0, query_bits, most);
+        let mut digits: Vec<(u32, u32)> = of_queries
+            .chain(digits(u32::BITS, node_bits, most))
+            .collect();
+        digits.reverse();
         Self {
-            spare: vec![Edge(0); edges.len()],
+            spare: vec![Edge(0); if digits.is_empty() { 0 } else { edges.len() }],
             edges,
-            digit_bits,
-            shifts,
+            first: (nodes.start as u64) << u32::BITS,
+            digits,
         }
     }
 
     /// One pass; whether there may be another.
     fn step(&mut self) -> bool {
-        let Some(shift) = self.shifts.pop() else {
+        let Some((shift, bits)) = self.digits.pop() else {
             return false;
         };
-        let digits = 1 << self.digit_bits;
-        let digit = |edge: Edge| (edge.0 >> shift) as usize & (digits - 1);
+        let digits = 1 << bits;
+        let digit = |edge: Edge| ((edge.0 - self.first) >> shift) as usize & (digits - 1);
         let mut starts = vec![0_u32; digits + 1];
         for &edge in &self.edges {
             starts[digit(edge) + 1] += 1;
@@ -245,8 +342,20 @@ impl Sorting {
     }
 }
 
-/// Bits of a digit at most: its counts and the ends of its runs stay in the nearest caches.
-const DIGIT_BITS_MAX: u32 = 11;
+/// Bits that numbers up to `largest` have.
+fn bits(largest: u32) -> u32 {
+    u32::BITS - largest.leading_zeros()
+}
+
+/// The digits that the `bits` from `start` on are cut into, each of `most` at most: where each is, and its bits.
+fn digits(start: u32, bits: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
+    let count = bits.div_ceil(most);
+    let bound = move |at: u32| start + at * bits / count;
+    (0..count).map(move |at| (bound(at), bound(at + 1) - bound(at)))
+}
+
+/// Bits of a digit at most: its counts stay in the second cache.
+const DIGIT_BITS_MAX: u32 = 18;
 
 /// Where to look for a node in an ascending list: about one node a bucket, wherever they lie evenly.
 #[derive(Debug, Default)]
@@ -283,7 +392,9 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::{super::arrays::Attachment, *};
     use proptest::prelude::*;
 
     const RULES: EdgeRules = EdgeRules {
@@ -302,36 +413,66 @@ mod tests {
         fn edges_are_sorted_however_they_come(
             pairs in prop_oneof![edges(3), edges(5_000), edges(u32::MAX)],
             by_query: bool,
+            merge_duplicates: bool,
         ) {
-            let mut found: Vec<Edge> = pairs.iter().map(|&(n, q)| Edge::new(n, q)).collect();
+            let mut pairs = pairs;
             if by_query {
-                found.sort_by_key(|edge| edge.query());
+                pairs.sort_by_key(|&(node, query)| (query, node));
             }
-            let mut wanted = found.clone();
+            let mut wanted: Vec<Edge> = pairs.iter().map(|&(n, q)| Edge::new(n, q)).collect();
             wanted.sort_unstable();
-            let unordered = found.clone();
-            let mut sorting = Sorting::new(found);
-            while sorting.step() {}
-            let found = sorting.edges;
-            prop_assert_eq!(&found, &wanted);
+            let rules = EdgeRules { merge_duplicates, ..RULES };
+            let merge = |edges: &mut Vec<Edge>| if merge_duplicates { edges.dedup() };
+            merge(&mut wanted);
+            let both = Attachment {
+                edges: pairs.iter().map(|&(n, q)| (q, n, Direction::Both)).collect(),
+                ..Attachment::default()
+            };
+            let both = NewNodes::from(both);
+            let unordered = EdgeList::without(&both, Direction::Out);
             for width in [1, 3] {
                 let cores = Cores::rehearsed(move |at| if at % 3 == 2 { 0 } else { width });
                 cores.grant(width);
-                let size = (pairs.len(), u32::MAX as usize);
-                let lists = [unordered.iter().copied(), unordered.iter().copied()];
-                for parts in ordered(&lists, size, RULES, &cores).unwrap() {
+                for parts in ordered(&[unordered, unordered], u32::MAX as usize, rules, &cores).unwrap() {
                     prop_assert_eq!(parts.len(), (pairs.len() / PART_EDGES_MIN).clamp(1, width));
                     prop_assert_eq!(parts.concat(), wanted.clone());
+                    let lists = unordered.by_query(70, &parts, merge_duplicates);
+                    for query in 0..70 {
+                        let of_query = wanted.iter().filter(|edge| edge.query() == query);
+                        let nodes: Vec<u32> = of_query.map(|edge| edge.node()).collect();
+                        prop_assert_eq!(lists.row(query as usize), nodes);
+                    }
                     let parts = parts.iter().map(|part| ByNode::of_part(part)).collect();
                     let by_node = ByNode::joined(parts);
-                    prop_assert_eq!(by_node.degrees().count(), by_node.nodes.len());
+                    prop_assert_eq!(by_node.degrees.len(), by_node.nodes.len());
+                    let listed: Vec<Edge> = by_node.degrees.iter().enumerate().flat_map(|(row, &(node, degree))| {
+                        let queries = by_node.queries.row(row);
+                        assert_eq!(queries.len(), degree as usize);
+                        queries.iter().map(move |&query| Edge::new(node, query))
+                    }).collect();
+                    prop_assert_eq!(&listed, &wanted);
                 }
             }
-            let by_node = ByNode::of_part(&found);
-            let listed: Vec<Edge> = by_node.nodes.iter().enumerate().flat_map(|(row, &node)| {
-                by_node.queries.row(row).iter().map(move |&query| Edge::new(node, query))
-            }).collect();
-            prop_assert_eq!(listed, wanted);
+        }
+
+        #[test]
+        fn edges_of_one_direction_are_left_out(
+            edges in prop::collection::vec((0..9_u32, 0..5_u32, 0..3_u8), 0..40),
+            all_alike in prop::option::of(0..3_u8),
+        ) {
+            let of = |code: u8| Direction::from_code(all_alike.unwrap_or(code)).unwrap();
+            let batch = NewNodes::from(Attachment {
+                edges: edges.iter().map(|&(node, query, code)| (query, node, of(code))).collect(),
+                ..Attachment::default()
+            });
+            for left_out in [Direction::Out, Direction::In] {
+                let kept = edges.iter().filter(|edge| of(edge.2) != left_out);
+                let mut wanted: Vec<Edge> = kept.map(|&(n, q, _)| Edge::new(n, q)).collect();
+                wanted.sort_unstable();
+                let list = EdgeList::without(&batch, left_out);
+                let found = ordered(&[list], 9, RULES, &Cores::default()).unwrap();
+                prop_assert_eq!(found[0].concat(), wanted);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn limit(
         let mut bytes = Vec::new();
         for start in starts.into_iter().step_by(every) {
             let slice = queries.batch(start..count.min(start + row.batch));
-            let batch = engine.attach((&slice).into())?;
+            let batch = engine.attach(&slice)?;
             bytes.push(request_bytes(&slice) + engine.footprint(&batch, plan)?);
         }
         bytes.sort_unstable();

@@ -87,7 +87,7 @@ pub(super) fn exact_classes(
     let mut classes = Vec::with_capacity(count);
     for start in (0..count).step_by(REFERENCE_BATCH) {
         let slice = queries.batch(start..count.min(start + REFERENCE_BATCH));
-        let batch = engine.attach((&slice).into())?;
+        let batch = engine.attach(&slice)?;
         let outputs = engine.answer(&batch, Plan::Exact)?.outputs;
         let width = outputs.len() / slice.queries();
         classes.extend(outputs.chunks_exact(width).map(argmax));
