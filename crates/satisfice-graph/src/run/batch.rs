@@ -9,7 +9,7 @@ use super::scale::Degrees;
 use crate::{GraphError, model::RequestLimits};
 use edges::{ByNode, Edge, EdgeList, Index, Lists, many, ordered};
 use satisfice_core::{Cores, Stopped};
-use std::sync::OnceLock;
+use std::{ops::Range, sync::OnceLock};
 
 /// Which way an edge between a query and a stored node points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +244,21 @@ impl QueryBatch {
     /// The queries that one of [`QueryBatch::readers`] has edges to, by its place, ascending.
     pub(crate) fn queries_of_reader(&self, place: usize) -> &[u32] {
         self.sources.queries.row(place)
+    }
+
+    /// Those of all readers, end to end.
+    pub(crate) fn queries_of_readers(&self) -> &[u32] {
+        &self.sources.queries.ids
+    }
+
+    /// Where in [`QueryBatch::queries_of_readers`] those of one reader are.
+    pub(crate) fn range_of_reader(&self, place: usize) -> Range<usize> {
+        self.sources.queries.range(place)
+    }
+
+    /// How many readers there are whose queries, end to end, are at most `count`.
+    pub(crate) fn readers_until(&self, count: usize) -> usize {
+        self.sources.queries.rows_until(count)
     }
 
     /// New in-edges of one of [`QueryBatch::readers`], by its place.

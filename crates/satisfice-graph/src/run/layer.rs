@@ -321,7 +321,11 @@ impl LayerInput<'_> {
         let mut mapped = map(range.start..first);
         mapped.resize(range.len() * width, 0.0);
         let of_stored = mapped[(first - range.start) * width..].chunks_exact_mut(width);
+        let stored = |index: usize| self.targets.stored.get(index - queries).copied();
         for (row, index) in of_stored.zip(first..range.end) {
+            if let Some(next) = stored(index + AHEAD) {
+                kept.prefetch(next as usize);
+            }
             kept.read(self.targets.stored[index - queries] as usize, row);
         }
         mapped
@@ -346,10 +350,18 @@ fn read_rows(set: &RowSet<'_>, targets: Targets<'_>, range: Range<usize>) -> Vec
     let width = set.stored.width();
     let mut rows = vec![0.0; range.len() * width];
     for (row, index) in rows.chunks_exact_mut(width).zip(range) {
+        if index + AHEAD < targets.len()
+            && let Target::Stored(next) = targets.get(index + AHEAD)
+        {
+            set.stored.prefetch(next as usize);
+        }
         set.read(targets.get(index), row);
     }
     rows
 }
+
+/// Targets ahead of the one that is read whose rows are asked for: they are far apart, and little is done with each.
+pub(super) const AHEAD: usize = 8;
 
 /// Targets that one task computes together: enough for the dense products to run well, each of which
 /// packs its whole weights first; few enough for every core to have some.

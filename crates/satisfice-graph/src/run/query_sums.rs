@@ -5,11 +5,12 @@ use super::layer::{LayerInput, Target};
 use crate::model::Reduction;
 use satisfice_core::Stopped;
 use satisfice_kernels::{Readers, scatter_stride, scatter_sum};
+use std::ops::Range;
 
 /// Bytes of the sums that one piece adds to: they are to stay in the cache of a core.
 const SUMS_BYTES_MAX: usize = 512 << 10;
 
-/// Nodes looked at, and rows added, until there is a boundary.
+/// Edges looked at until there is a boundary.
 const STEPS_MAX: usize = 1 << 14;
 
 /// For each query: the sum of its stored sources' messages, each times its factor, `[queries,
@@ -32,6 +33,9 @@ pub(crate) fn query_sums(
         .min(SUMS_BYTES_MAX / row_bytes)
         .max(1);
     let mut sums = vec![0.0; queries * stride];
+    if input.batch.readers().is_empty() {
+        return Ok(Some(sums));
+    }
     let pieces = sums.chunks_mut(block * stride).enumerate();
     let pieces = pieces.map(|(index, sums)| {
         let first = index * block;
@@ -76,26 +80,30 @@ impl Piece<'_> {
     fn add_some(&mut self, input: &LayerInput<'_>) -> bool {
         let (batch, messages) = (input.batch, &input.messages);
         let places = batch.readers();
-        let mut readers = Readers::default();
-        let mut steps = 0;
-        while self.next < places.len() && steps < STEPS_MAX {
-            let (node, queries) = (places[self.next].0, batch.queries_of_reader(self.next));
-            self.next += 1;
-            let [from, to] =
-                [self.first, self.end].map(|bound| queries.partition_point(|&query| query < bound));
-            steps += 1 + to - from;
+        let all = batch.queries_of_readers();
+        let mut readers = Readers::new(all, self.first);
+        let first = batch.range_of_reader(self.next).start;
+        let last = batch.readers_until(first + STEPS_MAX).max(self.next + 1);
+        let edges = first..batch.range_of_reader(last - 1).end;
+        let before = Below::new(&all[edges.clone()], self.first);
+        let to_last = self.end as usize == batch.queries();
+        let upto = (!to_last).then(|| Below::new(&all[edges], self.end));
+        for (place, &(node, _)) in (self.next..).zip(&places[self.next..last]) {
+            let Range { start, end } = batch.range_of_reader(place);
+            let list = start - first..end - first;
+            let to = upto
+                .as_ref()
+                .map_or(end, |upto| start + upto.count(list.clone()));
+            let mine = start + before.count(list)..to;
             let slot = messages.slot(Target::Stored(node));
             self.any_at_hand |= slot.is_some();
-            let row = match (self.kind, slot) {
-                (Kind::Stored, None) => node,
-                (Kind::AtHand, Some(slot)) => slot,
-                _ => continue,
-            };
-            readers.push(
-                row,
-                queries[from..to].iter().map(|query| query - self.first),
-            );
+            match (self.kind, slot) {
+                (Kind::Stored, None) => readers.push(node, mine),
+                (Kind::AtHand, Some(slot)) => readers.push(slot, mine),
+                _ => {}
+            }
         }
+        self.next = last;
         let scales = input.source_scales.as_ref();
         let (rows, scales) = match self.kind {
             Kind::Stored => (messages.stored, scales.map(|scales| scales.stored)),
@@ -108,5 +116,33 @@ impl Piece<'_> {
         let again = self.kind == Kind::Stored && self.any_at_hand;
         (self.kind, self.next) = (Kind::AtHand, 0);
         again
+    }
+}
+
+/// How many of some queries, end to end, lie below a bound. Which do nobody can guess, so that looking for the first that
+/// does not would take longer, list by list, than to count them all once.
+struct Below {
+    /// Up to each place, from none on; nothing where no query can lie below.
+    counts: Vec<u32>,
+}
+
+impl Below {
+    fn new(queries: &[u32], bound: u32) -> Self {
+        let len = if bound == 0 { 0 } else { queries.len() + 1 };
+        let mut counts = vec![0; len];
+        let mut count = 0;
+        for (upto, &query) in counts.iter_mut().skip(1).zip(queries) {
+            count += u32::from(query < bound);
+            *upto = count;
+        }
+        Self { counts }
+    }
+
+    /// Those of one list.
+    fn count(&self, list: Range<usize>) -> usize {
+        match self.counts.get(list.end) {
+            Some(upto) => (upto - self.counts[list.start]) as usize,
+            None => 0,
+        }
     }
 }

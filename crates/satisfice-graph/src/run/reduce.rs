@@ -1,6 +1,6 @@
 //! What a layer's targets bring of their own, and what their sources are reduced to.
 
-use super::layer::{LayerInput, NodeScales, Sources, Target};
+use super::layer::{AHEAD, LayerInput, NodeScales, Sources, Target};
 use crate::model::{Layer, OwnRows, Reduction};
 use satisfice_kernels::{Rows, gather_sum, scatter_stride};
 use std::ops::Range;
@@ -67,9 +67,6 @@ impl TargetRows {
         }
     }
 }
-
-/// Targets ahead of the one reduced whose kept row is asked for.
-const AHEAD: usize = 8;
 
 /// Reduces the messages of some targets' sources, `[targets, reduction width]`. `terms` are what the
 /// targets bring to it, and `sources` is space to work in. Counts the rows read.

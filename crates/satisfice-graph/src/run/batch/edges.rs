@@ -64,6 +64,11 @@ impl Lists {
         start..self.ends[row] as usize
     }
 
+    /// How many rows there are whose ids, end to end, are at most `count`.
+    pub(super) fn rows_until(&self, count: usize) -> usize {
+        self.ends.partition_point(|&end| end as usize <= count)
+    }
+
     pub(super) fn row(&self, row: usize) -> &[u32] {
         &self.ids[self.range(row)]
     }
