@@ -88,7 +88,9 @@ struct Touched<'a> {
     messages: Vec<Table<'a>>,
     reduced: Vec<Table<'a>>,
     own: Table<'a>,
-    /// At the present layer, by node.
+    /// Computed anew at the level below the present layer, ascending.
+    below: Vec<u32>,
+    /// At the level that the present layer reads, by node.
     changes: Vec<Change>,
     layer: usize,
     refresh: bool,
@@ -108,6 +110,7 @@ impl<'a> Touched<'a> {
             messages: optional(serving.messages),
             reduced: optional(serving.reduced),
             own: Table::new(serving.own),
+            below: Vec::new(),
             changes: Vec::new(),
             layer: 0,
             refresh: false,
@@ -116,7 +119,7 @@ impl<'a> Touched<'a> {
         }
     }
 
-    /// `below` was computed anew at the level that the layer reads.
+    /// `below` was computed anew at the level below.
     fn begin_layer(&mut self, (layer, below): (usize, &[u32]), plan: Plan, batch: &QueryBatch) {
         let nodes = self.serving.graph.topology.nodes();
         self.layer = layer;
@@ -126,8 +129,11 @@ impl<'a> Touched<'a> {
         for node in source.map_or(Vec::new(), |source| rescaled(batch, source)) {
             self.changes[node as usize] = Change::Factor;
         }
-        for &node in below {
-            self.changes[node as usize] = Change::Computed;
+        self.below = below.to_vec();
+        if !self.serving.model.layers[layer].reads_initial() {
+            for &node in below {
+                self.changes[node as usize] = Change::Computed;
+            }
         }
         self.new_edges = vec![0; nodes];
         for &(node, edges) in batch.touched_degrees() {
@@ -145,8 +151,13 @@ impl<'a> Touched<'a> {
     fn stored_message(&mut self, node: u32) {
         match self.messages[self.layer].rows {
             Some(_) => self.messages[self.layer].read(node),
-            None => self.levels[self.layer].read(node),
+            None => self.value(node),
         }
+    }
+
+    /// The stored value that the layer reads.
+    fn value(&mut self, node: u32) {
+        self.levels[self.serving.model.level_read(self.layer)].read(node);
     }
 
     /// A stored node that the layer computes.
@@ -157,9 +168,12 @@ impl<'a> Touched<'a> {
         if self.layer == 0 && self.own.rows.is_some() {
             self.own.read(node);
         } else if is_stored && layer.conv.own().is_some() {
-            self.levels[self.layer].read(node);
+            self.value(node);
         }
         if needs.values && is_stored {
+            self.value(node);
+        }
+        if needs.below && self.below.binary_search(&node).is_err() {
             self.levels[self.layer].read(node);
         }
         if needs.messages {
