@@ -164,6 +164,11 @@ impl Program {
     /// What it makes of `rows`, the first that it is given, and of the others, each `[rows, width]`. Rows that
     /// it does not read may be empty.
     pub(crate) fn run<'a>(&self, rows: Cow<'a, [f32]>, others: &[&'a [f32]]) -> Vec<f32> {
+        match &self.steps[..] {
+            [] => return rows.into_owned(),
+            [step] if step.of == [0] => return step.op.apply(rows, self.widths[0], &[]),
+            _ => {}
+        }
         let mut all: Vec<Cow<'a, [f32]>> = Vec::with_capacity(self.widths.len());
         all.push(rows);
         all.extend(others.iter().map(|&rows| Cow::Borrowed(rows)));
@@ -188,10 +193,7 @@ impl Program {
             }
             all.push(Cow::Owned(made));
         }
-        match self.steps.is_empty() {
-            true => all.swap_remove(0).into_owned(),
-            false => all.pop().unwrap_or_default().into_owned(),
-        }
+        all.pop().unwrap_or_default().into_owned()
     }
 }
 
