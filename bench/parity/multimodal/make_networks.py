@@ -12,6 +12,7 @@ from __future__ import annotations
 import filecmp
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import fixtures
@@ -20,6 +21,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 FIXTURES = Path(__file__).resolve().parents[3] / "crates/satisfice-multimodal/tests/fixtures/networks"
 ROWS = 9
@@ -70,18 +72,22 @@ class Cases:
                 "name": name,
                 "toml": toml,
                 "inputs": {n: {"shape": list(v.shape), "data": v.ravel().tolist()} for n, v in inputs.items()},
-                "expected": None if expected is None else np.asarray(expected, "f8").round(6).tolist(),
+                "expected": None if expected is None else np.asarray(expected, "f8").reshape(ROWS, -1).round(6).tolist(),
                 "refused": refused,
                 "only": only,
             }
         )
 
-    def answers(self, name: str, inputs: dict[str, np.ndarray], file: str = "net.onnx", output: int = 0) -> np.ndarray:
-        """ONNX Runtime's, a row at a time, in the types that the network reads."""
+    def answers(
+        self, name: str, inputs: dict[str, np.ndarray], file: str = "net.onnx", output: int = 0, axes=None, constants=None
+    ) -> np.ndarray:
+        """ONNX Runtime's, a row at a time, in the types that the network reads; `axes` are those of the batch."""
+        axes, constants = axes or {}, constants or {}
         network = onnxruntime.InferenceSession(self.out / name / file, providers=["CPUExecutionProvider"])
         types = {"float": "f4", "float16": "f2", "double": "f8", "int64": "i8", "int8": "i1", "uint8": "u1"}
         reads = {i.name: types[i.type[7:-1]] for i in network.get_inputs()}
-        row = lambda r: network.run(None, {n: inputs[n][r : r + 1].astype(t) for n, t in reads.items()})[output]
+        cut = lambda n, r: constants[n] if n in constants else np.moveaxis(inputs[n][r : r + 1], 0, axes.get(n, 0))
+        row = lambda r: network.run(None, {n: cut(n, r).astype(t) for n, t in reads.items()})[output]
         return np.stack([np.asarray(row(r), "f8") for r in range(ROWS)])
 
     def linear(self, name: str, kind: int, batch: list, refused: str = "", only: str = "") -> None:
@@ -145,7 +151,9 @@ def batches(cases: Cases) -> None:
     # A network that leaves out every dimension of length 1, and one whose row is a single value.
     squeeze = [NODE("Squeeze", ["x"], ["logits"])]
     save(cases.out / "squeezed/net.onnx", squeeze, [("x", T.FLOAT, ["n", 3, 1])], [("logits", T.FLOAT, None)], {})
+    save(cases.out / "squeezed-12/net.onnx", squeeze, [("x", T.FLOAT, ["n", 3, 1])], [("logits", T.FLOAT, None)], {}, opset=12)
     x = {"x": values("FP32", 3, 1)}
+    cases.add("squeezed-12", sidecar(modality("m", ("x", "FP32", [3, 1])), ONE), x, x["x"][:, :, 0])
     cases.add("squeezed", sidecar(modality("m", ("x", "FP32", [3, 1])), ONE), x, x["x"][:, :, 0])
 
     # Rows that have to do with each other are run alone, or refused where that changes what a row is.
@@ -156,9 +164,15 @@ def batches(cases: Cases) -> None:
     nodes = [NODE("Transpose", ["x"], ["columns"]), NODE("MatMul", ["x", "columns"], ["logits"])]
     save(cases.out / "pairs/net.onnx", nodes, [("x", T.FLOAT, ["n", 3])], [("logits", T.FLOAT, ["n", "n"])], {})
     cases.add("pairs", toml, {}, refused="gives 1 values for one row and 4 for two")
+    # Its batch is last, which the file says by the name, or model.toml.
     nodes = [NODE("Transpose", ["x"], ["logits"])]
     save(cases.out / "turned/net.onnx", nodes, [("x", T.FLOAT, ["n", 3])], [("logits", T.FLOAT, [3, "n"])], {})
-    cases.add("turned", toml, {}, refused="the first dimension of an output has to be the batch")
+    cases.add("turned", toml, x, x["x"])
+    save(cases.out / "turned-silently/net.onnx", nodes, [("x", T.FLOAT, ["n", 3])], [("logits", T.FLOAT, [3, None])], {})
+    cases.add("turned-silently", toml, {}, refused="the first dimension of an output has to be the batch, or `batch_axis` says which is")
+    said = toml.replace('name = "logits"', 'name = "logits"\nbatch_axis = 1')
+    cases.add("turned-silently", said, x, x["x"])
+    cases.add("squeezed", said.replace("[3]", "[3, 1]"), {}, refused="dimension 1 of the output is not the batch")
 
 
 def kinds(cases: Cases) -> None:
@@ -234,7 +248,7 @@ def encoders(cases: Cases) -> None:
     for keys, vector in pooled.items():
         cases.add("tokens", sidecar(m, f'{fused}output = "tokens"\n{keys}\n'), inputs, vector @ w)
     cases.add("tokens", sidecar(m, f'{fused}output = "pooled"\n'), inputs, vectors.mean(1) @ w)
-    cases.add("tokens", sidecar(m, f'{fused}output = "tokens"\n'), {}, refused="not one vector: an encoder's `pool` makes one of it")
+    cases.add("tokens", sidecar(m, f'{fused}output = "tokens"\n'), {}, refused="not one vector: `pool` makes one of it")
     cases.add("tokens", sidecar(m, fused), {}, refused="one output is needed: name one by `output`")
     cases.add("tokens", sidecar(m, f'{fused}output = "tokens"\npool = "mean"\npool_mask = "smell"\n'), {}, refused="pool_mask `smell` is none of its tensors")
     planes = [NODE("Relu", ["x"], ["planes"])]
@@ -245,9 +259,117 @@ def encoders(cases: Cases) -> None:
     cases.add("planes", sidecar(m, f'{fused}pool = "mean"\n'), x, np.maximum(x["x"].astype("f8"), 0).mean((2, 3)) @ w)
 
 
+VALUES = '[output]\nname = "logits"\ntask = "values"\n'
+
+
+def answer_of(toml: str, output: str) -> str:
+    """The sidecar with another [output]."""
+    head, rest = toml.split("[output]", 1)
+    return head + output + rest[rest.index("[[modalities]]") :]
+
+
+def borders(cases: Cases) -> None:
+    """Inputs and outputs of any rank, with the batch anywhere, and inputs that no request brings."""
+    nodes = [NODE("MatMul", ["x", "w"], ["y"]), NODE("ReduceSum", ["state", "first"], ["sum"], keepdims=0),
+             NODE("Cast", ["rate"], ["float"], to=T.FLOAT), NODE("Mul", ["sum", "float"], ["scaled"]),
+             NODE("Add", ["y", "scaled"], ["logits"]), NODE("Mul", ["state", "two"], ["next"])]  # fmt: skip
+    ports = [("x", T.FLOAT, ["n", 4]), ("state", T.FLOAT, [2, "n", 3]), ("rate", T.INT64, [])]
+    outputs = [("logits", T.FLOAT, ["n", 3]), ("next", T.FLOAT, [2, "n", 3])]
+    constants = {"w": weights(4, 3), "first": np.array([0]), "two": np.array(2, "f4")}
+    save(cases.out / "state/net.onnx", nodes, ports, outputs, constants)
+    inputs = {"x": values("FP32", 4), "state": values("FP32", 2, 3)}
+    tensors = modality("m", ("x", "FP32", [4]), ("state", "FP32", ["?"])).replace("['?']", '[2, "batch", 3]')
+    rate = '[[constants]]\nname = "rate"\ndatatype = "INT64"\nvalue = 3\n'
+    toml = sidecar(tensors, rate + ONE)
+    expected = cases.answers("state", inputs, axes={"state": 1}, constants={"rate": np.array(3)})
+    cases.add("state", toml, inputs, expected)
+    cases.add("state", sidecar(tensors, ONE), {}, refused="input `rate` INT64 [] that model.toml does not name")
+    wrong = modality("m", ("x", "FP32", [4]), ("state", "FP32", [1, 3]))
+    cases.add("state", sidecar(wrong, rate + ONE), {}, refused='as in [2, "batch", 64]')
+    # The state as a constant, and as the answer.
+    zeros = '[[constants]]\nname = "state"\ndatatype = "FP32"\nshape = [2, "batch", 3]\nvalue = 0.5\n'
+    half = {**inputs, "state": np.full_like(inputs["state"], 0.5)}
+    expected = cases.answers("state", half, axes={"state": 1}, constants={"rate": np.array(3)})
+    cases.add("state", sidecar(modality("m", ("x", "FP32", [4])), rate + zeros + ONE), {"x": inputs["x"]}, expected)
+    cases.add("state", answer_of(toml, VALUES.replace("logits", "next")), inputs, 2 * inputs["state"])
+    # A single number for the whole batch is one of each row; a number a row has no other dimension.
+    save(cases.out / "number/net.onnx", [NODE("ReduceMean", ["x"], ["logits"], keepdims=0)], [("x", T.FLOAT, ["n", 4])], [("logits", T.FLOAT, [])], {})
+    x = {"x": values("FP32", 4)}
+    toml = answer_of(sidecar(modality("m", ("x", "FP32", [4])), ONE), VALUES)
+    cases.add("number", toml, x, cases.answers("number", x))
+    save(cases.out / "rank-1/net.onnx", [NODE("Neg", ["x"], ["logits"])], [("x", T.FLOAT, ["n"])], [("logits", T.FLOAT, ["n"])], {})
+    x = {"x": values("FP32")}
+    cases.add("rank-1", toml.replace("[4]", "[]"), x, -x["x"])
+    # Maps, vectors of tokens, and vectors of length 1.
+    save(cases.out / "map/net.onnx", [NODE("Relu", ["x"], ["logits"])], [("x", T.FLOAT, ["n", 2, 3])], [("logits", T.FLOAT, ["n", 2, 3])], {})
+    x = {"x": values("FP32", 2, 3)}
+    toml = toml.replace("[4]", "[2, 3]")
+    relu = np.maximum(x["x"], 0).astype("f8")
+    cases.add("map", toml, x, relu)
+    mean = relu.mean(1)
+    cases.add("map", answer_of(toml, VALUES + 'pool = "mean"\n'), x, mean)
+    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
+    cases.add("map", answer_of(toml, VALUES + 'pool = "mean"\nnormalise = true\n'), x, mean / np.where(lengths > 0, lengths, 1))
+    cases.add("map", answer_of(toml, VALUES + 'classes = ["a", "b"]\n'), {}, refused='task = "values" has no classes')
+    # An input that has a value already is left to it, and one of whose shape nothing is said is taken as model.toml has it.
+    nodes = [NODE("Mul", ["x", "factor"], ["logits"])]
+    ports = [("x", T.FLOAT, None), ("factor", T.FLOAT, [])]
+    save(cases.out / "default/net.onnx", nodes, ports, [("logits", T.FLOAT, None)], {"factor": np.array(3, "f4")})
+    x = {"x": values("FP32", 3)}
+    cases.add("default", sidecar(modality("m", ("x", "FP32", [3])), ONE), x, 3 * x["x"])
+
+
+class Inputs(CalibrationDataReader):
+    """What a network is calibrated with."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.rows = iter([{"x": x[i : i + 1]} for i in range(len(x))])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.rows, None)
+
+
+def quantised(cases: Cases) -> None:
+    """What ONNX Runtime's quantisation makes of a network of products and convolutions."""
+    nodes = [NODE("Conv", ["x", "c", "cb"], ["conv"], pads=[1, 1, 1, 1]), NODE("Relu", ["conv"], ["relu"]), NODE("Flatten", ["relu"], ["flat"]),
+             NODE("MatMul", ["flat", "w"], ["hidden"]), NODE("Add", ["hidden", "b"], ["biased"]), NODE("Relu", ["biased"], ["active"]),
+             NODE("MatMul", ["active", "v"], ["logits"])]  # fmt: skip
+    constants = {"c": weights(4, 2, 3, 3), "cb": weights(4), "w": weights(100, 16) / 10, "b": weights(16), "v": weights(16, 3)}
+    ports = ([("x", T.FLOAT, ["n", 2, 5, 5])], [("logits", T.FLOAT, ["n", 3])])
+    with tempfile.TemporaryDirectory() as temporary:
+        whole, products = Path(temporary) / "whole.onnx", Path(temporary) / "products.onnx"
+        save(whole, nodes, *ports, constants)
+        # A quantised sum is an operator of ONNX Runtime's own, which tract does not know.
+        nodes = [*nodes[:4], NODE("Relu", ["hidden"], ["active"]), nodes[6]]
+        save(products, nodes, *ports, {n: w for n, w in constants.items() if n != "b"})
+        x = {"x": values("FP32", 2, 5, 5)}
+        toml = sidecar(modality("m", ("x", "FP32", [2, 5, 5])), ONE)
+        for name, options in {
+            "int8-dynamic": None,
+            "int8-dynamic-channels": {"per_channel": True, "weight_type": QuantType.QUInt8},
+            "int8-qdq": {"quant_format": QuantFormat.QDQ},
+            "int8-qdq-channels": {"quant_format": QuantFormat.QDQ, "per_channel": True},
+            "int8-operators": {"quant_format": QuantFormat.QOperator},
+            "int8-operators-channels": {"quant_format": QuantFormat.QOperator, "per_channel": True, "activation_type": QuantType.QUInt8},
+        }.items():
+            path = cases.out / name / "net.onnx"
+            plain = products if "operators" in name else whole
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if "dynamic" in name:
+                quantize_dynamic(plain, path, **(options or {}))
+            else:
+                quantize_static(plain, path, Inputs(x["x"]), **options)
+            cases.add(name, toml, x, cases.answers(name, x)[:, 0])
+        name = "int8-sum"
+        (cases.out / name).mkdir(parents=True, exist_ok=True)
+        quantize_static(whole, cases.out / name / "net.onnx", Inputs(x["x"]), quant_format=QuantFormat.QOperator)
+        cases.add(name, toml, x, cases.answers(name, x)[:, 0], only="onnxruntime")
+        cases.add(name, toml, {}, refused="QLinearAdd", only="tract")
+
+
 def make(out: Path) -> None:
     cases = Cases(out)
-    for part in (free_axes, batches, kinds, operators, encoders):
+    for part in (free_axes, batches, kinds, operators, encoders, borders, quantised):
         part(cases)
     lines = ",\n".join(json.dumps(case) for case in cases.cases)
     (out / "cases.json").write_text(f"[\n{lines}\n]\n")

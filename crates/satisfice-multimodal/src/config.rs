@@ -3,15 +3,16 @@
 mod check;
 pub(crate) use check::{CLASS_OUTPUTS, stays_inside};
 mod preprocess;
+mod shapes;
 
 pub use preprocess::{
-    Colours, Filter, ImageConfig, Layout, Luma, PreprocessConfig, Resize, Side, TextConfig,
+    Colours, Filter, ImageConfig, Layout, Luma, Middle, PreprocessConfig, Resize, Side, TextConfig,
     TooLong, Transparent,
 };
 
 use crate::MultimodalError;
 use satisfice_core::DataType;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use std::{fs, path::Path};
 
 /// The sidecar file of a multi-modal model, checked.
@@ -32,6 +33,9 @@ pub struct ModelConfig {
     pub limits: Limits,
     /// The modalities; their order is that of masks.
     pub modalities: Vec<ModalityConfig>,
+    /// What networks read and no request brings.
+    #[serde(default)]
+    pub constants: Vec<ConstantConfig>,
     /// The head of a model with one encoder per modality.
     pub fusion: Option<FusionConfig>,
     /// Its encoders.
@@ -62,13 +66,42 @@ pub enum RuntimeChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
-    /// Name of the output, FP32 `[batch, classes]`.
+    /// Name of the output: FP32 `[batch, classes]`, or of any shape without classes.
     pub name: String,
+    /// What the answer is.
+    #[serde(default)]
+    pub task: Task,
     /// What its numbers are.
     #[serde(default)]
     pub values: Values,
     /// Names of the classes.
+    #[serde(default)]
     pub classes: Vec<String>,
+    /// How several vectors of an input become one.
+    pub pool: Option<Pool>,
+    /// The tensor that says which tokens are pooled; the attention mask of the preprocessing when absent,
+    /// else all are.
+    pub pool_mask: Option<String>,
+    /// Which dimension of the output is the batch; the one named as the inputs' is when absent, else the
+    /// first.
+    pub batch_axis: Option<usize>,
+    /// Whether each vector is divided by its length.
+    #[serde(default)]
+    pub normalise: bool,
+    /// Other outputs that are given as they are.
+    #[serde(default)]
+    pub also: Vec<String>,
+}
+
+/// What an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// One of the classes.
+    #[default]
+    Class,
+    /// The output's own numbers: an embedding, a regression, a map.
+    Values,
 }
 
 /// What the numbers of an answer are.
@@ -115,42 +148,38 @@ pub struct ModalityConfig {
 
 /// A tensor that networks read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "shapes::AnyTensor")]
 pub struct TensorConfig {
     /// Name of the networks' input and of the request's.
     pub name: String,
     /// Element type.
-    #[serde(deserialize_with = "datatype")]
     pub datatype: DataType,
-    /// Length of each dimension but the first, which is the batch.
+    /// Length of each dimension but the batch.
     pub shape: Vec<usize>,
+    /// Which dimension of the networks' input is the batch; in requests it is the first.
+    pub batch_axis: usize,
     /// What stands in a joint network's input where the modality is absent.
-    #[serde(default)]
     pub fill: f64,
+}
+
+/// An input of networks that is the same for every request.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "shapes::AnyConstant")]
+pub struct ConstantConfig {
+    /// Name of the networks' input.
+    pub name: String,
+    /// Element type.
+    pub datatype: DataType,
+    /// Length of each dimension; nothing for the batch, if it has one.
+    pub shape: Vec<Option<usize>>,
+    /// What every element is.
+    pub value: f64,
 }
 
 impl TensorConfig {
     /// Elements of one input.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
-    }
-}
-
-fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataType, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    match DataType::from_name(&name) {
-        Some(
-            datatype @ (DataType::Fp32
-            | DataType::Int64
-            | DataType::Int32
-            | DataType::Int8
-            | DataType::Uint8
-            | DataType::Bool),
-        ) => Ok(datatype),
-        _ => Err(de::Error::custom(format!(
-            "`{name}` is not one of FP32 (which is converted for networks that read FP16, BF16 or FP64), \
-             INT64, INT32, INT8, UINT8, BOOL"
-        ))),
     }
 }
 
@@ -180,9 +209,12 @@ pub struct EncoderConfig {
     pub output: Option<String>,
     /// How several vectors of an input become one.
     pub pool: Option<Pool>,
-    /// The modality's tensor that says which tokens are pooled; the attention mask of its
-    /// preprocessing when absent, else all are.
+    /// The tensor that says which tokens are pooled; the attention mask of the preprocessing when absent,
+    /// else all are.
     pub pool_mask: Option<String>,
+    /// Which dimension of the output is the batch; the one named as the inputs' is when absent, else the
+    /// first.
+    pub batch_axis: Option<usize>,
 }
 
 /// How several vectors of an input become one.
@@ -195,6 +227,17 @@ pub enum Pool {
     First,
     /// The last.
     Last,
+}
+
+impl Pool {
+    /// As model.toml has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::First => "first",
+            Self::Last => "last",
+        }
+    }
 }
 
 /// The network of one subset.
@@ -240,6 +283,17 @@ impl ModelConfig {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The same without the networks of other precisions that are in `files`.
+    pub(crate) fn without_variants(mut self, files: &[&str]) -> Self {
+        let stays = |variant: &Option<String>, file: &String| {
+            variant.is_none() || !files.contains(&file.as_str())
+        };
+        self.encoders.retain(|e| stays(&e.variant, &e.file));
+        self.subsets.retain(|s| stays(&s.variant, &s.file));
+        self.joint.retain(|j| stays(&j.variant, &j.file));
+        self
     }
 
     /// Position of the modality of that name.

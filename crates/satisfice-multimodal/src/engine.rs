@@ -6,12 +6,13 @@ use crate::{
     ModelDir, MultimodalError, Profile,
     batch::Batch,
     config::{CLASS_OUTPUTS, ModelConfig, TensorConfig},
-    layout::{Choice, Networks, Work},
+    layout::{self, Choice, Given, Networks, Work},
     network::NetworkLoader,
     runtime,
-    timing::{self, Steps},
+    timing::{self, SlowVariant, Steps},
     way::{Cascade, Executed, Way},
 };
+use answer::Answering;
 use request::Decoder;
 use satisfice_core::{
     BatchOutputs, Batching, DataType, Engine, Error, InferRequest, InferResponse, Job,
@@ -48,30 +49,55 @@ impl MultimodalEngine {
     /// # Errors
     /// [`MultimodalError`], with the file at fault.
     pub fn open(model_dir: &ModelDir, options: &OpenOptions) -> Result<Self, MultimodalError> {
-        let config = model_dir.config().clone();
+        let profile = match options.without_profile {
+            true => None,
+            false => Profile::read(model_dir)?,
+        };
+        let left_out = profile.iter().flat_map(|p| &p.not_offered);
+        let left_out: Vec<&str> = left_out.map(|slow| slow.file.as_str()).collect();
+        let config = model_dir.config().clone().without_variants(&left_out);
         let dir = model_dir.version_path();
         let runtime = runtime::choose(config.runtime, options.onnxruntime.as_deref())?;
         let loader = NetworkLoader {
             dir: &dir,
             runtime: runtime.as_ref(),
             batch_max: config.limits.batch_max,
+            constants: layout::constants(&config),
         };
         let networks = Networks::load(&config, &loader)?;
         let singles = networks.choices().iter().copied().map(Way::Single);
         let mut engine = Self {
             ways: singles.collect(),
             strategies: Vec::new(),
-            metadata: metadata(&config),
+            metadata: metadata(&config, networks.outputs()),
             runtime: runtime.name(),
             networks,
             config,
         };
-        let profile = match options.without_profile {
-            true => None,
-            false => Profile::read(model_dir)?,
+        // Who is to be measured needs no more than an idea of how long that takes.
+        let timed_max = if options.without_profile {
+            1
+        } else {
+            usize::MAX
         };
-        engine.adopt(profile.as_ref(), model_dir)?;
+        engine.adopt(profile.as_ref(), model_dir, timed_max)?;
         Ok(engine)
+    }
+
+    /// Leaves out the networks of other precisions that save nothing on this machine, and says which.
+    pub(crate) fn leave_out_slow(
+        &mut self,
+        model_dir: &ModelDir,
+    ) -> Result<Vec<SlowVariant>, MultimodalError> {
+        let slow = timing::slow_variants(&self.networks)?;
+        let files: Vec<&str> = slow.iter().map(|slow| slow.file.as_str()).collect();
+        let now = self.config.clone().without_variants(&files);
+        self.networks.leave_out(&files, &self.config, &now)?;
+        self.config = now;
+        let singles = self.networks.choices().iter().copied().map(Way::Single);
+        self.ways = singles.collect();
+        self.adopt(None, model_dir, 1)?;
+        Ok(slow)
     }
 
     /// Takes strategies, qualities and times from a profile, as far as it has them.
@@ -79,6 +105,7 @@ impl MultimodalEngine {
         &mut self,
         profile: Option<&Profile>,
         model_dir: &ModelDir,
+        timed_max: usize,
     ) -> Result<(), MultimodalError> {
         let wrong = |message| MultimodalError::Profile {
             path: model_dir.profile_path(),
@@ -112,7 +139,7 @@ impl MultimodalEngine {
                 .iter()
                 .map(|name| profile.seconds(name, batch_max).map_err(wrong))
                 .collect::<Result<_, _>>()?,
-            None => self.brief_seconds(batch_max)?,
+            None => self.brief_seconds(batch_max, timed_max)?,
         };
         self.strategies = names
             .into_iter()
@@ -127,8 +154,12 @@ impl MultimodalEngine {
     }
 
     /// Seconds of a batch of `i + 1` inputs by each of the ways, timed briefly.
-    fn brief_seconds(&self, batch_max: usize) -> Result<Vec<Vec<f64>>, MultimodalError> {
-        let singles = timing::briefly(&self.networks, batch_max)?;
+    fn brief_seconds(
+        &self,
+        batch_max: usize,
+        timed_max: usize,
+    ) -> Result<Vec<Vec<f64>>, MultimodalError> {
+        let singles = timing::briefly(&self.networks, batch_max, timed_max)?;
         let seconds = |way: &Way| match way {
             Way::Single(choice) => singles[self.position(*choice)].clone(),
             Way::Cascade(cascade) => {
@@ -215,6 +246,13 @@ impl MultimodalEngine {
         self.decoder().job(request)
     }
 
+    fn answering(&self) -> Answering<'_> {
+        Answering {
+            classes: &self.config.output.classes,
+            outputs: self.networks.outputs(),
+        }
+    }
+
     fn decoder(&self) -> Decoder<'_> {
         Decoder {
             config: &self.config,
@@ -274,7 +312,7 @@ impl MultimodalEngine {
 
     /// Answers a whole job by one strategy.
     fn answer(&self, job: &Job, strategy: usize) -> Result<InferResponse, MultimodalError> {
-        let mut values = Vec::new();
+        let mut given = vec![Vec::new(); self.networks.outputs().len()];
         let mut runs = vec![0; self.config.modalities.len()];
         for range in self.batches(job.inputs) {
             let from = range.start;
@@ -283,19 +321,23 @@ impl MultimodalEngine {
             if let Some(row) = executed.answers.broken.iter().position(|&broken| broken) {
                 return Err(answer::broken(from + row, &self.strategies[strategy].name));
             }
-            values.extend(executed.answers.values);
+            for (all, more) in given.iter_mut().zip(executed.answers.given) {
+                all.extend(more);
+            }
             runs.iter_mut()
                 .zip(executed.runs)
                 .for_each(|(sum, more)| *sum += more);
         }
         Ok(InferResponse {
-            outputs: answer::outputs(&self.config, &job.request.outputs, &values),
+            outputs: self
+                .answering()
+                .outputs(&job.request.outputs, job.inputs, &given),
             parameters: answer::parameters(&self.config, &self.strategies[strategy], job, &runs),
         })
     }
 }
 
-fn metadata(config: &ModelConfig) -> ModelMetadata {
+fn metadata(config: &ModelConfig, given: &[Given]) -> ModelMetadata {
     let spec = |name: &str, datatype, shape: Vec<i64>| TensorSpec {
         name: name.to_owned(),
         datatype,
@@ -312,22 +354,26 @@ fn metadata(config: &ModelConfig) -> ModelMetadata {
         let raw = modality.preprocess.iter();
         inputs.extend(raw.map(|p| spec(p.input(), DataType::Bytes, vec![-1])));
     }
+    let outputs = given.iter().map(|Given { name, shape }| {
+        let shape = shape.iter().map(|&length| length as i64);
+        spec(
+            name,
+            DataType::Fp32,
+            std::iter::once(-1).chain(shape).collect(),
+        )
+    });
+    let mut outputs: Vec<TensorSpec> = outputs.collect();
     let classes = &config.output.classes;
-    let mut values = spec(
-        &config.output.name,
-        DataType::Fp32,
-        vec![-1, classes.len() as i64],
-    );
-    values.labels = Some(classes.clone());
-    let [class, class_name] = CLASS_OUTPUTS;
+    if !classes.is_empty() {
+        outputs[0].labels = Some(classes.clone());
+        let [class, class_name] = CLASS_OUTPUTS;
+        outputs.push(spec(class, DataType::Int64, vec![-1]));
+        outputs.push(spec(class_name, DataType::Bytes, vec![-1]));
+    }
     ModelMetadata {
         platform: "satisfice_multimodal".to_owned(),
         inputs,
-        outputs: vec![
-            values,
-            spec(class, DataType::Int64, vec![-1]),
-            spec(class_name, DataType::Bytes, vec![-1]),
-        ],
+        outputs,
     }
 }
 
@@ -387,7 +433,7 @@ impl Batching for MultimodalEngine {
         };
         let name = &self.strategies[strategy].name;
         Ok(BatchOutputs {
-            parts: answer::parts(&self.config, name, parts, &executed.answers),
+            parts: self.answering().parts(name, parts, &executed.answers),
             work_seconds,
         })
     }

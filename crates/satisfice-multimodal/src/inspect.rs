@@ -1,11 +1,14 @@
 //! What is in an ONNX file, and a `model.toml` to begin with.
 
 mod guess;
+mod huggingface;
+
+pub use huggingface::{Imported, import_huggingface};
 
 use crate::{
     MultimodalError,
     config::RuntimeChoice,
-    network::{NetworkLoader, Pooling, Wanted},
+    network::{NetworkLoader, Wanted},
     runtime,
     signature::{Port, Signature, nodes, wrong},
 };
@@ -37,11 +40,15 @@ pub struct Inspection {
     pub model_toml: String,
 }
 
-/// Reads an ONNX file, guesses a `model.toml`, and runs the network once as that says.
+/// Reads an ONNX file, guesses a `model.toml`, and runs the network once as that says. `lengths` are those of
+/// free axes by name, where they are known.
 ///
 /// # Errors
 /// [`MultimodalError::Io`] and [`MultimodalError::File`] when it is no ONNX file.
-pub fn inspect(path: &Path) -> Result<Inspection, MultimodalError> {
+pub fn inspect(
+    path: &Path,
+    lengths: &BTreeMap<String, usize>,
+) -> Result<Inspection, MultimodalError> {
     let signature = Signature::read(path)?;
     let model = tract_onnx::onnx().proto_model_for_path(path);
     let model = model.map_err(|error| wrong(path, format!("{error:#}")))?;
@@ -49,12 +56,12 @@ pub fn inspect(path: &Path) -> Result<Inspection, MultimodalError> {
     for node in nodes(&model) {
         *operators.entry(node.op_type.clone()).or_default() += 1;
     }
-    let guess = Guess::of(path, &signature, &model);
+    let guess = Guess::of(path, &signature, &model, lengths);
     let tried = try_out(path, &guess);
     let mut opsets = model.opset_import.iter();
     let opset = opsets.find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-    let width = tried.as_ref().map_or(0, |tried| tried.width);
-    let few = "gives one number for an input: an answer has at least 2 classes";
+    let shape = tried.as_ref().ok().map(|tried| tried.shape.as_slice());
+    let model_toml = guess.model_toml(shape);
     Ok(Inspection {
         producer: format!("{} {}", model.producer_name, model.producer_version),
         opset: opset.map_or(0, |opset| opset.version),
@@ -63,17 +70,15 @@ pub fn inspect(path: &Path) -> Result<Inspection, MultimodalError> {
         operators,
         weight_files: signature.weight_files.iter().cloned().collect(),
         runs_in: tried.as_ref().ok().map(|tried| tried.runtime.clone()),
-        problem: match tried {
-            Err(problem) => Some(problem),
-            Ok(tried) => (tried.width == 1).then(|| few.to_owned()),
-        },
-        model_toml: guess.model_toml(width),
+        problem: tried.err(),
+        model_toml,
     })
 }
 
 struct Tried {
     runtime: String,
-    width: usize,
+    /// Of a row of the output.
+    shape: Vec<usize>,
 }
 
 /// Loads the network as the guess says, which runs it.
@@ -83,16 +88,18 @@ fn try_out(path: &Path, guess: &Guess) -> Result<Tried, String> {
         dir: path.parent().unwrap_or(Path::new("")),
         runtime: runtime.as_ref(),
         batch_max: 2,
+        constants: guess.constants().collect(),
     };
     let inputs: Vec<Port> = guess.ports().collect();
     let network = loader.load(Wanted {
         file: &guess.file,
         inputs: &inputs,
         output: Some(&guess.output),
-        pooling: Pooling::default(),
+        reading: guess.reading(),
+        also: &[],
     });
     Ok(Tried {
-        width: network.map_err(|e| e.to_string())?.width,
+        shape: network.map_err(|e| e.to_string())?.shape().to_vec(),
         runtime: runtime.name(),
     })
 }

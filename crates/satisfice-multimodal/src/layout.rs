@@ -1,6 +1,9 @@
 //! How an answer is computed from a subset of the modalities.
 
 mod load;
+mod offers;
+
+pub(crate) use load::constants;
 
 use crate::{
     MultimodalError,
@@ -12,7 +15,6 @@ use crate::{
     subset::Subset,
 };
 use satisfice_core::{Tensor, TensorData};
-use std::path::Path;
 
 /// A subset of the modalities, and the variant of the networks that read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +30,9 @@ pub(crate) struct Networks {
     modalities: Vec<Modality>,
     layout: Layout,
     choices: Vec<Choice>,
-    classes: usize,
+    outputs: Vec<Given>,
+    /// Whether every vector is divided by its length.
+    normalise: bool,
 }
 
 /// What networks read of a modality, and how it is made of what a request brings raw.
@@ -78,10 +82,40 @@ pub(crate) struct Work<'a> {
 /// The answers to a batch.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    /// `[rows, classes]`.
-    pub(crate) values: Vec<f32>,
+    /// Of each of [`Networks::outputs`], the values of every row.
+    pub(crate) given: Vec<Vec<f32>>,
     /// For each row, whether a network gave NaN or an infinite number for it.
     pub(crate) broken: Vec<bool>,
+}
+
+impl Answers {
+    /// Values of the model's output, row by row.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.given[0]
+    }
+
+    /// Those of a row.
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        let width = self.given[0].len() / self.broken.len();
+        &self.given[0][row * width..(row + 1) * width]
+    }
+
+    /// Takes the answer to row `from` of `other` for row `to`.
+    pub(crate) fn replace(&mut self, to: usize, other: &Self, from: usize) {
+        for (values, others) in self.given.iter_mut().zip(&other.given) {
+            let width = values.len() / self.broken.len();
+            let of = |row: usize| row * width..(row + 1) * width;
+            values[of(to)].copy_from_slice(&others[of(from)]);
+        }
+        self.broken[to] = other.broken[from];
+    }
+}
+
+/// An output of the model, and the shape of a row of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
 }
 
 impl Networks {
@@ -90,41 +124,19 @@ impl Networks {
         loader: &NetworkLoader,
     ) -> Result<Self, MultimodalError> {
         let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
-        let offered = config.offered().map_err(sidecar)?;
-        let (layout, choices) = if let Some(fusion) = &config.fusion {
+        let layout = if let Some(fusion) = &config.fusion {
             let (encoders, head) = load::fused(config, loader)?;
-            let mut choices = Vec::new();
-            for variant in 0..config.variants().len() {
-                let has = |subset: &&Subset| {
-                    variant == 0
-                        || encoders
-                            .iter()
-                            .any(|e| e.variant == variant && subset.contains(e.modality))
-                };
-                let subsets = offered.iter().filter(has);
-                choices.extend(subsets.map(|&subset| Choice { subset, variant }));
+            Layout::Fused {
+                head: Box::new(head),
+                mask: fusion.mask.clone(),
+                encoders,
             }
-            let mask = fusion.mask.clone();
-            (
-                Layout::Fused {
-                    head: Box::new(head),
-                    mask,
-                    encoders,
-                },
-                choices,
-            )
         } else if config.joint.is_empty() {
-            let networks = load::subsets(config, loader)?;
-            let choices = networks.iter().map(|(choice, _)| *choice).collect();
-            (Layout::PerSubset(networks), choices)
+            Layout::PerSubset(load::subsets(config, loader)?)
         } else {
-            let networks = load::joint(config, loader)?;
-            let mut choices = Vec::new();
-            for variant in networks.iter().map(|joint| joint.variant) {
-                choices.extend(offered.iter().map(|&subset| Choice { subset, variant }));
-            }
-            (Layout::Joint(networks), choices)
+            Layout::Joint(load::joint(config, loader)?)
         };
+        let choices = layout.choices(config).map_err(sidecar)?;
         let modality = |modality: &ModalityConfig| {
             let preprocess = Preprocess::load(modality, loader.dir)?;
             let tensors = modality.tensors.clone();
@@ -135,31 +147,24 @@ impl Networks {
         };
         let modalities: Result<_, MultimodalError> =
             config.modalities.iter().map(modality).collect();
-        let networks = Self {
+        Ok(Self {
             modalities: modalities?,
+            outputs: layout.outputs(config, loader.dir)?,
+            normalise: config.output.normalise,
             layout,
             choices,
-            classes: config.output.classes.len(),
-        };
-        networks.check_classes(loader.dir)?;
-        Ok(networks)
+        })
     }
 
-    fn check_classes(&self, dir: &Path) -> Result<(), MultimodalError> {
-        let answering: Vec<&Network> = match &self.layout {
-            Layout::Fused { head, .. } => vec![&**head],
-            Layout::PerSubset(networks) => networks.iter().map(|(_, network)| network).collect(),
-            Layout::Joint(networks) => networks.iter().map(|joint| &joint.network).collect(),
-        };
-        match answering.iter().find(|n| n.width != self.classes) {
-            None => Ok(()),
-            Some(network) => Err(wrong(
-                &dir.join(network.name()),
-                format!(
-                    "{} values a row where model.toml names {} classes",
-                    network.width, self.classes
-                ),
-            )),
+    /// What answers consist of, the model's output first.
+    pub(crate) fn outputs(&self) -> &[Given] {
+        &self.outputs
+    }
+
+    /// Makes ready what batches of up to `rows` inputs are executed by.
+    pub(crate) fn prepare(&self, rows: usize) {
+        for network in self.choices.iter().flat_map(|&choice| self.used(choice)) {
+            network.prepare(rows);
         }
     }
 
@@ -233,9 +238,13 @@ impl Networks {
                 work.runs[modality] += rows;
             }
         }
-        let values = network.run(rows, |port| self.input(port, choice, work))?;
-        mark_broken(&mut broken, &values);
-        Ok(Answers { values, broken })
+        let mut given = network.run(rows, |port| self.input(port, choice, work))?;
+        mark_broken(&mut broken, &given[0]);
+        if self.normalise {
+            let width = network.width();
+            given[0].chunks_exact_mut(width).for_each(normalise);
+        }
+        Ok(Answers { given, broken })
     }
 
     /// Makes the tensors of a modality that the inputs of `work` bring raw.
@@ -266,12 +275,7 @@ impl Networks {
         if presence == Some(&port.name) {
             return Ok(self.presence(choice.subset, rows));
         }
-        let shape = || {
-            port.shape
-                .iter()
-                .map(|length| length.unwrap_or(rows))
-                .collect()
-        };
+        let shape = || port.provided(rows);
         if let Some(encoder) = encoders.iter().find(|e| e.embedding == port.name) {
             return Ok(match &work.embeddings[encoder.modality] {
                 Some((_, values)) if choice.subset.contains(encoder.modality) => {
@@ -343,8 +347,8 @@ fn embed<'w>(
     let there = work.embeddings[modality].as_ref();
     if there.is_none_or(|(encoder, _)| *encoder != wanted) {
         let gather = |port: &Port| work.batch.gather(&port.name, port.datatype);
-        let values = encoders[wanted].network.run(rows, gather)?;
-        work.embeddings[modality] = Some((wanted, values));
+        let mut given = encoders[wanted].network.run(rows, gather)?;
+        work.embeddings[modality] = Some((wanted, given.swap_remove(0)));
         work.runs[modality] += rows;
     }
     Ok(work.embeddings[modality]
@@ -361,6 +365,17 @@ fn encoder(encoders: &[Encoder], modality: usize, variant: usize) -> usize {
     of(variant)
         .or_else(|| of(0))
         .expect("invariant: the sidecar names an encoder of every modality")
+}
+
+/// Divides a vector by its length; one of zeros stays.
+fn normalise(vector: &mut [f32]) {
+    let square: f64 = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let length = square.sqrt();
+    if length > 0.0 {
+        vector
+            .iter_mut()
+            .for_each(|v| *v = (f64::from(*v) / length) as f32);
+    }
 }
 
 fn mark_broken(broken: &mut [bool], values: &[f32]) {

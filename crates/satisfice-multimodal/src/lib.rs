@@ -20,21 +20,24 @@ mod preprocess;
 mod profile;
 mod runtime;
 mod signature;
+mod slow;
 mod subset;
 mod timing;
 mod way;
 
 pub use config::{
-    Colours, EncoderConfig, Filter, FusionConfig, ImageConfig, JointConfig, Layout, Limits, Luma,
-    ModalityConfig, ModelConfig, OutputConfig, Pool, PreprocessConfig, Resize, RuntimeChoice, Side,
-    SubsetConfig, TensorConfig, TextConfig, TooLong, Transparent, Values,
+    Colours, ConstantConfig, EncoderConfig, Filter, FusionConfig, ImageConfig, JointConfig, Layout,
+    Limits, Luma, Middle, ModalityConfig, ModelConfig, OutputConfig, Pool, PreprocessConfig,
+    Resize, RuntimeChoice, Side, SubsetConfig, Task, TensorConfig, TextConfig, TooLong,
+    Transparent, Values,
 };
 pub use dataset::Dataset;
 pub use engine::{MultimodalEngine, OpenOptions};
 pub use error::MultimodalError;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Imported, Inspection, import_huggingface, inspect};
 pub use model_dir::ModelDir;
 pub use profile::{
     Evaluation, Latency, Profile, ProfileOptions, ProfiledCascade, ProfiledStrategy, Share,
     evaluate, profile,
 };
+pub use timing::SlowVariant;

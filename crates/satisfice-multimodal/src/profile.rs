@@ -10,7 +10,8 @@ pub use answers::{Evaluation, evaluate};
 pub use build::{ProfileOptions, profile};
 
 use crate::{
-    ModelConfig, ModelDir, MultimodalError, layout::Choice, timing::interpolate, way::Cascade,
+    ModelConfig, ModelDir, MultimodalError, SlowVariant, layout::Choice, timing::interpolate,
+    way::Cascade,
 };
 use satisfice_core::{Measure, Quality};
 use satisfice_kernels::NewFile;
@@ -38,6 +39,9 @@ pub struct Profile {
     pub candidates: usize,
     /// Probability with which all bounds of a measure hold.
     pub confidence: f64,
+    /// Networks of other precisions that save nothing on the machine: no strategy runs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_offered: Vec<SlowVariant>,
     /// The strategies kept.
     pub strategies: Vec<ProfiledStrategy>,
 }

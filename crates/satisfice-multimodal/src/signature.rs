@@ -19,23 +19,46 @@ use tract_onnx::{
 };
 
 /// An input as model.toml has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Port {
     pub(crate) name: String,
     pub(crate) datatype: DataType,
     /// Length of each dimension; `None` for the batch.
     pub(crate) shape: Vec<Option<usize>>,
+    /// What every element is, where no request brings it.
+    pub(crate) constant: Option<f64>,
 }
 
 impl Port {
     /// A port whose first dimension, the batch, has any length.
     pub(crate) fn batch(name: &str, datatype: DataType, shape: &[usize]) -> Self {
-        let lengths = shape.iter().map(|&length| Some(length));
+        Self::along(0, name, datatype, shape)
+    }
+
+    /// A port whose dimension `axis` is the batch; `shape` are the others.
+    pub(crate) fn along(axis: usize, name: &str, datatype: DataType, shape: &[usize]) -> Self {
+        let mut shape: Vec<Option<usize>> = shape.iter().map(|&length| Some(length)).collect();
+        shape.insert(axis, None);
         Self {
             name: name.to_owned(),
             datatype,
-            shape: std::iter::once(None).chain(lengths).collect(),
+            shape,
+            constant: None,
         }
+    }
+
+    /// Which dimension is the batch, if one is.
+    pub(crate) fn batch_axis(&self) -> Option<usize> {
+        self.shape.iter().position(Option::is_none)
+    }
+
+    /// Shape of what is provided for `rows` rows: the batch first, if there is one.
+    pub(crate) fn provided(&self, rows: usize) -> Vec<usize> {
+        let batch = self.batch_axis().map(|_| rows);
+        batch
+            .into_iter()
+            .chain(self.shape.iter().copied().flatten())
+            .collect()
     }
 
     fn describe(&self) -> String {
@@ -53,6 +76,8 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) datatype: DataType,
     pub(crate) axes: Vec<Axis>,
+    /// Whether it is said to be a single number.
+    pub(crate) scalar: bool,
 }
 
 impl fmt::Display for Declared {
@@ -109,25 +134,35 @@ impl Signature {
             name: info.name.clone(),
             declared: declared(info),
         };
+        let weight_files = weight_files(&model).map_err(wrong)?;
+        check_links(path, &weight_files).map_err(wrong)?;
         Ok(Self {
             inputs: inputs.map_err(wrong)?,
             outputs: graph.output.iter().map(output).collect(),
-            weight_files: weight_files(&model).map_err(wrong)?,
+            weight_files,
             scales_by_batch: scales_by_batch(&model),
             path: path.to_owned(),
         })
     }
 
-    /// Checks that the inputs are exactly `wanted`, and gives each free axis its length.
-    pub(crate) fn bind(&self, wanted: &[Port]) -> Result<Bound, MultimodalError> {
+    /// Checks that the inputs are exactly `wanted` but for `constants`, and gives each free axis its length.
+    pub(crate) fn bind(
+        &self,
+        wanted: &[Port],
+        constants: &[Port],
+    ) -> Result<Bound, MultimodalError> {
         let is_missing = |want: &&Port| self.inputs.iter().all(|have| have.name != want.name);
         if let Some(want) = wanted.iter().find(is_missing) {
             return Err(wrong(&self.path, format!("no input {}", want.describe())));
         }
         let mut ports = Vec::new();
         for have in &self.inputs {
-            let Some(want) = wanted.iter().find(|want| want.name == have.name) else {
-                let message = format!("input {have} that model.toml does not name");
+            let mut all = wanted.iter().chain(constants);
+            let Some(want) = all.find(|want| want.name == have.name) else {
+                let message = format!(
+                    "input {have} that model.toml does not name: it is a tensor of a modality, or one of \
+                     [[constants]]"
+                );
                 return Err(wrong(&self.path, message));
             };
             ports.push(want);
@@ -197,7 +232,10 @@ fn declared(info: &pb::ValueInfoProto) -> Result<Declared, String> {
         Some(dimension::Value::DimValue(length)) => {
             usize::try_from(*length).map_or(Axis::Free, Axis::Fixed)
         }
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Axis::Named(name.clone()),
+        // Some exporters write a question mark for every length that they do not know.
+        Some(dimension::Value::DimParam(name)) if !matches!(name.as_str(), "" | "?") => {
+            Axis::Named(name.clone())
+        }
         _ => Axis::Free,
     };
     Ok(Declared {
@@ -205,6 +243,10 @@ fn declared(info: &pb::ValueInfoProto) -> Result<Declared, String> {
         datatype: datatype(tensor.elem_type)
             .map_err(|name| format!("`{}` is of type {name}, which is not served", info.name))?,
         axes: dims.map(axis).collect(),
+        scalar: tensor
+            .shape
+            .as_ref()
+            .is_some_and(|shape| shape.dim.is_empty()),
     })
 }
 
@@ -232,6 +274,33 @@ fn datatype(onnx: i32) -> Result<DataType, String> {
 
 fn scales_by_batch(model: &pb::ModelProto) -> bool {
     nodes(model).any(|node| node.op_type == "DynamicQuantizeLinear")
+}
+
+/// Refuses weights behind links that lead elsewhere than beside the network, or beside the file that the
+/// network itself is a link to, as caches lay them out.
+fn check_links(path: &Path, files: &BTreeSet<String>) -> Result<(), String> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let beside = [
+        path.parent().and_then(real),
+        real(path).and_then(|p| p.parent().map(Path::to_owned)),
+    ];
+    for file in files {
+        let named = path.with_file_name(file);
+        let Some(there) = real(&named) else {
+            return Err(match named.is_symlink() {
+                true => format!("weights in `{file}`, a link to nothing"),
+                false => format!("weights in `{file}`, which is not there"),
+            });
+        };
+        if !beside.iter().flatten().any(|dir| there.starts_with(dir)) {
+            return Err(format!(
+                "weights in `{file}`, a link to {}: copy them beside the network (`cp -L`), or link the \
+                 network to the same directory",
+                there.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Where weights are that are not in the file itself.

@@ -2,24 +2,102 @@
 //! between measured ones, and of cascades from their two steps.
 
 use crate::{MultimodalError, layout::Networks, network::Network};
-use std::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 /// Batch sizes that are timed; larger batches are taken to cost as much an input as the largest.
 const BATCHES: [usize; 4] = [1, 2, 4, 8];
 const REPEATS: usize = 3;
+/// Time for a network after which nothing more of it is timed.
+const BUDGET: Duration = Duration::from_secs(1);
+/// Another precision is worth it where it takes less than this share of the time.
+const WORTH_IT: f64 = 0.95;
+/// Repeats of two networks that are compared, and the time within which more than the fewest are made.
+const COMPARED: RangeInclusive<u32> = 2..=15;
+const COMPARED_WITHIN: Duration = Duration::from_millis(500);
+
+/// A network of another precision that is not quicker than the one it stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowVariant {
+    /// The network.
+    pub file: String,
+    /// Its seconds for one input.
+    pub seconds: f64,
+    /// The network that it stands for.
+    pub instead_of: String,
+    /// Seconds of that for one input.
+    pub base_seconds: f64,
+}
+
+impl fmt::Display for SlowVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} takes {:.1} ms an input and is not offered: {} takes {:.1}",
+            self.file,
+            1e3 * self.seconds,
+            self.instead_of,
+            1e3 * self.base_seconds
+        )
+    }
+}
+
+/// The networks of other precisions that save nothing for one input.
+pub(crate) fn slow_variants(networks: &Networks) -> Result<Vec<SlowVariant>, MultimodalError> {
+    let mut slow = Vec::new();
+    for (variant, base) in networks.variants() {
+        let [seconds, base_seconds] = compared([variant, base])?;
+        if seconds >= WORTH_IT * base_seconds {
+            slow.push(SlowVariant {
+                file: variant.file().to_owned(),
+                seconds,
+                instead_of: base.file().to_owned(),
+                base_seconds,
+            });
+        }
+    }
+    Ok(slow)
+}
+
+/// Least seconds of one row by each of two networks, which take turns.
+fn compared(networks: [&Network; 2]) -> Result<[f64; 2], MultimodalError> {
+    let mut least = [f64::INFINITY; 2];
+    let start = Instant::now();
+    for repeat in 0..*COMPARED.end() {
+        if repeat >= *COMPARED.start() && start.elapsed() > COMPARED_WITHIN {
+            break;
+        }
+        for (network, least) in networks.iter().zip(&mut least) {
+            *least = least.min(timed(network, 1)?);
+        }
+    }
+    Ok(least)
+}
+
+fn timed(network: &Network, rows: usize) -> Result<f64, MultimodalError> {
+    let start = Instant::now();
+    network.run_zeros(rows)?;
+    Ok(start.elapsed().as_secs_f64())
+}
 
 /// Seconds of a batch of `i + 1` inputs by each of the choices: the sum over its networks, without
-/// what is done between them.
+/// what is done between them. Batches of up to `timed_max` are timed.
 pub(crate) fn briefly(
     networks: &Networks,
     batch_max: usize,
+    timed_max: usize,
 ) -> Result<Vec<Vec<f64>>, MultimodalError> {
     let mut timed: Vec<(&Network, Vec<f64>)> = Vec::new();
     let choices = networks.choices().iter();
     let used: Vec<Vec<&Network>> = choices.map(|&choice| networks.used(choice)).collect();
     for network in used.iter().flatten().copied() {
         if !timed.iter().any(|(other, _)| std::ptr::eq(*other, network)) {
-            timed.push((network, seconds(network, batch_max)?));
+            timed.push((network, seconds(network, batch_max, timed_max)?));
         }
     }
     let of = |used: &Vec<&Network>| {
@@ -71,15 +149,25 @@ fn binomial(trials: usize, successes: usize, p: f64) -> f64 {
     ways.product::<f64>() * p.powi(successes as i32) * (1.0 - p).powi((trials - successes) as i32)
 }
 
-fn seconds(network: &Network, batch_max: usize) -> Result<Vec<f64>, MultimodalError> {
+fn seconds(
+    network: &Network,
+    batch_max: usize,
+    timed_max: usize,
+) -> Result<Vec<f64>, MultimodalError> {
+    let start = Instant::now();
     let mut points = Vec::new();
-    for batch in BATCHES.into_iter().filter(|&batch| batch <= batch_max) {
-        network.run_zeros(batch)?;
-        let mut least = f64::INFINITY;
+    let largest = batch_max.min(timed_max);
+    for batch in BATCHES.into_iter().filter(|&batch| batch <= largest) {
+        if batch > 1 && start.elapsed() > BUDGET {
+            break;
+        }
+        network.prepare(batch);
+        let mut least = timed(network, batch)?;
         for _ in 0..REPEATS {
-            let start = Instant::now();
-            network.run_zeros(batch)?;
-            least = least.min(start.elapsed().as_secs_f64());
+            if start.elapsed() > BUDGET {
+                break;
+            }
+            least = least.min(timed(network, batch)?);
         }
         points.push((batch, least));
     }

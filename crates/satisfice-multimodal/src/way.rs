@@ -76,21 +76,17 @@ impl Way {
             Self::Cascade(cascade) => cascade,
         };
         let mut answers = networks.run(cascade.first, &mut work)?;
-        let width = config.output.classes.len();
-        let unsure: Vec<usize> = (0..answers.broken.len())
-            .filter(|&row| {
-                let values = &answers.values[row * width..(row + 1) * width];
-                !answers.broken[row] && cascade.is_unsure(values, config.gives_probabilities())
-            })
-            .collect();
+        let probabilities = config.gives_probabilities();
+        let is_unsure = |&row: &usize| {
+            !answers.broken[row] && cascade.is_unsure(answers.row(row), probabilities)
+        };
+        let unsure: Vec<usize> = (0..answers.broken.len()).filter(is_unsure).collect();
         let mut runs = work.runs.clone();
         if !unsure.is_empty() {
             let mut work = work.select(&unsure);
             let second = networks.run(cascade.then, &mut work)?;
             for (i, &row) in unsure.iter().enumerate() {
-                let values = &second.values[i * width..(i + 1) * width];
-                answers.values[row * width..(row + 1) * width].copy_from_slice(values);
-                answers.broken[row] = second.broken[i];
+                answers.replace(row, &second, i);
             }
             runs.iter_mut()
                 .zip(work.runs)

@@ -4,14 +4,14 @@
 mod support;
 
 use satisfice_multimodal::inspect;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 use support::{copy, open};
 
 /// A model directory with the network and the guessed sidecar.
 fn guessed(model: &str, file: &str) -> (tempfile::TempDir, satisfice_multimodal::Inspection) {
     let files = copy(model);
     let network = files.path().join(file);
-    let inspection = inspect(&network).unwrap();
+    let inspection = inspect(&network, &BTreeMap::new()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("model.toml"), &inspection.model_toml).unwrap();
     fs::rename(network.parent().unwrap(), dir.path().join("1")).unwrap();
@@ -48,6 +48,15 @@ fn guesses_are_models() {
             &["name = \"serving_default_x:0\""],
         ),
         ("networks/half", "net.onnx", &["datatype = \"FP32\""]),
+        (
+            "networks/state",
+            "net.onnx",
+            &[
+                "name = \"state\", datatype = \"FP32\", shape = [2, \"batch\", 3] }",
+                "[[constants]]\nname = \"rate\"\ndatatype = \"INT64\"\nshape = []\nvalue = 16000.0 # guessed",
+            ],
+        ),
+        ("networks/map", "net.onnx", &["task = \"values\" # guessed"]),
     ] {
         let (dir, inspection) = guessed(model, file);
         for piece in pieces {
@@ -75,10 +84,23 @@ fn what_cannot_be_served_is_said() {
             .join(name)
             .join("net.onnx")
     };
-    let tokens = inspect(&fixture("tokens")).unwrap();
+    let none = BTreeMap::new();
+    let tokens = inspect(&fixture("tokens"), &none).unwrap();
     assert_eq!(tokens.outputs[0], "`tokens` FP32 [b, t, 4]");
     assert_eq!(tokens.operators["Gather"], 1);
-    assert!(inspect(Path::new("nothing.onnx")).is_err());
-    let fixed = inspect(&fixture("four-rows")).unwrap();
+    assert!(inspect(Path::new("nothing.onnx"), &none).is_err());
+    let fixed = inspect(&fixture("four-rows"), &none).unwrap();
     assert!(fixed.problem.unwrap().contains("dynamic batch dimension"));
+}
+
+#[test]
+fn lengths_that_are_known_are_not_guessed() {
+    let network = support::fixtures().join("networks/words/net.onnx");
+    let lengths = BTreeMap::from([("words".to_owned(), 11)]);
+    let inspection = inspect(&network, &lengths).unwrap();
+    let toml = &inspection.model_toml;
+    assert!(
+        toml.contains("shape = [11] },\n") && !toml.contains("length of words"),
+        "{toml}"
+    );
 }

@@ -6,7 +6,8 @@ mod support;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use satisfice_core::{Batching, Engine, Measure, Part};
 use satisfice_multimodal::{
-    Dataset, ModelDir, MultimodalEngine, OpenOptions, Profile, ProfileOptions, evaluate, profile,
+    Dataset, ModelDir, MultimodalEngine, OpenOptions, Profile, ProfileOptions, SlowVariant,
+    evaluate, profile,
 };
 use std::{collections::HashMap, fs, path::Path, slice};
 use support::{Case, copy, edit, fixtures, floats, logits, open, parameter, with_plan};
@@ -28,9 +29,11 @@ fn measure(dir: &Path, data: &Path) -> Profile {
     );
     let options = ProfileOptions {
         quick: true,
+        // Networks as small as these take as long in any precision.
+        all_variants: true,
         progress: &|_, done, total| assert!(done < total),
     };
-    let profile = profile(&model_dir, &engine.unwrap(), &data, &options).unwrap();
+    let profile = profile(&model_dir, &mut engine.unwrap(), &data, &options).unwrap();
     profile.write(&model_dir).unwrap();
     profile
 }
@@ -94,6 +97,64 @@ fn every_subset_and_some_cascades_are_measured() {
         let read = Profile::read(&model_dir).unwrap().unwrap();
         assert_eq!(read.markdown(), made.markdown());
     }
+}
+
+#[test]
+fn variants_that_save_nothing_are_not_offered() {
+    let dir = copy("fused");
+    let model_dir = ModelDir::open(dir.path(), None).unwrap();
+    let names = || {
+        let engine = open(dir.path()).unwrap();
+        let names = engine.strategies().iter().map(|s| s.name.clone());
+        names.collect::<Vec<_>>()
+    };
+    // Which of networks as small as these are slower is left to the machine.
+    let calibration = Dataset::open(&data(), model_dir.config()).unwrap();
+    let mut engine = MultimodalEngine::open(
+        &model_dir,
+        &OpenOptions {
+            without_profile: true,
+            ..OpenOptions::default()
+        },
+    )
+    .unwrap();
+    let options = ProfileOptions {
+        quick: true,
+        all_variants: false,
+        progress: &|_, _, _| {},
+    };
+    let made = profile(&model_dir, &mut engine, &calibration, &options).unwrap();
+    made.write(&model_dir).unwrap();
+    let profiled: Vec<&str> = made.strategies.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names(), profiled);
+    let table = made.markdown();
+    for slow in &made.not_offered {
+        assert!(slow.seconds > 0.9 * slow.base_seconds);
+        assert!(table.contains(&format!("{} takes", slow.file)), "{table}");
+    }
+
+    let mut made = measure(dir.path(), &data());
+    let is_base = |name: &str| !name.contains("@int8");
+    made.strategies.retain(|s| is_base(&s.name));
+    let slow = |file: &str| SlowVariant {
+        file: file.to_owned(),
+        seconds: 0.7,
+        instead_of: file.replace(".int8", ""),
+        base_seconds: 0.02,
+    };
+    let files = fs::read_dir(dir.path().join("1")).unwrap();
+    let files = files.map(|e| e.unwrap().file_name().into_string().unwrap());
+    made.not_offered = files
+        .filter(|f| f.contains("int8"))
+        .map(|f| slow(&f))
+        .collect();
+    assert!(!made.not_offered.is_empty());
+    made.write(&model_dir).unwrap();
+    assert!(!names().is_empty() && names().iter().all(|name| is_base(name)));
+    let engine = open(dir.path()).unwrap();
+    let request = with_plan(Case::open().request("image", 0..1), "image@int8");
+    let refusal = engine.infer(&request).unwrap_err().to_string();
+    assert!(refusal.contains("no plan `image@int8`"), "{refusal}");
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Import(Import),
     Verify(Verify),
+    ImportHf(ImportHf),
     Inspect(Inspect),
     Precompute(Precompute),
     Partition(Partition),

@@ -8,6 +8,7 @@ mod demo;
 mod evaluate;
 mod generate;
 mod import;
+mod import_hf;
 mod inspect;
 mod partition;
 mod precompute;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Import(args) => import::run(args, output),
         Command::Verify(args) => verify::run(args, output),
+        Command::ImportHf(args) => import_hf::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Precompute(args) => precompute::run(args, output),
         Command::Partition(args) => partition::run(args, output),

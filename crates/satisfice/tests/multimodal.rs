@@ -27,7 +27,14 @@ fn repository(model: &str) -> tempfile::TempDir {
 
 fn profile(model: &Path, extra: &[&str]) -> String {
     let data = fixtures().join("calibration.safetensors");
-    let mut args = vec!["profile", text(model), "--quick", "--data", text(&data)];
+    let mut args = vec![
+        "profile",
+        text(model),
+        "--quick",
+        "--all-variants",
+        "--data",
+        text(&data),
+    ];
     args.extend(extra);
     run_ok(&args)
 }
@@ -240,4 +247,33 @@ fn every_example_that_the_page_shows_is_answered() {
         let (status, answer) = server.post(&path, &[], &body);
         assert_eq!(status, 200, "{line}: {answer}");
     }
+}
+
+#[test]
+fn what_optimum_exported_is_imported_and_served() {
+    let models = tempfile::tempdir().unwrap();
+    let out = models.path().join("opinions");
+    let from = fixtures().join("huggingface/classifier");
+    let import = ["import-hf", text(&from), "--out", text(&out)];
+    let said = run_ok(&import);
+    assert!(
+        said.contains("runs in") && said.contains("48 tokens, of 48"),
+        "{said}"
+    );
+    assert!(run_err(&import).contains("is there already"));
+    let other = models.path().join("other");
+    let nothing = run_err(&["import-hf", text(models.path()), "--out", text(&other)]);
+    assert!(
+        nothing.contains("no model.onnx") && !other.exists(),
+        "{nothing}"
+    );
+    let server = Server::start(models.path());
+    let body = json!({
+        "inputs": [{ "name": "text", "datatype": "BYTES", "shape": [1], "data": ["a red cat"] }],
+        "outputs": [{ "name": "class_name" }],
+    });
+    let (status, answer) = server.infer("opinions", &body);
+    assert_eq!(status, 200, "{answer}");
+    let class = answer["outputs"][0]["data"][0].as_str().unwrap();
+    assert!(["bad", "good", "so so"].contains(&class), "{answer}");
 }

@@ -1,7 +1,7 @@
 //! What TOML's types do not check.
 
 use super::{
-    ImageConfig, Layout, ModalityConfig, ModelConfig, PreprocessConfig, Resize, TensorConfig,
+    ImageConfig, Layout, ModalityConfig, ModelConfig, PreprocessConfig, Resize, Task, TensorConfig,
     TextConfig, Values,
 };
 use crate::subset::{MODALITIES_MAX, Subset};
@@ -31,12 +31,7 @@ impl ModelConfig {
                 self.format
             ));
         }
-        if self.output.classes.len() < 2 {
-            return Err("[output] names fewer than 2 classes".to_owned());
-        }
-        if CLASS_OUTPUTS.contains(&self.output.name.as_str()) {
-            return Err(format!("[output] cannot be named `{}`", self.output.name));
-        }
+        self.check_output()?;
         if !(1..=BATCH_MAX).contains(&self.limits.batch_max) || self.limits.inputs_max == 0 {
             return Err(format!(
                 "[limits]: batch_max is 1 to {BATCH_MAX}, inputs_max at least 1"
@@ -45,6 +40,35 @@ impl ModelConfig {
         self.check_modalities()?;
         self.check_layout()?;
         self.offered().map(drop)
+    }
+
+    fn check_output(&self) -> Result<(), String> {
+        let output = &self.output;
+        match (output.task, output.classes.len()) {
+            (Task::Class, 0 | 1) => {
+                return Err(
+                    "[output] names fewer than 2 classes: task = \"values\" gives numbers that are none"
+                        .to_owned(),
+                );
+            }
+            (Task::Values, 1..) => {
+                return Err("[output] with task = \"values\" has no classes".to_owned());
+            }
+            (Task::Class, _) if output.normalise => {
+                return Err("[output] normalise is of task = \"values\"".to_owned());
+            }
+            _ => {}
+        }
+        let mut names = BTreeSet::new();
+        for name in std::iter::once(&output.name).chain(&output.also) {
+            if CLASS_OUTPUTS.contains(&name.as_str()) {
+                return Err(format!("[output] cannot be named `{name}`"));
+            }
+            if !names.insert(name) {
+                return Err(format!("[output] names `{name}` twice"));
+            }
+        }
+        Ok(())
     }
 
     fn check_modalities(&self) -> Result<(), String> {
@@ -74,6 +98,19 @@ impl ModelConfig {
                 if !inputs.insert(name) {
                     return Err(format!("input `{name}` stands twice"));
                 }
+            }
+        }
+        for constant in &self.constants {
+            let lengths = constant.shape.iter().flatten();
+            let elements = lengths.copied().try_fold(1_usize, usize::checked_mul);
+            if !elements.is_some_and(|n| (1..=ELEMENTS_MAX).contains(&n)) {
+                return Err(format!(
+                    "constant `{}` has 1 to {ELEMENTS_MAX} elements",
+                    constant.name
+                ));
+            }
+            if !inputs.insert(&constant.name) {
+                return Err(format!("input `{}` stands twice", constant.name));
             }
         }
         Ok(())
@@ -263,8 +300,8 @@ impl ModalityConfig {
             _ => return Err("a picture's tensor is FP32 or UINT8".to_owned()),
         }
         if let Some(crop) = image.crop {
-            if image.resize != Resize::Cover {
-                return Err("crop is of resize = \"cover\"".to_owned());
+            if image.resize == Resize::Contain {
+                return Err("crop is of resize = \"cover\" and \"stretch\"".to_owned());
             }
             if !(crop > 0.0 && crop <= 1.0) {
                 return Err("crop is a share of the sides, above 0 and up to 1".to_owned());

@@ -29,8 +29,11 @@ pub struct ImageConfig {
     /// What happens to pictures of another size.
     #[serde(default)]
     pub resize: Resize,
-    /// Share of the sides of a covering picture that is cut out of its middle; all when absent.
+    /// Share of the sides of a covering or stretched picture that is cut out of its middle; all when absent.
     pub crop: Option<f64>,
+    /// Where the middle is, when it lies between two pixels.
+    #[serde(default)]
+    pub middle: Middle,
     /// How pixels of another size are made.
     #[serde(default)]
     pub filter: Filter,
@@ -77,6 +80,17 @@ pub enum Resize {
     Cover,
     /// Fit into the frame and pad with the background.
     Contain,
+}
+
+/// Where the middle of a side is that has an odd number of pixels too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Middle {
+    /// Half of the pixels too many, rounded to the even number, as torchvision does it.
+    #[default]
+    Even,
+    /// Rounded down, as Transformers does it.
+    Down,
 }
 
 /// How pixels of another size are made; all of them over as many pixels as shrink into one, as

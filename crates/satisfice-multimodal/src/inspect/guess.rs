@@ -1,14 +1,20 @@
 //! A `model.toml` for a network of which nothing is known but its file.
 
-use crate::signature::{Axis, Declared, Port, Signature};
+use crate::{
+    config::Pool,
+    network::Reading,
+    signature::{Axis, Declared, Port, Signature},
+};
 use satisfice_core::DataType;
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 use tract_onnx::pb::ModelProto;
 
 /// Lengths of free axes: tokens, sides of a picture, colours.
 const TOKENS: usize = 128;
 const SIDE: usize = 224;
 const COLOURS: usize = 3;
+/// Of recorded speech.
+const SAMPLES_A_SECOND: f64 = 16_000.0;
 
 /// What a network is taken for.
 #[derive(Debug)]
@@ -16,23 +22,40 @@ pub(super) struct Guess {
     pub(super) file: String,
     pub(super) output: String,
     probabilities: bool,
+    /// How the vectors of a row become one, where they are those of a text's tokens.
+    pool: Option<Pool>,
+    /// What is known of the answer.
+    answer: Option<String>,
     modalities: Vec<Modality>,
+    constants: Vec<Constant>,
 }
 
 #[derive(Debug)]
 struct Modality {
     name: String,
     tensors: Vec<Tensor>,
-    preprocess: Option<String>,
+    /// As model.toml has it, and whether it is a guess.
+    preprocess: Option<(String, bool)>,
 }
 
 #[derive(Debug)]
 struct Tensor {
     name: String,
     datatype: DataType,
+    batch_axis: usize,
+    /// Without the batch.
     shape: Vec<usize>,
     /// The axes whose length is a guess.
     guessed: Vec<String>,
+}
+
+/// An input that is taken for the same in every request.
+#[derive(Debug)]
+struct Constant {
+    name: String,
+    datatype: DataType,
+    shape: Vec<usize>,
+    value: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +66,30 @@ enum Kind {
 }
 
 impl Guess {
-    pub(super) fn of(path: &Path, signature: &Signature, model: &ModelProto) -> Self {
+    pub(super) fn of(
+        path: &Path,
+        signature: &Signature,
+        model: &ModelProto,
+        lengths: &BTreeMap<String, usize>,
+    ) -> Self {
         let tokenized = path.with_file_name("tokenizer.json").is_file();
         let output = answering(signature);
         let is_softmax = |node: &&tract_onnx::pb::NodeProto| {
             node.op_type == "Softmax" && node.output.contains(&output)
         };
         let mut nodes = model.graph.iter().flat_map(|graph| &graph.node);
+        let inputs = signature.inputs.iter();
+        let (brought, constant): (Vec<_>, Vec<_>) = inputs
+            .map(|input| (input, batch_axis(input, &signature.inputs)))
+            .partition(|(_, axis)| axis.is_some());
+        let brought = brought
+            .into_iter()
+            .filter_map(|(input, axis)| Some((input, axis?)));
+        let brought: Vec<(&Declared, usize)> = brought.collect();
+        let modalities = modalities(&brought, tokenized, lengths);
+        let is_text = modalities.iter().any(|m| m.name == "text");
+        let mut outputs = signature.declared_outputs();
+        let declared = outputs.find(|declared| declared.name == output);
         Self {
             file: path
                 .file_name()
@@ -57,31 +97,83 @@ impl Guess {
                 .to_string_lossy()
                 .into_owned(),
             probabilities: nodes.any(|node| is_softmax(&node)),
+            pool: declared
+                .filter(|declared| is_text && declared.axes.len() == 3)
+                .map(|_| Pool::Mean),
+            answer: None,
             output,
-            modalities: modalities(&signature.inputs, tokenized),
+            modalities,
+            constants: constant
+                .into_iter()
+                .map(|(input, _)| constant_of(input))
+                .collect(),
         }
+    }
+
+    /// Takes what is known of the answer: its output, how vectors of it become one, and the lines of
+    /// model.toml's `[output]` behind its name.
+    pub(super) fn take_answer(&mut self, output: &str, pool: Option<Pool>, lines: String) {
+        output.clone_into(&mut self.output);
+        self.pool = pool;
+        self.answer = Some(lines);
+    }
+
+    /// Takes what is known of a modality's preprocessing.
+    pub(super) fn take_preprocess(&mut self, modality: &str, how: &str) {
+        for of in self.modalities.iter_mut().filter(|m| m.name == modality) {
+            of.preprocess = Some((how.to_owned(), false));
+        }
+    }
+
+    /// Names of the modalities, and of their tensors.
+    pub(super) fn modalities(&self) -> Vec<(String, Vec<String>)> {
+        let names = |m: &Modality| m.tensors.iter().map(|t| t.name.clone()).collect();
+        let modalities = self.modalities.iter();
+        modalities.map(|m| (m.name.clone(), names(m))).collect()
     }
 
     /// The inputs with the guessed shapes.
     pub(super) fn ports(&self) -> impl Iterator<Item = Port> {
         let tensors = self.modalities.iter().flat_map(|m| &m.tensors);
-        tensors.map(|t| Port::batch(&t.name, t.datatype, &t.shape))
+        tensors.map(|t| Port::along(t.batch_axis, &t.name, t.datatype, &t.shape))
     }
 
-    /// The sidecar, for an output of so many numbers a row.
-    pub(super) fn model_toml(&self, width: usize) -> String {
-        let classes = (0..width.max(2)).map(|i| format!("\"class {i}\""));
-        let classes: Vec<String> = classes.collect();
-        let values = if self.probabilities {
-            "probabilities"
-        } else {
-            "logits"
-        };
+    /// The inputs that are the same in every request.
+    pub(super) fn constants(&self) -> impl Iterator<Item = Port> {
+        self.constants.iter().map(|constant| Port {
+            name: constant.name.clone(),
+            datatype: constant.datatype,
+            shape: constant.shape.iter().map(|&length| Some(length)).collect(),
+            constant: Some(constant.value),
+        })
+    }
+
+    /// How the output is read.
+    pub(super) fn reading(&self) -> Reading {
+        match self.pool {
+            Some(pool) => Reading {
+                pool: Some(pool),
+                mask: self.mask().map(str::to_owned),
+                ..Reading::default()
+            },
+            None => Reading::whole(),
+        }
+    }
+
+    /// The input that says which tokens count.
+    fn mask(&self) -> Option<&str> {
+        let text = self.modalities.iter().find(|m| m.name == "text")?;
+        let mut tensors = text.tensors.iter();
+        let mask = tensors.find(|tensor| tensor.name.to_lowercase().contains("mask"));
+        mask.map(|tensor| tensor.name.as_str())
+    }
+
+    /// The sidecar, for an output of that shape a row, if it was seen.
+    pub(super) fn model_toml(&self, shape: Option<&[usize]>) -> String {
         let mut toml = format!(
-            "format = 1\nkind = \"multimodal\"\n\n[output]\nname = {}\n\
-             values = \"{values}\" # guessed\nclasses = [{}] # guessed: their names\n",
+            "format = 1\nkind = \"multimodal\"\n\n[output]\nname = {}\n{}",
             quoted(&self.output),
-            classes.join(", "),
+            self.answer(shape),
         );
         for modality in &self.modalities {
             let _ = write!(
@@ -90,12 +182,16 @@ impl Guess {
                 modality.name
             );
             for tensor in &modality.tensors {
+                let mut shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
+                if tensor.batch_axis > 0 {
+                    shape.insert(tensor.batch_axis, "\"batch\"".to_owned());
+                }
                 let _ = write!(
                     toml,
-                    "    {{ name = {}, datatype = \"{}\", shape = {:?} }},",
+                    "    {{ name = {}, datatype = \"{}\", shape = [{}] }},",
                     quoted(&tensor.name),
                     tensor.datatype,
-                    tensor.shape
+                    shape.join(", ")
                 );
                 let _ = match tensor.guessed.as_slice() {
                     [] => writeln!(toml),
@@ -103,9 +199,20 @@ impl Guess {
                 };
             }
             toml += "]\n";
-            if let Some(preprocess) = &modality.preprocess {
-                let _ = writeln!(toml, "preprocess = {{ {preprocess} }} # guessed");
+            if let Some((preprocess, guessed)) = &modality.preprocess {
+                let mark = if *guessed { " # guessed" } else { "" };
+                let _ = writeln!(toml, "preprocess = {{ {preprocess} }}{mark}");
             }
+        }
+        for constant in &self.constants {
+            let _ = write!(
+                toml,
+                "\n[[constants]]\nname = {}\ndatatype = \"{}\"\nshape = {:?}\nvalue = {:?} # guessed\n",
+                quoted(&constant.name),
+                constant.datatype,
+                constant.shape,
+                constant.value
+            );
         }
         let names: Vec<String> = self
             .modalities
@@ -119,6 +226,100 @@ impl Guess {
             quoted(&self.file)
         );
         toml
+    }
+
+    /// Lines of the sidecar for another precision of the network.
+    pub(super) fn variant(&self, name: &str, file: &str) -> String {
+        let names: Vec<String> = self
+            .modalities
+            .iter()
+            .map(|m| format!("\"{}\"", m.name))
+            .collect();
+        format!(
+            "\n[[subsets]]\nmodalities = [{}]\nvariant = \"{name}\"\nfile = {}\n",
+            names.join(", "),
+            quoted(file)
+        )
+    }
+
+    /// What the answer is: one of some classes where a row is a vector of several numbers.
+    fn answer(&self, shape: Option<&[usize]>) -> String {
+        if let Some(known) = &self.answer {
+            return known.clone();
+        }
+        let classes = match shape {
+            None => Some(2),
+            Some(&[width]) if width > 1 && self.pool.is_none() => Some(width),
+            Some(_) => None,
+        };
+        let Some(classes) = classes else {
+            let mut answer = "task = \"values\" # guessed\n".to_owned();
+            if self.pool.is_some() {
+                answer += "pool = \"mean\" # guessed\n";
+                if let Some(mask) = self.mask() {
+                    let _ = writeln!(answer, "pool_mask = {} # guessed", quoted(mask));
+                }
+            }
+            return answer;
+        };
+        let values = match self.probabilities {
+            true => "probabilities",
+            false => "logits",
+        };
+        let classes = (0..classes).map(|i| format!("\"class {i}\""));
+        let classes: Vec<String> = classes.collect();
+        format!(
+            "values = \"{values}\" # guessed\nclasses = [{}] # guessed: their names\n",
+            classes.join(", ")
+        )
+    }
+}
+
+/// Which dimension of an input is the batch: the first, unless that is fixed to more than 1. Without any the
+/// input is the same for all rows.
+fn batch_axis(input: &Declared, all: &[Declared]) -> Option<usize> {
+    match input.axes.first()? {
+        Axis::Fixed(1) | Axis::Named(_) | Axis::Free => return Some(0),
+        Axis::Fixed(_) => {}
+    }
+    let of_others = |axis: &Axis| all.iter().any(|other| other.axes.first() == Some(axis));
+    let is_batch = |axis: &Axis| matches!(axis, Axis::Named(_)) && of_others(axis);
+    let is_free = |axis: &Axis| matches!(axis, Axis::Named(_) | Axis::Free);
+    let named = input.axes.iter().position(is_batch);
+    let free = || input.axes.iter().position(is_free);
+    let one = || input.axes.iter().position(|axis| *axis == Axis::Fixed(1));
+    let found = named.or_else(free).or_else(one);
+    // Where no input says otherwise, a length is that of a fixed batch.
+    let elsewhere = all.iter().any(|other| match other.axes.first() {
+        Some(axis) => *axis == Axis::Fixed(1) || is_free(axis),
+        None => false,
+    });
+    found.or((!elsewhere).then_some(0))
+}
+
+/// A rate is one of sound that people speak; what else is given once is taken for 1.
+fn constant_of(input: &Declared) -> Constant {
+    let fixed = |axis: &Axis| match axis {
+        Axis::Fixed(length) => *length,
+        _ => 1,
+    };
+    let name = input.name.to_lowercase();
+    Constant {
+        name: input.name.clone(),
+        datatype: served(input.datatype),
+        shape: input.axes.iter().map(fixed).collect(),
+        value: match name == "sr" || name.contains("rate") {
+            true => SAMPLES_A_SECOND,
+            false => 1.0,
+        },
+    }
+}
+
+/// The type in which model.toml has an input.
+fn served(datatype: DataType) -> DataType {
+    match datatype {
+        float if float.is_float() => DataType::Fp32,
+        other => other,
     }
 }
 
@@ -134,11 +335,15 @@ fn answering(signature: &Signature) -> String {
 }
 
 /// Texts' tensors belong to one modality, and every other one is of its own.
-fn modalities(inputs: &[Declared], tokenized: bool) -> Vec<Modality> {
+fn modalities(
+    inputs: &[(&Declared, usize)],
+    tokenized: bool,
+    lengths: &BTreeMap<String, usize>,
+) -> Vec<Modality> {
     let mut found: Vec<Modality> = Vec::new();
-    for input in inputs {
+    for &(input, batch_axis) in inputs {
         let kind = kind(input);
-        let tensor = tensor(input, kind);
+        let tensor = tensor(input, batch_axis, kind, lengths);
         let there = found
             .iter_mut()
             .find(|m| kind == Kind::Tokens && m.name == "text");
@@ -154,14 +359,16 @@ fn modalities(inputs: &[Declared], tokenized: bool) -> Vec<Modality> {
                 Kind::Other => numbered("input", place),
             },
             preprocess: match kind {
-                Kind::Picture { channels_last } => picture(&tensor, channels_last, place),
+                Kind::Picture { channels_last } => {
+                    picture(&tensor, channels_last, place).map(|how| (how, true))
+                }
                 _ => None,
             },
             tensors: vec![tensor],
         });
     }
     for text in found.iter_mut().filter(|m| m.name == "text" && tokenized) {
-        text.preprocess = tokens(&text.tensors);
+        text.preprocess = tokens(&text.tensors).map(|how| (how, true));
     }
     found
 }
@@ -189,7 +396,12 @@ fn kind(input: &Declared) -> Kind {
     }
 }
 
-fn tensor(input: &Declared, kind: Kind) -> Tensor {
+fn tensor(
+    input: &Declared,
+    batch_axis: usize,
+    kind: Kind,
+    lengths: &BTreeMap<String, usize>,
+) -> Tensor {
     let length = |i: usize| match kind {
         Kind::Picture { channels_last } if i == if channels_last { 3 } else { 1 } => COLOURS,
         Kind::Picture { .. } => SIDE,
@@ -197,25 +409,31 @@ fn tensor(input: &Declared, kind: Kind) -> Tensor {
     };
     let mut guessed = Vec::new();
     let mut shape = Vec::new();
-    for (i, axis) in input.axes.iter().enumerate().skip(1) {
-        match axis {
-            Axis::Fixed(fixed) => shape.push(*fixed),
-            Axis::Named(name) => {
-                guessed.push(name.clone());
-                shape.push(length(i));
+    for (i, axis) in input
+        .axes
+        .iter()
+        .enumerate()
+        .filter(|&(i, _)| i != batch_axis)
+    {
+        let name = match axis {
+            Axis::Fixed(fixed) => {
+                shape.push(*fixed);
+                continue;
             }
-            Axis::Free => {
-                guessed.push(format!("dimension {i}"));
-                shape.push(length(i));
-            }
+            Axis::Named(name) => name.clone(),
+            Axis::Free => format!("dimension {i}"),
+        };
+        if let Some(&known) = lengths.get(&name) {
+            shape.push(known);
+        } else {
+            shape.push(length(i));
+            guessed.push(name);
         }
     }
     Tensor {
         name: input.name.clone(),
-        datatype: match input.datatype {
-            float if float.is_float() => DataType::Fp32,
-            other => other,
-        },
+        datatype: served(input.datatype),
+        batch_axis,
         shape,
         guessed,
     }

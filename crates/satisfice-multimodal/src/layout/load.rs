@@ -4,52 +4,42 @@ use super::{Choice, Encoder, Joint};
 use crate::{
     MultimodalError,
     config::{
-        EncoderConfig, JointConfig, ModalityConfig, ModelConfig, PreprocessConfig, SubsetConfig,
-        TensorConfig,
+        ConstantConfig, JointConfig, ModalityConfig, ModelConfig, SubsetConfig, TensorConfig,
     },
-    network::{Network, NetworkLoader, Pooling, Wanted},
+    network::{Network, NetworkLoader, Reading, Wanted},
     signature::{Port, wrong},
 };
 use satisfice_core::DataType;
 
 fn ports(tensors: &[TensorConfig]) -> impl Iterator<Item = Port> {
-    tensors
-        .iter()
-        .map(|tensor| Port::batch(&tensor.name, tensor.datatype, &tensor.shape))
+    let port = |t: &TensorConfig| Port::along(t.batch_axis, &t.name, t.datatype, &t.shape);
+    tensors.iter().map(port)
 }
 
-/// A network that gives the model's output.
-fn answering<'a>(config: &'a ModelConfig, file: &'a str, inputs: &'a [Port]) -> Wanted<'a> {
-    Wanted {
+/// What networks may read that no request brings.
+pub(crate) fn constants(config: &ModelConfig) -> Vec<Port> {
+    let port = |constant: &ConstantConfig| Port {
+        name: constant.name.clone(),
+        datatype: constant.datatype,
+        shape: constant.shape.clone(),
+        constant: Some(constant.value),
+    };
+    config.constants.iter().map(port).collect()
+}
+
+/// A network that gives the model's output from `modalities`.
+fn answering<'a>(
+    config: &'a ModelConfig,
+    file: &'a str,
+    inputs: &'a [Port],
+    modalities: &[&ModalityConfig],
+) -> Result<Wanted<'a>, String> {
+    Ok(Wanted {
         file,
         inputs,
         output: Some(&config.output.name),
-        pooling: Pooling::default(),
-    }
-}
-
-fn pooling(of: &EncoderConfig, modality: &ModalityConfig) -> Result<Pooling, String> {
-    if let Some(mask) = &of.pool_mask {
-        if of.pool.is_none() {
-            return Err(format!(
-                "encoder of `{}`: pool_mask needs `pool`",
-                of.modality
-            ));
-        }
-        if modality.tensors.iter().all(|tensor| tensor.name != *mask) {
-            return Err(format!(
-                "encoder of `{}`: pool_mask `{mask}` is none of its tensors",
-                of.modality
-            ));
-        }
-    }
-    let attention = match &modality.preprocess {
-        Some(PreprocessConfig::Text(text)) => text.mask.clone(),
-        _ => None,
-    };
-    Ok(Pooling {
-        pool: of.pool,
-        mask: of.pool_mask.clone().or(attention),
+        reading: Reading::of_answer(config, modalities)?,
+        also: &config.output.also,
     })
 }
 
@@ -68,12 +58,16 @@ pub(super) fn fused(
     for of in &config.encoders {
         let modality = config.modality(&of.modality).map_err(sidecar)?;
         let inputs: Vec<Port> = ports(&config.modalities[modality].tensors).collect();
-        let pooling = pooling(of, &config.modalities[modality]).map_err(sidecar)?;
+        let modalities = [&config.modalities[modality]];
+        let mask = of.pool_mask.as_ref();
+        let reading = Reading::of(of.pool, mask, of.batch_axis, &modalities);
+        let at = |message| sidecar(format!("encoder of `{}`: {message}", of.modality));
         let network = loader.load(Wanted {
             file: &of.file,
             inputs: &inputs,
             output: of.output.as_deref(),
-            pooling,
+            reading: reading.map_err(at)?,
+            also: &[],
         })?;
         encoders.push(Encoder {
             modality,
@@ -81,7 +75,7 @@ pub(super) fn fused(
             embedding: of
                 .embedding
                 .clone()
-                .unwrap_or_else(|| network.output.clone()),
+                .unwrap_or_else(|| network.output().to_owned()),
             network,
         });
     }
@@ -106,12 +100,17 @@ pub(super) fn fused(
     let mask = mask.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
     let mut inputs: Vec<Port> = mask.collect();
     for encoder in &encoders {
-        let port = Port::batch(&encoder.embedding, DataType::Fp32, &[encoder.network.width]);
+        let port = Port::batch(
+            &encoder.embedding,
+            DataType::Fp32,
+            &[encoder.network.width()],
+        );
         if !inputs.contains(&port) {
             inputs.push(port);
         }
     }
-    let head = loader.load(answering(config, &fusion.file, &inputs))?;
+    let wanted = answering(config, &fusion.file, &inputs, &[]).map_err(sidecar)?;
+    let head = loader.load(wanted)?;
     Ok((encoders, head))
 }
 
@@ -126,7 +125,9 @@ pub(super) fn subsets(
             .iter()
             .flat_map(|m| ports(&config.modalities[m].tensors))
             .collect();
-        let network = loader.load(answering(config, &of.file, &inputs))?;
+        let modalities: Vec<_> = subset.iter().map(|m| &config.modalities[m]).collect();
+        let wanted = answering(config, &of.file, &inputs, &modalities).map_err(sidecar)?;
+        let network = loader.load(wanted)?;
         let variant = variant_of(config, of.variant.as_deref());
         Ok((Choice { subset, variant }, network))
     };
@@ -137,16 +138,19 @@ pub(super) fn joint(
     config: &ModelConfig,
     loader: &NetworkLoader,
 ) -> Result<Vec<Joint>, MultimodalError> {
+    let sidecar = |message| wrong(&loader.dir.join("../model.toml"), message);
     let load = |of: &JointConfig| {
         let presence = of.presence.iter();
         let presence =
             presence.map(|name| Port::batch(name, DataType::Fp32, &[config.modalities.len()]));
         let tensors = config.modalities.iter().flat_map(|m| ports(&m.tensors));
         let inputs: Vec<Port> = tensors.chain(presence).collect();
+        let modalities: Vec<_> = config.modalities.iter().collect();
+        let wanted = answering(config, &of.file, &inputs, &modalities);
         Ok(Joint {
             variant: variant_of(config, of.variant.as_deref()),
             presence: of.presence.clone(),
-            network: loader.load(answering(config, &of.file, &inputs))?,
+            network: loader.load(wanted.map_err(sidecar)?)?,
         })
     };
     config.joint.iter().map(load).collect()

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     MultimodalError,
-    config::{Colours, ImageConfig, Layout, Resize, TensorConfig},
+    config::{Colours, ImageConfig, Layout, Middle, Resize, TensorConfig},
 };
 use satisfice_core::{DataType, NamedTensor, Tensor, TensorData};
 
@@ -80,7 +80,7 @@ impl Pictures {
     /// The picture in the size that the networks read.
     fn frame(&self, picture: &Picture) -> Picture {
         match self.config.resize {
-            Resize::Stretch => self.scaled(picture, self.width, self.height),
+            Resize::Stretch => self.stretch(picture),
             Resize::Cover => self.cover(picture),
             Resize::Contain => self.contain(picture),
         }
@@ -107,24 +107,43 @@ impl Pictures {
         picture::scale(picture, &scaling)
     }
 
-    /// As torchvision's `Resize` of the short side and `CenterCrop`.
-    fn cover(&self, picture: &Picture) -> Picture {
+    /// Each side by itself, and the middle cut out.
+    fn stretch(&self, picture: &Picture) -> Picture {
+        let (width, height) = self.whole();
+        self.window(picture, width, height, self.middle_of(width, height))
+    }
+
+    /// Sides of the picture of which the frame is cut out.
+    fn whole(&self) -> (usize, usize) {
         let crop = self.config.crop.unwrap_or(1.0);
         let whole = |side: usize| ((side as f64 / crop + CROP_ROUNDING) as usize).max(side);
-        let (across, down) = (whole(self.width), whole(self.height));
+        (whole(self.width), whole(self.height))
+    }
+
+    /// The frame in the middle of a larger picture.
+    fn middle_of(&self, width: usize, height: usize) -> Window {
+        let half = |difference: usize| match self.config.middle {
+            Middle::Even => half(difference),
+            Middle::Down => difference / 2,
+        };
+        Window {
+            x: half(width - self.width),
+            y: half(height - self.height),
+            width: self.width,
+            height: self.height,
+        }
+    }
+
+    /// As torchvision's `Resize` of the short side and `CenterCrop`.
+    fn cover(&self, picture: &Picture) -> Picture {
+        let (across, down) = self.whole();
         let (w, h) = (picture.width, picture.height);
         // The side that is short for the frame becomes the frame's; the other one follows.
         let (width, height) = match across * h >= down * w {
             true => (across, (across * h / w).max(down)),
             false => ((down * w / h).max(across), down),
         };
-        let window = Window {
-            x: half(width - self.width),
-            y: half(height - self.height),
-            width: self.width,
-            height: self.height,
-        };
-        self.window(picture, width, height, window)
+        self.window(picture, width, height, self.middle_of(width, height))
     }
 
     /// As Pillow's `ImageOps.pad`.

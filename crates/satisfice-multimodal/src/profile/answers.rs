@@ -25,6 +25,7 @@ pub(super) fn answers(
     };
     let mut all: Vec<Judged> = engine.networks().choices().iter().map(judged).collect();
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    engine.networks().prepare(engine.config().limits.batch_max);
     let batches: Vec<Range<usize>> = engine.batches(data.len()).collect();
     for (round, batches_now) in batches.chunks(cores).enumerate() {
         progress("answering the inputs", round * cores, batches.len());
@@ -41,11 +42,11 @@ pub(super) fn answers(
         })?;
         for of_batch in answered {
             for (judged, answers) in all.iter_mut().zip(of_batch) {
-                let rows = answers.values.chunks_exact(engine.classes().len());
+                let rows = answers.values().chunks_exact(engine.classes().len());
                 let rows = rows.zip(&answers.broken);
                 let class = |(row, &broken): (&[f32], &bool)| (!broken).then(|| argmax(row));
                 judged.classes.extend(rows.map(class));
-                judged.values.extend(answers.values);
+                judged.values.extend(answers.values());
             }
         }
     }

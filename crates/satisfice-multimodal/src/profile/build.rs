@@ -21,6 +21,8 @@ const CONFIDENCE: f64 = 0.95;
 pub struct ProfileOptions<'a> {
     /// Fewer repeats and smaller batches; quality is measured in full.
     pub quick: bool,
+    /// Measure networks of other precisions also where they are not quicker than those they stand for.
+    pub all_variants: bool,
     /// Called with what is being done, how much of it is done, and how much there is.
     pub progress: &'a dyn Fn(&str, usize, usize),
 }
@@ -29,7 +31,8 @@ pub struct ProfileOptions<'a> {
 type Classes = Vec<Option<usize>>;
 
 /// Measures every subset of a model and the cascades worth keeping, on calibration inputs and on
-/// this machine.
+/// this machine. Networks of other precisions that save nothing for one input are left out of the engine
+/// before anything else is measured.
 ///
 /// Shares have exact (Clopper-Pearson) one-sided bounds that hold for all candidates at once
 /// (Bonferroni), so that they also hold for whichever is chosen by them. Inputs of one group count
@@ -40,10 +43,22 @@ type Classes = Vec<Option<usize>>;
 /// [`MultimodalError`] when the model cannot be opened or fails on an input's tensors.
 pub fn profile(
     model_dir: &ModelDir,
-    engine: &MultimodalEngine,
+    engine: &mut MultimodalEngine,
     data: &Dataset,
     options: &ProfileOptions<'_>,
 ) -> Result<Profile, MultimodalError> {
+    if engine.classes().is_empty() {
+        return Err(MultimodalError::File {
+            path: model_dir.version_path().join("../model.toml"),
+            message: "a profile says how often the class is right, and this model names no classes"
+                .to_owned(),
+        });
+    }
+    let not_offered = match options.all_variants {
+        true => Vec::new(),
+        false => engine.leave_out_slow(model_dir)?,
+    };
+    let engine = &*engine;
     let choices = engine.networks().choices();
     let judged = answers(engine, data, options.progress)?;
     let reference = reference(choices);
@@ -111,6 +126,7 @@ pub fn profile(
         groups: data.group_count(),
         candidates: total,
         confidence: CONFIDENCE,
+        not_offered,
         strategies,
     })
 }

@@ -42,6 +42,7 @@ pub(super) fn measure(
     let mut next = 0;
     for (i, &size) in sizes.iter().enumerate() {
         (options.progress)("timing batches", i, sizes.len());
+        engine.networks().prepare(size);
         let mut times = vec![Vec::new(); ways.len()];
         let start = Instant::now();
         // The first repeat warms up and does not count.

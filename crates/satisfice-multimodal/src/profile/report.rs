@@ -91,6 +91,12 @@ impl Profile {
             }
             text.push('\n');
         }
+        if !self.not_offered.is_empty() {
+            text.push('\n');
+        }
+        for slow in &self.not_offered {
+            let _ = writeln!(text, "{slow}.");
+        }
         text
     }
 

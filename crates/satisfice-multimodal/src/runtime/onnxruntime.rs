@@ -1,12 +1,14 @@
 //! ONNX Runtime, from a library that the operator names.
 
-use super::{Executable, Loaded, Rows, Runtime, unreadable};
-use crate::signature::Bound;
+use super::{Executable, Loaded, Rows, Runtime, cut, unreadable};
+use crate::signature::{Bound, Port};
 use half::{bf16, f16};
 use ort::{
     environment::Environment,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
-    value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef},
+    value::{
+        DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
+    },
 };
 use satisfice_core::{Tensor, TensorData};
 use std::{
@@ -81,7 +83,7 @@ impl Runtime for OnnxRuntime {
         Ok(Box::new(Sessions {
             path: network.path.to_owned(),
             bound: network.bound.clone(),
-            output: network.output,
+            outputs: network.outputs.to_vec(),
             pool: Mutex::new(Pool {
                 idle: vec![session],
                 made: 1,
@@ -124,7 +126,7 @@ fn session(path: &Path, bound: &Bound) -> Result<Session, String> {
 struct Sessions {
     path: PathBuf,
     bound: Bound,
-    output: usize,
+    outputs: Vec<usize>,
     pool: Mutex<Pool>,
     returned: Condvar,
     made_max: usize,
@@ -190,7 +192,12 @@ impl Drop for Taken<'_> {
 }
 
 impl Executable for Sessions {
-    fn run(&self, inputs: &[Tensor], rows: Range<usize>, outputs: &mut Rows) -> Result<(), String> {
+    fn run(
+        &self,
+        inputs: &[Tensor],
+        rows: Range<usize>,
+        outputs: &mut [Rows],
+    ) -> Result<(), String> {
         let mut taken = self.take()?;
         let session = taken
             .session
@@ -201,10 +208,13 @@ impl Executable for Sessions {
             .inputs
             .iter()
             .zip(inputs)
-            .map(|(port, tensor)| Ok((Cow::from(&port.name), view(tensor, rows.clone())?)))
+            .map(|(port, tensor)| Ok((Cow::from(&port.name), view(port, tensor, rows.clone())?)))
             .collect();
         let answer = session.run(inputs?).map_err(|e| e.to_string())?;
-        add(&answer[self.output], rows.len(), outputs)
+        for (&output, to) in self.outputs.iter().zip(outputs) {
+            add(&answer[output], rows.len(), to)?;
+        }
+        Ok(())
     }
 }
 
@@ -220,7 +230,7 @@ fn add(output: &DynValue, rows: usize, to: &mut Rows) -> Result<(), String> {
             .try_extract_tensor::<T>()
             .map_err(|e| e.to_string())?;
         let shape: Vec<usize> = shape.iter().map(|&length| length as usize).collect();
-        to.add(rows, &shape, values.iter().map(|&v| number(v)))
+        to.add(rows, &shape, values, number)
     }
     match output.dtype().tensor_type() {
         Some(TensorElementType::Float16) => of(output, rows, to, f16::to_f32),
@@ -230,29 +240,31 @@ fn add(output: &DynValue, rows: usize, to: &mut Rows) -> Result<(), String> {
     }
 }
 
-/// Some rows of a batch, where they are.
-fn view(tensor: &Tensor, rows: Range<usize>) -> Result<SessionInputValue<'_>, String> {
+/// Some rows of an input, where they are if they can stay there.
+fn view<'a>(
+    port: &Port,
+    tensor: &'a Tensor,
+    rows: Range<usize>,
+) -> Result<SessionInputValue<'a>, String> {
     fn of<T: PrimitiveTensorElementType + Clone + fmt::Debug + 'static>(
-        shape: Vec<usize>,
-        values: &[T],
+        (shape, values): (Vec<usize>, Cow<'_, [T]>),
     ) -> Result<SessionInputValue<'_>, String> {
-        let view = TensorRef::from_array_view((shape, values));
-        view.map(Into::into).map_err(|error| error.to_string())
+        let view = match values {
+            Cow::Borrowed(values) => TensorRef::from_array_view((shape, values)).map(Into::into),
+            Cow::Owned(values) => OrtTensor::from_array((shape, values)).map(Into::into),
+        };
+        view.map_err(|error| error.to_string())
     }
-    let width: usize = tensor.shape()[1..].iter().product();
-    let mut shape = tensor.shape().to_vec();
-    shape[0] = rows.len();
-    let cut = rows.start * width..rows.end * width;
     match tensor.data() {
-        TensorData::Fp32(v) => of(shape, &v[cut]),
-        TensorData::Int64(v) => of(shape, &v[cut]),
-        TensorData::Int32(v) => of(shape, &v[cut]),
-        TensorData::Uint8(v) => of(shape, &v[cut]),
-        TensorData::Int8(v) => of(shape, &v[cut]),
-        TensorData::Bool(v) => of(shape, &v[cut]),
-        TensorData::Fp16(v) => of(shape, &v[cut]),
-        TensorData::Bf16(v) => of(shape, &v[cut]),
-        TensorData::Fp64(v) => of(shape, &v[cut]),
+        TensorData::Fp32(v) => of(cut(port, v, rows)),
+        TensorData::Int64(v) => of(cut(port, v, rows)),
+        TensorData::Int32(v) => of(cut(port, v, rows)),
+        TensorData::Uint8(v) => of(cut(port, v, rows)),
+        TensorData::Int8(v) => of(cut(port, v, rows)),
+        TensorData::Bool(v) => of(cut(port, v, rows)),
+        TensorData::Fp16(v) => of(cut(port, v, rows)),
+        TensorData::Bf16(v) => of(cut(port, v, rows)),
+        TensorData::Fp64(v) => of(cut(port, v, rows)),
         other => Err(unreadable(other.datatype())),
     }
 }

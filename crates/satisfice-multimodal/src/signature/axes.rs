@@ -2,7 +2,10 @@
 
 use super::{Declared, Port};
 use satisfice_core::DataType;
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// How long a dimension is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) struct Bound {
     pub(crate) lengths: BTreeMap<String, usize>,
     /// Whether the network takes one row at a time.
     pub(crate) one_row: bool,
+    /// Names of the batch.
+    pub(crate) batch_names: BTreeSet<String>,
 }
 
 impl Bound {
@@ -44,15 +49,24 @@ impl Bound {
             reads: Vec::new(),
             lengths: BTreeMap::new(),
             one_row: false,
+            batch_names: BTreeSet::new(),
         };
         // Where the length of a named axis was said first, for messages.
         let mut said: BTreeMap<&str, String> = BTreeMap::new();
         for (have, want) in inputs.iter().zip(wanted) {
             check(have, want)?;
-            bound.one_row |= batch(have)?;
-            for (i, (axis, length)) in have.axes.iter().zip(&want.shape).enumerate().skip(1) {
-                let (Axis::Named(name), Some(length)) = (axis, length) else {
-                    continue;
+            for (i, (axis, length)) in have.axes.iter().zip(&want.shape).enumerate() {
+                let (name, length) = match (axis, length) {
+                    (Axis::Named(name), Some(length)) => (name, length),
+                    (Axis::Named(name), None) => {
+                        bound.batch_names.insert(name.clone());
+                        continue;
+                    }
+                    (Axis::Fixed(rows), None) => {
+                        bound.one_row |= check_batch(have, *rows)?;
+                        continue;
+                    }
+                    _ => continue,
                 };
                 let place = format!("dimension {i} of `{}`", have.name);
                 let first = *bound.lengths.entry(name.clone()).or_insert(*length);
@@ -67,30 +81,34 @@ impl Bound {
             bound.inputs.push((*want).clone());
             bound.reads.push(have.datatype);
         }
-        for have in inputs {
-            if let Some(Axis::Named(name)) = have.axes.first()
-                && let Some(place) = said.get(name.as_str())
-            {
+        for name in &bound.batch_names {
+            if let Some(place) = said.get(name.as_str()) {
                 return Err(format!(
-                    "axis `{name}` is the batch of `{}` and also {place}: only first dimensions may \
-                     be the batch",
-                    have.name
+                    "axis `{name}` is the batch and also {place}: a shape says which of its dimensions is \
+                     the batch, as in [2, \"batch\", 64]"
                 ));
             }
         }
         Ok(bound)
     }
+
+    /// Which dimension of an output is the batch, if its file says so by a name.
+    pub(crate) fn batch_axis(&self, output: &Declared) -> Option<usize> {
+        let is_batch =
+            |axis: &Axis| matches!(axis, Axis::Named(name) if self.batch_names.contains(name));
+        output.axes.iter().position(is_batch)
+    }
 }
 
 /// Whether the batch of an input is fixed to 1.
-fn batch(have: &Declared) -> Result<bool, String> {
-    match have.axes.first() {
-        Some(Axis::Fixed(1)) => Ok(true),
-        Some(Axis::Fixed(rows)) => Err(format!(
+fn check_batch(have: &Declared, rows: usize) -> Result<bool, String> {
+    match rows {
+        1 => Ok(true),
+        rows => Err(format!(
             "input {have} has a batch of {rows}, fixed: export the network with a dynamic batch dimension, \
-             or with a batch of 1"
+             or with a batch of 1; if another dimension is the batch, its shape in model.toml says so, as in \
+             [2, \"batch\", 64]"
         )),
-        _ => Ok(false),
     }
 }
 
@@ -101,7 +119,10 @@ fn check(have: &Declared, want: &Port) -> Result<(), String> {
         _ => true,
     };
     let converted = want.datatype == DataType::Fp32 && have.datatype.is_float();
-    let shapes = have.axes.len() == want.shape.len() && have.axes.iter().zip(&want.shape).all(fits);
+    // Of some inputs nothing is said.
+    let unknown = have.axes.is_empty() && !have.scalar;
+    let same_rank = have.axes.len() == want.shape.len();
+    let shapes = unknown || (same_rank && have.axes.iter().zip(&want.shape).all(fits));
     if shapes && (have.datatype == want.datatype || converted) {
         return Ok(());
     }
@@ -123,6 +144,7 @@ mod tests {
             name: name.to_owned(),
             datatype: DataType::Fp32,
             axes: axes.iter().map(axis).collect(),
+            scalar: false,
         }
     }
 
@@ -150,6 +172,27 @@ mod tests {
     }
 
     #[test]
+    fn the_batch_may_be_any_dimension() {
+        let have = [input("x", &["n", "4"]), input("state", &["2", "n", "8"])];
+        let ports = [
+            Port::batch("x", DataType::Fp32, &[4]),
+            Port::along(1, "state", DataType::Fp32, &[2, 8]),
+        ];
+        let bound = Bound::of(&have, &[&ports[0], &ports[1]]).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!bound.one_row && bound.lengths.is_empty());
+        let axis = |axes: &[&str]| bound.batch_axis(&input("y", axes));
+        assert_eq!(axis(&["time", "n", "3"]), Some(1));
+        assert_eq!(axis(&["n", "3"]), Some(0));
+        assert_eq!(axis(&["m", "3"]), None);
+        let first = Port::batch("state", DataType::Fp32, &[1, 8]);
+        let refusal = Bound::of(&have[1..], &[&first]).err().unwrap_or_default();
+        assert!(
+            refusal.contains("input `state` FP32 [2, n, 8] has a batch of 2, fixed"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
     fn axes_that_do_not_fit_are_named() {
         for (inputs, message) in [
             (
@@ -162,7 +205,7 @@ mod tests {
             ),
             (
                 &[("a", &["n", "4"], &[4]), ("b", &["m", "n"], &[4])],
-                "axis `n` is the batch of `a` and also dimension 1 of `b`",
+                "axis `n` is the batch and also dimension 1 of `b`",
             ),
             (
                 &[("a", &["8", "4"], &[4])],

@@ -111,6 +111,9 @@ pub(crate) struct ProfileMultimodal {
     /// Where the table (profile.md) and the picture (profile.svg) go; beside the profile when absent.
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Measure networks of other precisions also where they are not quicker than those they stand for.
+    #[arg(long)]
+    pub all_variants: bool,
 }
 
 /// Plans and batch sizes to measure.

@@ -90,6 +90,37 @@ pub(crate) struct Inspect {
     /// Print the `model.toml` alone.
     #[arg(long)]
     pub toml: bool,
+    /// Length of a free axis, by the name that the file gives it; several may be said.
+    #[arg(long, value_name = "AXIS=LENGTH", value_parser = axis_length)]
+    pub length: Vec<(String, usize)>,
+}
+
+/// `"samples=16000"`.
+fn axis_length(text: &str) -> Result<(String, usize), String> {
+    let (name, length) = text.rsplit_once('=').ok_or("AXIS=LENGTH")?;
+    let length = length
+        .parse()
+        .map_err(|_| format!("`{length}` is no length"))?;
+    Ok((name.to_owned(), length))
+}
+
+/// Make a model directory of one that Hugging Face's Optimum exported.
+///
+/// Reads `config.json`, `model.onnx` (or `onnx/model.onnx`), `tokenizer.json`, `tokenizer_config.json` and
+/// `preprocessor_config.json`; a `model_quantized.onnx` beside the network becomes its variant in 8 bits. Says
+/// what the files do not, and loads the model once.
+///   satisfice import-hf ~/exported/distilbert-sst2 --out models/sentiment
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ImportHf {
+    /// The directory that Optimum wrote.
+    pub dir: PathBuf,
+    /// The model directory to make; it must not be there.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Tokens of a text: shorter ones are filled up, longer ones cut.
+    #[arg(long)]
+    pub tokens: Option<usize>,
 }
 
 /// Compute the embeddings of every stored node, layer by layer.

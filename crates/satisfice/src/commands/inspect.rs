@@ -5,7 +5,7 @@ use satisfice_multimodal::{Inspection, inspect};
 use std::fmt::Write as _;
 
 pub(crate) fn run(args: &Inspect, output: Output) -> Result<()> {
-    let inspection = inspect(&args.network)?;
+    let inspection = inspect(&args.network, &args.length.iter().cloned().collect())?;
     output.print(&inspection, || match args.toml {
         true => inspection.model_toml.clone(),
         false => text(&inspection),

@@ -37,6 +37,7 @@ fn pictures(keys: &str, datatype: DataType, shape: &[usize]) -> Pictures {
         name: "pixels".to_owned(),
         datatype,
         shape: shape.to_vec(),
+        batch_axis: 0,
         fill: 0.0,
     };
     Pictures::new(&config, &tensor)

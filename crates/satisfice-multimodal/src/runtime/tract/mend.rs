@@ -1,6 +1,7 @@
 //! What tract 0.23 takes otherwise than ONNX says is said so that both agree, or refused. ONNX's operator
 //! tests tell what that is: `bench/parity/multimodal/operators.py`.
 
+use super::{integers, squeeze};
 use crate::signature::graphs_mut;
 use std::collections::BTreeSet;
 use tract_onnx::pb::{
@@ -8,10 +9,15 @@ use tract_onnx::pb::{
     tensor_proto::DataType,
 };
 
-/// Rewrites a model for tract, or says why it cannot be run.
-pub(super) fn mend(model: &mut ModelProto) -> Result<(), String> {
+/// Rewrites a model for tract, or says why it cannot be run. Products of 8-bit integers become those of F32
+/// unless they are worth it.
+pub(super) fn mend(model: &mut ModelProto, integers_pay: bool) -> Result<(), String> {
     graphs_mut(model, &mut |graph: &mut GraphProto| {
+        if !integers_pay {
+            integers::in_f32(graph);
+        }
         graph.node.iter_mut().for_each(name_value);
+        graph.node.iter_mut().for_each(squeeze::rename);
         graph.node.iter().try_for_each(check_direction)?;
         check_extremes(graph)
     })

@@ -1,18 +1,17 @@
 //! ONNX's operator tests, as `bench/parity/multimodal/operators.py` writes them.
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
-use super::{mend, said};
+use super::{mend, onnx, parsed, plans::optimised, said, weights};
+use crate::signature::Axis;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::{
     collections::BTreeMap,
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Instant,
 };
-use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
-    Tensor,
-};
+use tract_onnx::prelude::{DatumType, Framework, InferenceFact, IntoTValue, TValue, TVec, Tensor};
 
 #[test]
 #[ignore = "reads what bench/parity/multimodal/operators.py writes"]
@@ -25,9 +24,10 @@ fn every_operator_is_right_or_refused() {
     names.sort();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for case in &names {
+    let ways = [true, false];
+    for (case, integers_pay) in names.iter().flat_map(|case| ways.map(|way| (case, way))) {
         let name = case.file_name().unwrap().to_string_lossy();
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(case)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(case, integers_pay)));
         let outcome = outcome.unwrap_or_else(|_| Err("panicked".to_owned()));
         let kind = match &outcome {
             Ok(None) => "right",
@@ -49,7 +49,7 @@ fn every_operator_is_right_or_refused() {
 }
 
 /// What is wrong with the answer to a case, if anything; or why there is none.
-fn run(case: &Path) -> Result<Option<String>, String> {
+fn run(case: &Path, integers_pay: bool) -> Result<Option<String>, String> {
     let data = fs::read(case.join("data.safetensors")).unwrap();
     let data = SafeTensors::deserialize(&data).unwrap();
     let numbered = |what: &str| {
@@ -57,18 +57,16 @@ fn run(case: &Path) -> Result<Option<String>, String> {
         let tensors = names.map_while(|name| data.tensor(&name).ok());
         tensors.collect::<Vec<_>>()
     };
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let proto = onnx.proto_model_for_path(case.join("model.onnx"));
+    let proto = onnx().proto_model_for_path(case.join("model.onnx"));
     let mut proto = proto.map_err(|e| said(&e))?;
-    mend::mend(&mut proto)?;
-    let mut model = onnx.parse(&proto, None).map_err(|e| said(&e))?.model;
+    mend::mend(&mut proto, integers_pay)?;
+    let mut model = parsed(&proto)?;
     let inputs: TVec<TValue> = numbered("input").iter().map(value).collect();
     for (i, input) in inputs.iter().enumerate() {
         let fact = InferenceFact::dt_shape(input.datum_type(), input.shape());
         model.set_input_fact(i, fact).map_err(|e| said(&e))?;
     }
-    let plan = model.into_optimized().and_then(IntoRunnable::into_runnable);
-    let found = plan
+    let found = optimised(model)
         .map_err(|e| said(&e))?
         .run(inputs)
         .map_err(|e| said(&e))?;
@@ -151,4 +149,59 @@ fn differs(found: &TValue, wanted: &TValue) -> Option<String> {
         a[at],
         b[at]
     ))
+}
+
+/// Milliseconds of a network in tract, with its integers and in F32.
+#[test]
+#[ignore = "reads the file that SATISFICE_NETWORK names; axes have the lengths of SATISFICE_LENGTHS, as in n=1,words=32"]
+fn time_of_a_network() {
+    let path = env::var("SATISFICE_NETWORK").unwrap();
+    let lengths = env::var("SATISFICE_LENGTHS").unwrap_or_default();
+    let lengths: BTreeMap<&str, usize> = lengths
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, length)| (name, length.parse().unwrap()))
+        .collect();
+    let signature = crate::signature::Signature::read(Path::new(&path)).unwrap();
+    println!("integers pay: {}", super::kernels::integers_pay());
+    for pay in [true, false] {
+        let mut proto = onnx().proto_model_for_path(&path).unwrap();
+        mend::mend(&mut proto, pay).unwrap();
+        weights::locate(&mut proto, Path::new(&path)).unwrap();
+        let mut model = parsed(&proto).unwrap();
+        let mut inputs: TVec<TValue> = TVec::new();
+        for (i, input) in signature.inputs.iter().enumerate() {
+            let length = |axis: &Axis| match axis {
+                Axis::Fixed(length) => *length,
+                Axis::Named(name) => lengths.get(name.as_str()).copied().unwrap_or(1),
+                Axis::Free => 1,
+            };
+            let shape: Vec<usize> = input.axes.iter().map(length).collect();
+            let count: usize = shape.iter().product();
+            let made = if input.datatype == satisfice_core::DataType::Int64 {
+                Tensor::from_shape(&shape, &vec![1_i64; count])
+            } else {
+                let values: Vec<f32> = (0..count).map(|i| (i as f32).sin()).collect();
+                Tensor::from_shape(&shape, &values)
+            };
+            let made = made.unwrap();
+            let fact = InferenceFact::dt_shape(made.datum_type(), made.shape());
+            model.set_input_fact(i, fact).unwrap();
+            inputs.push(made.into_tvalue());
+        }
+        let start = Instant::now();
+        let plan = optimised(model).unwrap();
+        let made = start.elapsed();
+        let mut times = Vec::new();
+        for _ in 0..7 {
+            let start = Instant::now();
+            plan.run(inputs.clone()).unwrap();
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        println!(
+            "integers {pay}: made in {made:?}, runs in {:.1} to {:.1} ms, median {:.1}",
+            times[0], times[6], times[3]
+        );
+    }
 }

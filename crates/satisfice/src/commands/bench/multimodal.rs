@@ -47,6 +47,7 @@ pub(crate) fn execute(args: &BenchMultimodal, output: Output) -> Result<()> {
     let steps = Steps::default();
     let options = ProfileOptions {
         quick: args.quick,
+        all_variants: false,
         progress: &|task, done, total| steps.at(task, done, total),
     };
     let repository = Repository::make(

@@ -68,13 +68,14 @@ impl Part {
             without_profile: true,
             ..OpenOptions::default()
         };
-        let engine = MultimodalEngine::open(&model, &unmeasured)?;
+        let mut engine = MultimodalEngine::open(&model, &unmeasured)?;
         let steps = Steps::default();
         let options = ProfileOptions {
             quick: true,
+            all_variants: false,
             progress: &|task, done, total| steps.at(task, done, total),
         };
-        let profile = profile(&model, &engine, &data, &options)?;
+        let profile = profile(&model, &mut engine, &data, &options)?;
         steps.finish();
         profile.write(&model)?;
         output.say(&format!("measured the ways to answer of {MODEL}"))?;

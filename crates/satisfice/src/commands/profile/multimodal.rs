@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Arguments, data: &Path, output: Output) -> Result<()> {
     let held_out = args.multimodal.held_out.as_deref();
     let held_out = held_out.map(|path| Dataset::open(path, model_dir.config()));
     let held_out = held_out.transpose()?;
-    let engine = MultimodalEngine::open(
+    let mut engine = MultimodalEngine::open(
         &model_dir,
         &OpenOptions {
             without_profile: true,
@@ -32,9 +32,10 @@ pub(crate) fn run(args: &Arguments, data: &Path, output: Output) -> Result<()> {
     let steps = Steps::default();
     let options = ProfileOptions {
         quick: args.quick,
+        all_variants: args.multimodal.all_variants,
         progress: &|task, done, total| steps.at(task, done, total),
     };
-    let profile = profile(&model_dir, &engine, &data, &options)?;
+    let profile = profile(&model_dir, &mut engine, &data, &options)?;
     steps.finish();
     profile.write(&model_dir)?;
     let report = args

@@ -91,8 +91,8 @@ fn measure(model: &ModelDir, calibration: &Path, options: &ProfileOptions<'_>) -
         without_profile: true,
         ..OpenOptions::default()
     };
-    let engine = MultimodalEngine::open(model, &unmeasured)?;
-    let profile = profile(model, &engine, &data, options)?;
+    let mut engine = MultimodalEngine::open(model, &unmeasured)?;
+    let profile = profile(model, &mut engine, &data, options)?;
     profile.write(model)?;
     Ok(profile)
 }
