@@ -158,6 +158,11 @@ fn row_programs_that_do_not_fit_are_refused_by_place_and_reason() {
             "unknown field",
         ),
         (
+            "after = [{ op = \"relu\", negative_slope = 0.1 }]",
+            "",
+            "unknown field `negative_slope`",
+        ),
+        (
             "before = [{ op = \"residual\" }]",
             "",
             "residual belongs in a layer's `after`",

@@ -93,8 +93,8 @@ impl JumpingConfig {
     /// The operation that joins the layers.
     pub(crate) fn op(&self) -> RowOpConfig {
         match self.mode {
-            JumpingMode::Cat => RowOpConfig::Cat,
-            JumpingMode::Max => RowOpConfig::Max,
+            JumpingMode::Cat => RowOpConfig::Cat {},
+            JumpingMode::Max => RowOpConfig::Max {},
             JumpingMode::Lstm => RowOpConfig::Lstm {
                 tensors: self.tensors.clone(),
             },

@@ -94,7 +94,7 @@ impl Program {
             if of.is_empty() && !joins(&step.op) {
                 of.push(before);
             }
-            if let RowOpConfig::Residual | RowOpConfig::LinearResidual { .. } = step.op {
+            if let RowOpConfig::Residual {} | RowOpConfig::LinearResidual { .. } = step.op {
                 let below = names.iter().find(|(name, _)| name == BELOW);
                 let &(_, below) = below.ok_or_else(|| {
                     wrong(format!("{} belongs in a layer's `after`", step.op.name()))
@@ -204,10 +204,10 @@ pub(crate) const BELOW: &str = "below";
 fn joins(op: &RowOpConfig) -> bool {
     matches!(
         op,
-        RowOpConfig::Add
-            | RowOpConfig::Mul
-            | RowOpConfig::Max
-            | RowOpConfig::Cat
+        RowOpConfig::Add {}
+            | RowOpConfig::Mul {}
+            | RowOpConfig::Max {}
+            | RowOpConfig::Cat {}
             | RowOpConfig::Lstm { .. }
     )
 }
@@ -216,8 +216,8 @@ fn joins(op: &RowOpConfig) -> bool {
 fn check(op: &RowOpConfig, widths: &[usize]) -> Result<(), String> {
     let name = op.name();
     match (op, widths) {
-        (RowOpConfig::Residual, &[width, input]) if width == input => Ok(()),
-        (RowOpConfig::Residual, &[width, input]) => Err(format!(
+        (RowOpConfig::Residual {}, &[width, input]) if width == input => Ok(()),
+        (RowOpConfig::Residual {}, &[width, input]) => Err(format!(
             "residual adds an input of width {input} to rows of width {width}"
         )),
         (RowOpConfig::LinearResidual { inputs, out, .. }, &[width, input]) => {
@@ -230,9 +230,9 @@ fn check(op: &RowOpConfig, widths: &[usize]) -> Result<(), String> {
             }
         }
         (_, []) => Err(format!("{name} reads the rows that `of` names: name some")),
-        (RowOpConfig::Add | RowOpConfig::Mul | RowOpConfig::Max, widths) => {
+        (RowOpConfig::Add {} | RowOpConfig::Mul {} | RowOpConfig::Max {}, widths) => {
             let widest = widths.iter().copied().max().unwrap_or(0);
-            let narrow = !matches!(op, RowOpConfig::Max);
+            let narrow = !matches!(op, RowOpConfig::Max {});
             match widths.iter().find(|&&w| w != widest && !(narrow && w == 1)) {
                 None => Ok(()),
                 Some(other) => Err(format!("{name} joins rows of width {widest} and {other}")),
@@ -245,7 +245,7 @@ fn check(op: &RowOpConfig, widths: &[usize]) -> Result<(), String> {
                 widths[0]
             )),
         },
-        (RowOpConfig::Cat, widths) => {
+        (RowOpConfig::Cat {}, widths) => {
             let sum = widths
                 .iter()
                 .try_fold(0_usize, |sum, &w| sum.checked_add(w));

@@ -154,22 +154,22 @@ pub(crate) fn take_op(
 /// An operation that has no tensors.
 pub(crate) fn without_tensors(config: &RowOpConfig) -> RowOp {
     match *config {
-        RowOpConfig::Relu => RowOp::Relu,
+        RowOpConfig::Relu {} => RowOp::Relu,
         RowOpConfig::Elu { alpha } => RowOp::Elu { alpha },
         RowOpConfig::LeakyRelu { negative_slope } => RowOp::LeakyRelu { negative_slope },
-        RowOpConfig::Gelu => RowOp::Gelu,
-        RowOpConfig::Silu => RowOp::Silu,
-        RowOpConfig::Tanh => RowOp::Tanh,
-        RowOpConfig::Sigmoid => RowOp::Sigmoid,
-        RowOpConfig::L2Normalize => RowOp::L2Normalize,
+        RowOpConfig::Gelu {} => RowOp::Gelu,
+        RowOpConfig::Silu {} => RowOp::Silu,
+        RowOpConfig::Tanh {} => RowOp::Tanh,
+        RowOpConfig::Sigmoid {} => RowOp::Sigmoid,
+        RowOpConfig::L2Normalize {} => RowOp::L2Normalize,
         RowOpConfig::Scale { by, plus } => RowOp::Scale { by, plus },
         RowOpConfig::Clamp { min, max } => RowOp::Clamp { min, max },
-        RowOpConfig::Softmax => RowOp::Softmax,
+        RowOpConfig::Softmax {} => RowOp::Softmax,
         RowOpConfig::Slice { start, width } => RowOp::Slice { start, width },
-        RowOpConfig::Residual | RowOpConfig::Add => RowOp::Add,
-        RowOpConfig::Mul => RowOp::Mul,
-        RowOpConfig::Max => RowOp::Max,
-        RowOpConfig::Cat => RowOp::Cat,
+        RowOpConfig::Residual {} | RowOpConfig::Add {} => RowOp::Add,
+        RowOpConfig::Mul {} => RowOp::Mul,
+        RowOpConfig::Max {} => RowOp::Max,
+        RowOpConfig::Cat {} => RowOp::Cat,
         RowOpConfig::Linear { .. }
         | RowOpConfig::BatchNorm { .. }
         | RowOpConfig::LayerNorm { .. }

@@ -64,6 +64,7 @@ impl fmt::Debug for StepConfig {
     }
 }
 
+/// Those without fields have braces: only so are unknown fields refused.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum RowOpConfig {
@@ -89,7 +90,7 @@ pub(crate) enum RowOpConfig {
         #[serde(default = "yes")]
         affine: bool,
     },
-    Relu,
+    Relu {},
     Elu {
         #[serde(default = "one")]
         alpha: f32,
@@ -98,15 +99,15 @@ pub(crate) enum RowOpConfig {
         #[serde(default = "default_leaky_slope")]
         negative_slope: f32,
     },
-    Gelu,
-    Silu,
-    Tanh,
-    Sigmoid,
+    Gelu {},
+    Silu {},
+    Tanh {},
+    Sigmoid {},
     Prelu {
         tensors: String,
     },
-    L2Normalize,
-    Residual,
+    L2Normalize {},
+    Residual {},
     LinearResidual {
         tensors: String,
         #[serde(rename = "in")]
@@ -129,15 +130,15 @@ pub(crate) enum RowOpConfig {
         max: f32,
     },
     /// Over a row's channels.
-    Softmax,
+    Softmax {},
     Slice {
         start: usize,
         width: usize,
     },
-    Add,
-    Mul,
-    Max,
-    Cat,
+    Add {},
+    Mul {},
+    Max {},
+    Cat {},
     /// PyTorch Geometric's `JumpingKnowledge`.
     Lstm {
         tensors: String,
@@ -151,25 +152,25 @@ impl RowOpConfig {
             Self::Linear { .. } => "linear",
             Self::BatchNorm { .. } => "batch_norm",
             Self::LayerNorm { .. } => "layer_norm",
-            Self::Relu => "relu",
+            Self::Relu {} => "relu",
             Self::Elu { .. } => "elu",
             Self::LeakyRelu { .. } => "leaky_relu",
-            Self::Gelu => "gelu",
-            Self::Silu => "silu",
-            Self::Tanh => "tanh",
-            Self::Sigmoid => "sigmoid",
+            Self::Gelu {} => "gelu",
+            Self::Silu {} => "silu",
+            Self::Tanh {} => "tanh",
+            Self::Sigmoid {} => "sigmoid",
             Self::Prelu { .. } => "prelu",
-            Self::L2Normalize => "l2_normalize",
-            Self::Residual => "residual",
+            Self::L2Normalize {} => "l2_normalize",
+            Self::Residual {} => "residual",
             Self::LinearResidual { .. } => "linear_residual",
             Self::Scale { .. } => "scale",
             Self::Clamp { .. } => "clamp",
-            Self::Softmax => "softmax",
+            Self::Softmax {} => "softmax",
             Self::Slice { .. } => "slice",
-            Self::Add => "add",
-            Self::Mul => "mul",
-            Self::Max => "max",
-            Self::Cat => "cat",
+            Self::Add {} => "add",
+            Self::Mul {} => "mul",
+            Self::Max {} => "max",
+            Self::Cat {} => "cat",
             Self::Lstm { .. } => "lstm",
         }
     }
