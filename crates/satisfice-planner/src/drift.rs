@@ -43,6 +43,13 @@ pub struct Pace {
     log: f64,
 }
 
+impl Pace {
+    /// Lets go of some of what was seen, some seconds of execution ago.
+    pub fn forget(&mut self, seconds: f64) {
+        self.log *= (-seconds.max(0.0) / PACE_SECONDS).exp();
+    }
+}
+
 /// Compares observed with predicted times of one strategy.
 ///
 /// Predictions are to be multiplied by [`scale`](Self::scale), which has two parts. How fast work goes
@@ -81,7 +88,7 @@ impl LatencyDrift {
         // Relative to the present speed: where the profile is wrong by more than what one outlier
         // counts for, the speed still gets there.
         let limit = OUTLIER.ln();
-        pace.log *= (-observed / PACE_SECONDS).exp();
+        pace.forget(observed);
         let expected = pace.log + self.log_own;
         let surprise = ((observed / work).ln() - expected).clamp(-limit, limit);
         pace.log += NEWEST * surprise;

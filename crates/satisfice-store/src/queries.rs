@@ -122,6 +122,15 @@ impl Queries {
         self.x.get(&self.file)
     }
 
+    /// Without class labels, which say nothing of a model that was not trained on them.
+    #[must_use]
+    pub fn without_labels(self) -> Self {
+        Self {
+            labels: None,
+            ..self
+        }
+    }
+
     /// Class labels, `[queries]`; -1 = unknown.
     pub fn labels(&self) -> Option<&[i64]> {
         self.labels.as_ref().map(|part| part.get(&self.file))

@@ -6,8 +6,8 @@ use super::{
     inputs::Inputs,
     job::{Job, Key, Pending, Reply},
     lane::{Lane, Started, alternatives},
-    record::{Records, agreement},
-    task::{Model, Outcome, Ran},
+    record::{Length, Records, agreement},
+    task::{Ended, Model, Outcome, Ran},
 };
 use satisfice_core::{Error, Measure, PartOutputs, Strategy};
 use satisfice_planner::{FrontTable, Timing};
@@ -68,14 +68,18 @@ impl Lane {
             Outcome::Whole {
                 plan,
                 bytes,
-                answered,
+                ended,
                 sample,
             } => {
-                if let (true, Some(predicted)) = (answered, predicted) {
+                if let (Ended::Answered, Some(predicted)) = (ended, predicted) {
                     self.was_predicted(predicted, seconds);
                 }
-                // What was stopped would have taken longer still.
-                if answered || predicted.is_some_and(|predicted| predicted < seconds) {
+                let says_something = match ended {
+                    Ended::Answered => true,
+                    Ended::Stopped => predicted.is_some_and(|predicted| predicted < seconds),
+                    Ended::Failed => false,
+                };
+                if says_something {
                     self.timed(plan, bytes, seconds);
                 }
                 After {
@@ -108,7 +112,7 @@ impl Lane {
                     work: profiled,
                     observed: seconds,
                 };
-                if self.records.timed(&plan, timing) {
+                if self.records.timed(&plan, timing, Length::of(profiled)) {
                     self.renew_options();
                 }
             }
@@ -247,7 +251,7 @@ impl Lane {
         let Some(timing) = timing else {
             return After::default();
         };
-        let noticed = self.records.timed(plan, timing);
+        let noticed = self.records.timed(plan, timing, Length::ANY);
         self.fronts_due -= timing.observed;
         let fronts = self.fronts.as_ref();
         let may_be_stale = self.fronts_due < 0.0;

@@ -16,11 +16,36 @@ const INPUTS_BETWEEN_FALSE_ALARMS: f64 = 1e5;
 /// Audited inputs that a lowered bound rests on.
 const RECENT_MAX: usize = 64;
 
+/// How far the lengths of executions are from each other that have a pace of their own: what each begins with, waking
+/// threads and filling caches, is much of a short one, and nothing of a long one.
+const LENGTHS_APART: f64 = 8.0;
+
+/// The shortest length that is told apart, in seconds, and how many are.
+const SHORTEST: f64 = 1e-5;
+const LENGTHS: usize = 10;
+
 /// What was seen of a model's plans.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records {
     plans: BTreeMap<String, Record>,
-    pace: Pace,
+    /// By the length of executions.
+    paces: [Pace; LENGTHS],
+}
+
+/// How long an execution is, as far as paces go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Length(usize);
+
+impl Length {
+    /// Of batches, which are of all sizes and by strategies that are compared with each other.
+    pub(super) const ANY: Self = Self(0);
+
+    /// Of a request that is executed whole, which the engine said takes so many seconds.
+    pub(super) fn of(seconds: f64) -> Self {
+        let apart = (seconds / SHORTEST).ln() / LENGTHS_APART.ln();
+        // What is no number counts as short.
+        Self((apart.max(0.0) as usize).min(LENGTHS - 1))
+    }
 }
 
 impl Records {
@@ -37,8 +62,8 @@ impl Records {
     }
 
     /// Takes in one execution of a plan; whether all are to be planned anew at once.
-    pub(super) fn timed(&mut self, plan: &str, timing: Timing) -> bool {
-        let mut pace = self.pace;
+    pub(super) fn timed(&mut self, plan: &str, timing: Timing, length: Length) -> bool {
+        let mut pace = self.paces[length.0];
         let Some(record) = self.of(plan) else {
             return false;
         };
@@ -46,7 +71,10 @@ impl Records {
         let Ok(noticed) = record.drift.observe(timing, &mut pace) else {
             return false;
         };
-        self.pace = pace;
+        self.paces
+            .iter_mut()
+            .for_each(|pace| pace.forget(timing.observed));
+        self.paces[length.0] = pace;
         for (other, record) in &mut self.plans {
             if other != plan {
                 record.drift.forget(timing.observed);
@@ -55,16 +83,17 @@ impl Records {
         noticed
     }
 
-    /// What predicted times of the plan are to be multiplied by.
-    pub(super) fn scale(&self, plan: &str) -> f64 {
+    /// What predicted times of the plan are to be multiplied by, for executions of a length.
+    pub(super) fn scale(&self, plan: &str, length: Length) -> f64 {
         let unseen = LatencyDrift::default();
         let drift = self.get(plan).map_or(&unseen, |record| &record.drift);
-        drift.scale(self.pace)
+        drift.scale(self.paces[length.0])
     }
 
-    /// As `scale`, for each of `strategies`.
+    /// As `scale`, for batches by each of `strategies`.
     pub(super) fn scales(&self, strategies: &[Strategy]) -> Vec<f64> {
-        strategies.iter().map(|s| self.scale(&s.name)).collect()
+        let scale = |strategy: &Strategy| self.scale(&strategy.name, Length::ANY);
+        strategies.iter().map(scale).collect()
     }
 
     /// What may be promised of a plan that was measured as `quality`, on inputs on which the dearest
@@ -269,14 +298,38 @@ mod tests {
             work: 0.1,
             observed,
         };
-        let noticed = (0..40).filter(|_| records.timed("once slow", timing(0.5)));
+        let noticed = (0..40).filter(|_| records.timed("once slow", timing(0.5), Length::ANY));
         assert!(noticed.count() > 1);
-        assert!(records.scale("once slow") > 4.0);
+        assert!(records.scale("once slow", Length::ANY) > 4.0);
         for _ in 0..10_000 {
-            records.timed("other", timing(0.1));
+            records.timed("other", timing(0.1), Length::ANY);
         }
-        assert!(records.scale("once slow") < 1.1);
-        assert!((records.scale("other") - 1.0).abs() < 0.01);
+        assert!(records.scale("once slow", Length::ANY) < 1.1);
+        assert!((records.scale("other", Length::ANY) - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn what_a_short_plan_begins_with_is_not_charged_to_a_long_one() {
+        let mut records = Records::default();
+        let (short, long) = (0.001, 0.020);
+        let timing = |planned, observed| Timing {
+            planned,
+            work: planned,
+            observed,
+        };
+        for _ in 0..100 {
+            records.timed("short", timing(short, short + 0.0013), Length::of(short));
+        }
+        let scale = records.scale("short", Length::of(short));
+        assert!((scale / 2.3).ln().abs() < 0.02, "{scale}");
+        let scale = records.scale("long", Length::of(long));
+        assert!((scale - 1.0).abs() < 1e-9, "{scale}");
+        // Plans of one length have one pace.
+        let scale = records.scale("another", Length::of(1.2 * short));
+        assert!(scale > 1.7, "{scale}");
+        for seconds in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e9] {
+            assert!(records.scale("long", Length::of(seconds)).is_finite());
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     outcome::{After, Refronted},
     refusal::shutting_down,
     running::{Running, SHORT_MAX},
-    task::{Done, LaneId, Model, Outcome, Task, TaskWork},
+    task::{Done, Ended, LaneId, Model, Outcome, Task, TaskWork},
 };
 use satisfice_core::{Error, InferRequest};
 use satisfice_planner::{self as planner, CoreTime};
@@ -477,7 +477,7 @@ impl State {
             true,
             Outcome::Whole {
                 bytes,
-                answered: true,
+                ended: Ended::Answered,
                 ..
             },
         ) = (running.shares, &outcome)

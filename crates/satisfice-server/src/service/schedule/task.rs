@@ -129,7 +129,7 @@ pub(super) enum Outcome {
         plan: Option<(String, f64)>,
         /// Length of the request on the wire.
         bytes: usize,
-        answered: bool,
+        ended: Ended,
         sample: Option<super::audit::Sample>,
     },
     Batch {
@@ -139,6 +139,16 @@ pub(super) enum Outcome {
         ran: Ran,
     },
     Audit(Option<super::audit::Finding>),
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Answered,
+    /// At a boundary, because nobody waited any more: it would have taken longer.
+    Stopped,
+    /// With an error: its time says nothing.
+    Failed,
 }
 
 /// How a batch was executed.
@@ -202,13 +212,17 @@ impl WholeTask {
             }
             model.stats.answered_by(response);
         }
+        let ended = match &answer {
+            Ok(_) => Ended::Answered,
+            Err(_) if self.request.cores.is_stopped() => Ended::Stopped,
+            Err(_) => Ended::Failed,
+        };
         drop(self.request);
-        let answered = answer.is_ok();
         self.reply.send(answer);
         Outcome::Whole {
             plan,
             bytes,
-            answered,
+            ended,
             sample,
         }
     }

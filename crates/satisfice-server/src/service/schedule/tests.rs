@@ -8,7 +8,7 @@ use super::{
     super::{Admission, Stats, contract::Contract, room::Room},
     job::{Answer, Reply, Work},
     state::{Next, State},
-    task::{Done, LaneId, Model, Outcome, Task, TaskWork},
+    task::{Done, Ended, LaneId, Model, Outcome, Task, TaskWork},
     whole::Whole,
 };
 use satisfice_core::{
@@ -342,7 +342,10 @@ impl Machine {
             outcome: Outcome::Whole {
                 plan: None,
                 bytes: ask.bytes,
-                answered,
+                ended: match answered {
+                    true => Ended::Answered,
+                    false => Ended::Stopped,
+                },
                 sample: None,
             },
         };

@@ -5,7 +5,7 @@ use super::{
         SpareTime,
         contract::{Contract, Minimum},
     },
-    record::{Records, agreement},
+    record::{Length, Records, agreement},
 };
 use satisfice_core::{
     Error, ErrorKind, InferRequest, Measure, Offer, Parameter, Parameters, Quality,
@@ -139,7 +139,7 @@ fn dearest(offers: &[Offer]) -> Option<&Offer> {
 
 /// The offer as it is now known.
 fn refresh(offer: &mut Offer, dearest: Option<&Offer>, records: &Records) {
-    offer.seconds *= records.scale(&offer.plan);
+    offer.seconds *= records.scale(&offer.plan, Length::of(offer.seconds));
     for quality in &mut offer.quality {
         let dearest = dearest.and_then(|dearest| reported(dearest, Some(quality.measure)));
         *quality = records.quality(&offer.plan, *quality, dearest);

@@ -124,7 +124,8 @@ fn make_dense(bundle: &Path, graph: &Path, model: &Path, scale: f64) -> Result<(
     let options = PrecomputeOptions::default();
     precompute(&model_dir, &light, &store, options, &Bars::default())?;
     let engine = GraphEngine::open(&model_dir, Arc::new(store), Check::Structure)?;
-    let queries = Queries::open(&graph.join("queries.safetensors"))?;
+    // Weights of another graph are right by chance.
+    let queries = Queries::open(&graph.join("queries.safetensors"))?.without_labels();
     let options = ProfileOptions {
         plans: vec![Plan::Precomputed, Plan::Refresh, Plan::Exact],
         batches: PROFILED.to_vec(),
