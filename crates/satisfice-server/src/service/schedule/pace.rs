@@ -49,21 +49,36 @@ impl Lane {
         (several, width, time.seconds(width))
     }
 
-    /// Alternatives as long as they take beside others of the lane, and beside what does not give way to it.
+    /// Alternatives as long as they take beside others of the lane, and beside what does not give way to it; but for the
+    /// cheapest, with what predictions may be wrong by: an answer that might be late is no better one.
     pub(super) fn paced(&self, mut alternatives: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-        let longer = self.longer();
-        let times = alternatives.iter_mut();
-        times.for_each(|(seconds, _)| *seconds *= longer);
+        if !self.shares {
+            return alternatives;
+        }
+        let times = alternatives.iter().map(|&(seconds, _)| seconds);
+        let cheapest = times.fold(f64::INFINITY, f64::min);
+        let (longer, safely) = (self.longer(), self.beside_others() * self.margin());
+        for (seconds, _) in &mut alternatives {
+            *seconds *= if *seconds > cheapest { safely } else { longer };
+        }
         alternatives
     }
 
     /// How many times the predicted time on an idle machine is planned with. Who need not wait may try.
     pub(super) fn longer(&self) -> f64 {
-        if !self.shares {
-            return 1.0;
+        match self.is_idle() {
+            _ if !self.shares => 1.0,
+            true => self.beside_others(),
+            false => self.beside_others() * self.margin(),
         }
-        let astray = if self.is_idle() { 0.0 } else { self.astray };
-        self.beside(1).2 * self.slower * (SAFETY * astray).exp()
+    }
+
+    fn beside_others(&self) -> f64 {
+        self.beside(1).2 * self.slower
+    }
+
+    fn margin(&self) -> f64 {
+        (SAFETY * self.astray).exp()
     }
 
     /// An execution took so many seconds of which so many were predicted.
