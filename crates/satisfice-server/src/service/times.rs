@@ -15,7 +15,8 @@ const BRIEF: f64 = 200e-6;
 #[derive(Debug)]
 pub(crate) struct Times([Option<Time>; SIZES]);
 
-const SIZES: usize = usize::BITS as usize + 1;
+/// How many sizes are told apart.
+pub(super) const SIZES: usize = usize::BITS as usize + 1;
 
 impl Default for Times {
     fn default() -> Self {
@@ -73,7 +74,8 @@ impl Times {
     }
 }
 
-fn size(bytes: usize) -> usize {
+/// The size of what is so many bytes long: the next power of two.
+pub(super) fn size(bytes: usize) -> usize {
     (usize::BITS - bytes.leading_zeros()) as usize
 }
 

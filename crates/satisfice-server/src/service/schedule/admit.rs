@@ -96,8 +96,7 @@ impl Lane {
         let Some(deadline) = contract.deadline else {
             return Ok(());
         };
-        let left = deadline.saturating_duration_since(clock.now);
-        let deadline = clock.seconds + left.as_secs_f64();
+        let deadline = clock.at(deadline);
         let least = |job: &planner::Job| job.alternatives().cheapest_seconds();
         let running: f64 = clock.running.iter().map(least).sum();
         let waiting = self.queue.values().map(|job| &job.planned);
@@ -169,9 +168,6 @@ fn planned(
     let job = job.with_priority(contract.priority);
     match contract.deadline {
         None => Ok(job),
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(clock.now);
-            job.with_deadline(clock.seconds + left.as_secs_f64())
-        }
+        Some(deadline) => job.with_deadline(clock.at(deadline)),
     }
 }

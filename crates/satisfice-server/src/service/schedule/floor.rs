@@ -1,6 +1,9 @@
 //! Requests that are refused before the engine looks at them: what others need first leaves them no time.
 
-use super::super::contract::Contract;
+use super::super::{
+    contract::Contract,
+    times::{SIZES, size},
+};
 use std::collections::BTreeMap;
 
 /// A request, as far as it is known before the engine looks at it.
@@ -21,8 +24,6 @@ const RISES: f64 = 1.01;
 
 /// Requests of a size before its floor is believed.
 const BELIEVED_AFTER: u32 = 8;
-
-const SIZES: usize = usize::BITS as usize + 1;
 
 /// What requests take at least, by the plan that they name and by their length on the wire.
 #[derive(Debug, Default)]
@@ -62,10 +63,6 @@ impl Floors {
         let floor = self.0.get(plan.unwrap_or_default())?[size(bytes)];
         (floor.requests >= BELIEVED_AFTER).then(|| floor.rate * bytes.max(1) as f64)
     }
-}
-
-fn size(bytes: usize) -> usize {
-    (usize::BITS - bytes.leading_zeros()) as usize
 }
 
 #[cfg(test)]

@@ -138,6 +138,13 @@ pub(super) struct Clock<'a> {
     pub lets_in: bool,
 }
 
+impl Clock<'_> {
+    /// An instant in seconds; what has passed is now.
+    pub(super) fn at(&self, instant: Instant) -> f64 {
+        self.seconds + instant.saturating_duration_since(self.now).as_secs_f64()
+    }
+}
+
 impl Lane {
     pub(super) fn new(id: LaneId, model: Model, admission: Admission, cores: usize) -> Self {
         Self {
