@@ -8,6 +8,7 @@
 //! | `GET /v2/models/{model}/ready` | the same |
 //! | `POST /v2/models/{model}/infer` | outputs |
 //! | `GET /v2/models/{model}/stats`, `GET /v2/models/stats` | counts and times |
+//! | `GET /v2/models/{model}/plans` | plans, with predicted times and promises |
 //! | `GET /v2/models/{model}/config` | signature as Triton's model configuration |
 //! | `POST /v2/repository/index` | what is served and what could be |
 //! | `POST /v2/repository/models/{model}/load`, `.../unload` | nothing, when it is done |
@@ -261,6 +262,7 @@ fn models(app: &Arc<App>) -> Guarded {
         ("", get(handlers::model_metadata)),
         ("/config", get(handlers::model_config)),
         ("/stats", get(handlers::model_statistics)),
+        ("/plans", get(handlers::model_plans)),
         ("/infer", post(handlers::infer_by_route)),
     ])
     .route_layer(from_fn_with_state(Arc::clone(app), guard::model))

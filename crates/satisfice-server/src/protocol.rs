@@ -28,6 +28,7 @@ pub(crate) mod message;
 mod metadata;
 pub(crate) mod parameters;
 mod pieces;
+pub(crate) mod plans;
 pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod statistics;

@@ -58,6 +58,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
     Query(Query),
+    Plans(Plans),
     Demo(Demo),
     Bench(Bench),
     Generate(Generate),

@@ -11,6 +11,7 @@ mod import;
 mod import_hf;
 mod inspect;
 mod partition;
+mod plans;
 mod precompute;
 mod profile;
 mod query;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Config(command) => config::run(command, output),
         Command::Token(command) => token::run(command, output),
         Command::Query(args) => query::run(args, output),
+        Command::Plans(args) => plans::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Demo(args) => demo::run(args, output),
         Command::Generate(args) => generate::run(args, output),

@@ -113,6 +113,27 @@ fn from_a_generated_graph_to_answers_that_keep_a_minimum() {
     let all = generated.answer(&server, &["--min-fidelity", "1"]);
     assert_eq!(all["parameters"]["plan"], "exact");
     assert_eq!(all["answers"], exact["answers"]);
+
+    let plans = ["plans", "--url", &server.url(), "--model", MODEL];
+    let said: Value = serde_json::from_str(&run_ok(&[&plans[..], &["--json"]].concat())).unwrap();
+    let offered = said["plans"].as_array().unwrap();
+    // On so small a graph any of them may be the quickest.
+    let named = |name| offered.iter().find(|plan| plan["plan"] == name).unwrap();
+    assert_eq!(offered.len(), 3);
+    assert!(named("pe")["predicted_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(named("exact")["promises"]["fidelity"]["lower_bound"], 1.0);
+    let said = run_ok(&plans);
+    assert!(said.contains("predicted ms"), "{said}");
+    let said = run_ok(&generated.query(&server.url(), &["--min-fidelity", "1", "--explain"]));
+    assert!(
+        said.contains("the cheapest choice that promises the minimum"),
+        "{said}"
+    );
+    let chosen = said.lines().find(|line| line.ends_with("chosen"));
+    assert!(
+        chosen.is_some_and(|line| line.starts_with("exact")),
+        "{said}"
+    );
     server.stop();
 }
 

@@ -10,6 +10,7 @@ PARAMETERS: dict[str, tuple[str, tuple[str, ...] | float | None]] = {
     "min_fidelity": ("share", None),
     "priority": ("whole", 0),
     "plan": ("text", None),
+    "explain": ("flag", None),
     "edge_direction": ("word", ("both", "in", "out")),
     "node_ids": ("word", ("own", "position")),
     "exchange": ("word", ("auto", "partials", "rows")),

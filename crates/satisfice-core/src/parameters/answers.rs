@@ -24,6 +24,9 @@ pub const STRATEGIES: &str = "strategies";
 /// Milliseconds that were left of the deadline.
 pub const DEADLINE_LEFT_MS: &str = "deadline_left_ms";
 
+/// Why the plan was taken, as JSON.
+pub const EXPLANATION: &str = "explanation";
+
 /// That an answer in a stream is the last to its request.
 pub const FINAL_RESPONSE: &str = "triton_final_response";
 
@@ -40,6 +43,12 @@ pub const ANSWER: &[ParameterSpec] = &[
         Reader::Every,
         Values::Text,
         "which strategies answered how many inputs: `text=5,image+text=3`",
+    ),
+    answer(
+        EXPLANATION,
+        Reader::Every,
+        Values::Text,
+        "to a request with `explain`: JSON that says why this plan was taken, what the others were predicted to take and promised, and what the next more expensive one would have cost",
     ),
     answer(
         "expected_accuracy",

@@ -39,14 +39,20 @@ pub const PLAN: ParameterSpec = every("plan", Values::Text)
     .without("the server chooses by the contract, or the model's own plan")
     .code("unknown_plan");
 
+/// Why this plan.
+pub const EXPLAIN: ParameterSpec = every("explain", Values::Flag)
+    .says("the answer says which plans there were, what each was predicted to take and promised, and why this one was taken")
+    .without("`false`");
+
 /// The contract: what every model's requests may ask for.
-pub const CONTRACT: [ParameterSpec; 6] = [
+pub const CONTRACT: [ParameterSpec; 7] = [
     DEADLINE_MS,
     TIMEOUT,
     MIN_ACCURACY,
     MIN_FIDELITY,
     PRIORITY,
     PLAN,
+    EXPLAIN,
 ];
 
 /// Which way the edges of a request to a directed graph point.

@@ -174,6 +174,15 @@ pub(super) async fn model_statistics(
     Ok(statistics(&models))
 }
 
+pub(super) async fn model_plans(
+    State(app): State<Arc<App>>,
+    Extension(asked): Extension<Asked>,
+    path: ModelPath,
+) -> Result<Response, HttpError> {
+    let model = path.find(&app, &asked.caller)?;
+    Ok(axum::Json(model.plans().await?).into_response())
+}
+
 fn statistics(models: &[Arc<ServedModel>]) -> Response {
     let model_stats = models.iter().map(|model| ModelStatistics::new(model));
     axum::Json(Statistics {

@@ -3,7 +3,7 @@
 use super::SpareTime;
 use satisfice_core::{
     Error, ErrorKind, Measure, Parameters,
-    parameters::{DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY, TIMEOUT},
+    parameters::{DEADLINE_MS, EXPLAIN, MIN_ACCURACY, MIN_FIDELITY, PRIORITY, TIMEOUT},
 };
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,13 @@ pub(super) struct Contract {
     pub minimum: Option<Minimum>,
     /// Higher goes first; 0 is the default.
     pub priority: i32,
+    /// Whether the answer is to say why its plan was taken.
+    pub explain: bool,
 }
 
 impl Contract {
     /// Takes the contract out of the parameters: `deadline_ms`, `timeout`, `min_accuracy`,
-    /// `min_fidelity`, `priority`. The earliest deadline counts, that of the transport included.
+    /// `min_fidelity`, `priority`, `explain`. The earliest deadline counts, that of the transport included.
     pub(super) fn take(
         parameters: &mut Parameters,
         received: Instant,
@@ -41,6 +43,7 @@ impl Contract {
             deadline: deadline.into_iter().chain(of_transport).min(),
             minimum: minimum(parameters)?,
             priority: priority(parameters)?,
+            explain: EXPLAIN.take_flag(parameters)?.unwrap_or(false),
         })
     }
 

@@ -9,6 +9,7 @@
 mod admit;
 mod audit;
 mod brief;
+mod explain;
 mod floor;
 mod forming;
 mod fronts;
@@ -44,7 +45,7 @@ use outcome::After;
 use record::Records;
 use refusal::shutting_down;
 pub(super) use refusal::too_late;
-use satisfice_core::{Engine, Error, InferResponse};
+use satisfice_core::{Engine, Error, InferRequest, InferResponse, Offer};
 use state::{Next, State};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -167,6 +168,18 @@ impl Scheduler {
         state
             .lane(lane)
             .map_or_else(Vec::new, |lane| lane.records.audits())
+    }
+
+    /// The offers with times and qualities as they are now known.
+    pub(super) fn known(&self, lane: LaneId, offers: Vec<Offer>) -> Vec<Offer> {
+        let whole = Whole {
+            request: InferRequest::default(),
+            offers,
+        };
+        match self.shared.lock().lane(lane) {
+            Some(lane) => whole.known(&lane.records),
+            None => whole.offers,
+        }
     }
 
     /// Gives a request an executor's place on this thread where it may have one; queues it elsewhere.

@@ -10,10 +10,13 @@ use super::{
     },
     times::Times,
 };
-use crate::{Record, clip, protocol::ModelDescription};
+use crate::{
+    Record, clip,
+    protocol::{ModelDescription, plans::ModelPlans},
+};
 use satisfice_core::{
     Cores, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata,
-    Parameters, Readiness, TensorSpec,
+    Offer, Parameters, Readiness, TensorSpec,
     parameters::{self, CONTRACT, Place},
 };
 use std::{
@@ -141,6 +144,39 @@ impl ServedModel {
         self.scheduler.audits(self.lane)
     }
 
+    /// The plans that there are for the smallest request, as they are now known; none where nothing was measured.
+    ///
+    /// # Errors
+    /// What the engine says of its own example.
+    pub(crate) async fn plans(&self) -> Result<ModelPlans, Error> {
+        let (offers, predicted_for) = match self.scheduler.fronts(self.lane) {
+            Some(fronts) => {
+                let all: Vec<usize> = (0..fronts.strategies().len()).collect();
+                (fronts.alone(&all, 1), "one input")
+            }
+            None => (self.offers_for_example().await?, "the smallest request"),
+        };
+        Ok(ModelPlans {
+            model_name: self.name.clone(),
+            model_version: self.version.clone(),
+            predicted_for,
+            plans: ModelPlans::summaries(offers, &self.audits()),
+        })
+    }
+
+    async fn offers_for_example(&self) -> Result<Vec<Offer>, Error> {
+        let (engine, name) = (Arc::clone(&self.engine), Arc::clone(&self.label));
+        let offers = tokio::task::spawn_blocking(move || {
+            guarded(&name, || {
+                engine.offers(&crate::repository::example(&*engine)?)
+            })
+        });
+        let offers = offers
+            .await
+            .expect("invariant: panics are caught, and a runtime that ends asks nobody")?;
+        Ok(self.scheduler.known(self.lane, offers))
+    }
+
     /// Name, all versions, and this version's signature.
     pub fn describe(&self) -> ModelDescription {
         ModelDescription {
@@ -234,7 +270,7 @@ impl ServedModel {
         let engine = Arc::clone(&self.engine);
         let batching = engine.batching();
         let fronts = batching.and_then(|_| self.scheduler.fronts(self.lane));
-        if fronts.is_none() && !contract.is_demanding() {
+        if fronts.is_none() && !contract.is_demanding() && !contract.explain {
             return Ok(Work::Whole(Whole::plain(request)));
         }
         let name = Arc::clone(&self.label);

@@ -2,8 +2,9 @@
 //! are made long, so that it does not matter how fast the machine is.
 
 use crate::fake::{Modal, Offering, ask, bare, begin, number, of, queue_up, serve, settings, text};
-use satisfice_core::{ErrorKind, Parameter};
+use satisfice_core::{ErrorKind, InferResponse, Parameter};
 use satisfice_server::{Service, SpareTime};
+use serde_json::Value;
 use std::sync::Arc;
 
 const PLANS: [(&str, f64, f64); 3] = [
@@ -86,6 +87,69 @@ async fn the_answer_says_what_was_promised() {
     assert!((number(&answer, "expected_fidelity") - 0.925).abs() < 1e-9);
     let left = number(&answer, "deadline_left_ms");
     assert!((1.0..50_000.0).contains(&left), "{left}");
+}
+
+/// The explanation of an answer, and the verdicts of its plans.
+fn explained(answer: &InferResponse) -> (Value, String) {
+    let explanation: Value = serde_json::from_str(&text(answer, "explanation")).unwrap();
+    let plans = explanation["plans"].as_array().unwrap().iter();
+    let verdict = |field: &Value| field.as_str().unwrap().to_owned();
+    let verdicts = plans.map(|plan| verdict(&plan["plan"]) + " " + &verdict(&plan["verdict"]));
+    let verdicts = verdicts.collect::<Vec<_>>().join(", ");
+    (explanation, verdicts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_says_why_its_plan_was_taken() {
+    let explain = || ("explain", Parameter::Bool(true));
+    let (_, service) = offering();
+    let request = bare(&[deadline(50.0), fidelity(0.8), explain()]);
+    let answer = ask(&service, "m", request).await.unwrap();
+    let (explanation, verdicts) = explained(&answer);
+    assert_eq!(verdicts, "quick below_minimum, half chosen, exact too_slow");
+    assert!(explanation["reason"].as_str().unwrap().contains("cheapest"));
+    assert_eq!(explanation["next_more_expensive"]["plan"], "exact");
+    let more = explanation["next_more_expensive"]["more_ms"].as_f64();
+    assert!((more.unwrap() - 80_000.0).abs() < 1.0);
+    let lower = &explanation["plans"][1]["promises"]["fidelity"]["lower_bound"];
+    assert!((lower.as_f64().unwrap() - 0.9).abs() < 1e-9);
+
+    // To ask why changes nothing.
+    let (_, service) = offering();
+    let answer = ask(&service, "m", bare(&[explain()])).await.unwrap();
+    assert_eq!(text(&answer, "plan"), "default");
+    let (explanation, verdicts) = explained(&answer);
+    assert_eq!(verdicts, "quick possible, half possible, exact possible");
+    assert!(
+        explanation["reason"]
+            .as_str()
+            .unwrap()
+            .contains("default plan")
+    );
+    let answer = ask(&service, "m", bare(&[])).await.unwrap();
+    assert!(!answer.parameters.contains_key("explanation"));
+
+    let named = bare(&[("plan", "quick".into()), explain()]);
+    let answer = ask(&service, "m", named).await.unwrap();
+    assert_eq!(text(&answer, "plan"), "quick");
+    assert_eq!(
+        explained(&answer).1,
+        "quick chosen, half not_named, exact not_named"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_are_explained_too() {
+    let service = serve(settings(1), &[("m", Arc::new(Modal::new(8)))]);
+    let parameters = [("min_accuracy", 0.8.into()), ("explain", true.into())];
+    let answer = ask(&service, "m", of(&[1.0, 2.0], &parameters))
+        .await
+        .unwrap();
+    assert_eq!(text(&answer, "strategies"), "text=2");
+    let (explanation, verdicts) = explained(&answer);
+    assert!(verdicts.contains("text chosen"), "{verdicts}");
+    assert!(verdicts.contains("both possible"), "{verdicts}");
+    assert_eq!(explanation["next_more_expensive"]["plan"], "both");
 }
 
 #[tokio::test(flavor = "multi_thread")]

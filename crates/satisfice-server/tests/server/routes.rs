@@ -114,6 +114,18 @@ fn the_page_shows_every_model() {
 }
 
 #[test]
+fn a_model_without_measured_plans_has_none_to_show() {
+    let server = Server::start();
+    for path in ["/v2/models/echo/plans", "/v2/models/echo/versions/2/plans"] {
+        let plans = server.get(path).json();
+        assert_eq!(plans["model_name"], "echo");
+        assert_eq!(plans["plans"].as_array().unwrap().len(), 0);
+    }
+    let answer = server.get("/v2/models/nobody/plans");
+    answer.refused(404, "model_not_found");
+}
+
+#[test]
 fn every_answer_has_a_request_id() {
     let server = Server::start();
     let first = server.get("/v2").header("x-request-id").unwrap().to_owned();

@@ -5,8 +5,8 @@ use clap::{Args, ValueEnum, builder::TypedValueParser};
 use satisfice_core::{
     Parameter, Parameters,
     parameters::{
-        self, CLUSTER, CONTRACT, DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY, ParameterSpec,
-        Place,
+        self, CLUSTER, CONTRACT, DEADLINE_MS, EXPLAIN, MIN_ACCURACY, MIN_FIDELITY, PRIORITY,
+        ParameterSpec, Place,
     },
 };
 use satisfice_graph::Plan;
@@ -15,7 +15,7 @@ use std::{ffi::OsStr, net::SocketAddr, ops::Range, path::PathBuf};
 /// Send held-out queries to a running server and print its answers.
 ///
 ///   satisfice query --model gcn2 --queries queries.safetensors --plan exact
-///   satisfice query --model gcn2 --queries queries.safetensors --min-fidelity 0.98 --deadline-ms 20
+///   satisfice query --model gcn2 --queries queries.safetensors --min-fidelity 0.98 --deadline-ms 20 --explain
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Query {
@@ -53,6 +53,8 @@ pub(crate) struct Contract {
     pub min_fidelity: Option<Parameter>,
     #[arg(long, help = help(PRIORITY), value_parser = Of(PRIORITY))]
     pub priority: Option<Parameter>,
+    #[arg(long, help = help(EXPLAIN))]
+    pub explain: bool,
     /// Any other parameter of the request, such as `exchange=rows`; may stand several times.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = any_parameter)]
     pub others: Vec<(String, Parameter)>,

@@ -5,6 +5,23 @@ use clap::Args;
 use satisfice_graph::{Plan, Policy};
 use std::path::PathBuf;
 
+/// Show the plans of a model that a server serves, with their predicted times and promises.
+///
+///   satisfice plans --model gcn2
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Plans {
+    /// Address of the server.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    pub url: String,
+    /// Name of the model.
+    #[arg(long)]
+    pub model: String,
+    /// Token of `satisfice token new`, where the server asks for one.
+    #[arg(long, env = "SATISFICE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
 /// Show what each plan costs and how close it comes, on held-out queries.
 ///
 /// Per plan and batch size: accuracy (where the queries have labels), agreement of the predicted

@@ -1,4 +1,4 @@
-use super::Output;
+use super::{Output, plans};
 use crate::{
     cli::{Contract, Query},
     http_client::{HttpClient, graph_request},
@@ -6,7 +6,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use satisfice_core::{
     InferResponse, Parameter, Parameters, TensorData,
-    parameters::{DEADLINE_MS, MIN_ACCURACY, MIN_FIDELITY, PRIORITY},
+    parameters::{DEADLINE_MS, EXPLAIN, EXPLANATION, MIN_ACCURACY, MIN_FIDELITY, PRIORITY},
 };
 use satisfice_graph::argmax;
 use satisfice_store::Queries;
@@ -64,6 +64,10 @@ fn promised(contract: &Contract) -> Parameters {
     let named = named
         .into_iter()
         .filter_map(|(spec, value)| Some((spec.name.to_owned(), value.clone()?)));
+    let explain = contract
+        .explain
+        .then(|| (EXPLAIN.name.to_owned(), true.into()));
+    let named = named.chain(explain);
     contract.others.iter().cloned().chain(named).collect()
 }
 
@@ -132,12 +136,33 @@ fn text(rows: &[Value], parameters: &Parameters) -> String {
                 .map_or("-".to_owned(), |label| label.to_string()),
         );
     }
-    let stages = parameters.iter().map(|(name, parameter)| match parameter {
+    let explanation = parameters.get(EXPLANATION);
+    let stages = parameters.iter().filter(|(name, _)| *name != EXPLANATION);
+    let stages = stages.map(|(name, parameter)| match parameter {
         Parameter::Bool(value) => format!("{name} {value}"),
         Parameter::Int(value) => format!("{name} {value}"),
         Parameter::Float(value) => format!("{name} {value}"),
         Parameter::String(value) => format!("{name} {value}"),
     });
     let _ = writeln!(text, "{}", stages.collect::<Vec<_>>().join(", "));
+    if let Some(Parameter::String(explanation)) = explanation {
+        text.push_str(&explained(explanation));
+    }
+    text
+}
+
+/// Why the plan was taken, for people; nothing where the explanation is none.
+fn explained(explanation: &str) -> String {
+    let explanation: Value = serde_json::from_str(explanation).unwrap_or_default();
+    let reason = explanation["reason"].as_str().unwrap_or_default();
+    let plans = explanation["plans"].as_array();
+    let mut text = format!(
+        "\n{reason}\n\n{}",
+        plans::table(plans.map_or(&[], Vec::as_slice))
+    );
+    let next = &explanation["next_more_expensive"];
+    if let (Some(plan), Some(more)) = (next["plan"].as_str(), next["more_ms"].as_f64()) {
+        let _ = writeln!(text, "\n`{plan}` would have taken {more:.3} ms more");
+    }
     text
 }

@@ -202,6 +202,14 @@ pub(super) fn model_operations() -> Vec<(&'static str, &'static str, Operation, 
                 .refuses(&[WRONG]),
             true,
         ),
+        (
+            "/plans",
+            "get",
+            Operation::new("modelPlans", "Plans of a model: predicted times and promises", Scope)
+                .json("The plans, cheapest first.", "Plans")
+                .refuses(&[WRONG, INTERNAL]),
+            true,
+        ),
         ("/infer", "post", infer(), true),
     ]
 }

@@ -93,6 +93,7 @@ pub(super) fn schemas() -> Value {
         .into_iter()
         .chain(parameters())
         .chain(statistics())
+        .chain([plans()])
         .chain(settings())
     {
         schemas[name] = schema;
@@ -262,6 +263,45 @@ fn statistics() -> Vec<(&'static str, Value)> {
             object(&["model_stats"], json!({ "model_stats": array(model) })),
         ),
     ]
+}
+
+fn plans() -> (&'static str, Value) {
+    let share = json!({ "type": "number", "minimum": 0, "maximum": 1 });
+    let promise = object(
+        &["expected", "lower_bound"],
+        json!({ "expected": share, "lower_bound": share }),
+    );
+    let audited = object(
+        &[
+            "promised_agreement",
+            "observed_agreement",
+            "inputs",
+            "broken_promises",
+        ],
+        json!({
+            "promised_agreement": share,
+            "observed_agreement": share,
+            "inputs": { "type": "integer", "minimum": 0 },
+            "broken_promises": { "type": "integer", "minimum": 0 },
+        }),
+    );
+    let plan = object(
+        &["plan", "predicted_ms", "promises"],
+        json!({
+            "plan": { "type": "string" },
+            "predicted_ms": { "type": "number", "minimum": 0, "description": "Alone on this machine." },
+            "promises": object(&[], json!({ "accuracy": promise, "fidelity": promise })),
+            "audited": audited,
+        }),
+    );
+    let properties = json!({
+        "model_name": { "type": "string" },
+        "model_version": { "type": "string" },
+        "predicted_for": { "enum": ["one input", "the smallest request"] },
+        "plans": array(plan),
+    });
+    let required = ["model_name", "model_version", "predicted_for", "plans"];
+    ("Plans", object(&required, properties))
 }
 
 fn settings() -> Vec<(&'static str, Value)> {

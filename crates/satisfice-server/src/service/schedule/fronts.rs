@@ -1,7 +1,7 @@
 //! The strategies of a batching engine as they are now known, and the cheapest mixes of them.
 
 use super::record::Records;
-use satisfice_core::{Measure, Quality, Strategy};
+use satisfice_core::{Measure, Offer, Quality, Strategy};
 use satisfice_planner::{Batcher, Error, FrontCache, FrontTable, StrategyProfile};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -69,8 +69,28 @@ impl Fronts {
         })
     }
 
-    pub(super) fn strategies(&self) -> &[Strategy] {
+    pub(in super::super) fn strategies(&self) -> &[Strategy] {
         &self.strategies
+    }
+
+    /// The strategies at the positions `available`, each with the time that it would take for all of `inputs` inputs.
+    pub(in super::super) fn alone(&self, available: &[usize], inputs: usize) -> Vec<Offer> {
+        let offer = |&at: &usize| {
+            let Strategy {
+                name,
+                quality,
+                seconds,
+            } = &self.strategies[at];
+            let batch_max = seconds.len().max(1);
+            let of = |inputs: usize| inputs.checked_sub(1).and_then(|last| seconds.get(last));
+            let full = (inputs / batch_max) as f64 * of(batch_max).copied().unwrap_or(0.0);
+            Offer {
+                plan: name.clone(),
+                seconds: full + of(inputs % batch_max).copied().unwrap_or(0.0),
+                quality: quality.clone(),
+            }
+        };
+        available.iter().map(offer).collect()
     }
 
     /// Whether times are by now known to be other ones.

@@ -2,6 +2,7 @@
 
 use super::{
     super::{SpareTime, contract::Contract},
+    explain::Explanation,
     fronts::Fronts,
     whole::unmeetable,
 };
@@ -10,7 +11,7 @@ use satisfice_core::{
     Tensor,
 };
 use satisfice_planner::{FrontTable, Mix};
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
 /// Mixes that the planner chooses among for one job.
 const MIXES_MAX: usize = 8;
@@ -36,6 +37,8 @@ pub(in super::super) struct Inputs {
     started: BTreeMap<usize, usize>,
     done: usize,
     pieces: Vec<Piece>,
+    /// What the answer says of the choice, if it is to.
+    explanation: Option<Box<Explanation>>,
 }
 
 /// Inputs of one job that one batch answered.
@@ -64,6 +67,12 @@ impl Inputs {
                 return Err(unknown_plan(named, &job, fronts));
             }
         }
+        let explanation = contract.explain.then(|| {
+            let offers = fronts.alone(&job.strategies, job.inputs);
+            let contract = (*contract, spare_time);
+            let named = named.as_deref();
+            Box::new(Explanation::new(contract, named, offers, Instant::now()))
+        });
         let minimum = contract.minimum;
         let measure = minimum.map(|minimum| minimum.measure).or(fronts.usual());
         let table = fronts.table(measure, &available, job.inputs);
@@ -81,6 +90,7 @@ impl Inputs {
             started: BTreeMap::new(),
             done: 0,
             pieces: Vec::new(),
+            explanation,
             job: Arc::new(job),
             available,
         };
@@ -124,6 +134,13 @@ impl Inputs {
 
     /// Takes `count` inputs that were not started; at most two ranges.
     pub(super) fn start(&mut self, strategy: usize, count: usize) -> Vec<Range<usize>> {
+        if let Some(explanation) = self
+            .explanation
+            .as_mut()
+            .filter(|_| self.started.is_empty())
+        {
+            explanation.starts_now();
+        }
         let total = self.job.inputs;
         let from = (self.begin + total - self.waiting()) % total;
         let first = from..(from + count).min(total);
@@ -220,10 +237,16 @@ impl Inputs {
         };
         let outputs: Result<Vec<NamedTensor>, Error> =
             names.into_iter().map(|name| self.joined(name)).collect();
-        Ok(InferResponse {
+        let mut response = InferResponse {
             outputs: outputs?,
             parameters: self.parameters(fronts),
-        })
+        };
+        if let Some(explanation) = &self.explanation {
+            let strategies = fronts.strategies();
+            let answered_by = self.started.keys().map(|&at| strategies[at].name.as_str());
+            explanation.add_to(&mut response, &answered_by.collect::<Vec<_>>());
+        }
+        Ok(response)
     }
 
     fn joined(&self, name: &str) -> Result<NamedTensor, Error> {

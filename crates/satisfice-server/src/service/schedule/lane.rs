@@ -2,6 +2,7 @@
 
 use super::{
     super::{contract::Contract, room::Admission, times::Times},
+    explain::Explanation,
     floor::Floors,
     forming::Formed,
     fronts::Fronts,
@@ -386,7 +387,20 @@ impl Lane {
                     return None;
                 };
                 let chosen = self.chosen(&whole, &options, choice, (&job.contract, job.id));
+                let tried = job.contract.deadline.is_some() && job.planned.deadline().is_none();
+                let explanation = job.contract.explain.then(|| {
+                    let contract = (job.contract, self.admission.spare_time);
+                    let offers = whole.known(&self.records);
+                    Box::new(Explanation::whole(
+                        &whole.request,
+                        contract,
+                        offers,
+                        tried,
+                        job.queued,
+                    ))
+                });
                 let task = self.whole_task(whole.request, chosen, job.reply, job.queued);
+                let task = task.explained(explanation);
                 Some(Task {
                     planned: Some((job.planned, job.width)),
                     ..task
@@ -410,6 +424,7 @@ impl Lane {
         let whole = WholeTask {
             request,
             chosen,
+            explanation: None,
             reply,
             queued,
         };

@@ -344,7 +344,7 @@ impl State {
     ) -> bool {
         let busy: usize = self.running.iter().map(|run| run.granted.max(1)).sum();
         let idle = busy < self.cores && !self.closed;
-        if !idle || !work.is_plain() || contract.minimum.is_some() {
+        if !idle || !work.is_plain() || contract.minimum.is_some() || contract.explain {
             return false;
         }
         let bytes = reply.ticket.bytes();

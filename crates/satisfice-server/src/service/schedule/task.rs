@@ -2,6 +2,7 @@
 
 use super::{
     super::{Stats, stats::plan_of},
+    explain::Explanation,
     inputs::report,
     job::{Answer, Key, Reply},
 };
@@ -74,6 +75,8 @@ impl TaskWork {
 pub(super) struct WholeTask {
     pub request: InferRequest,
     pub chosen: Option<Chosen>,
+    /// What the answer says of the choice, if it is to.
+    pub explanation: Option<Box<Explanation>>,
     pub reply: Reply,
     pub queued: Instant,
 }
@@ -161,6 +164,14 @@ pub(super) enum Ran {
 }
 
 impl Task {
+    /// The same task, whose answer says why its plan was taken.
+    pub(super) fn explained(mut self, explanation: Option<Box<Explanation>>) -> Self {
+        if let TaskWork::Whole(whole) = &mut self.work {
+            whole.explanation = explanation;
+        }
+        self
+    }
+
     pub(super) fn run(self) -> Done {
         let start = Instant::now();
         let Self {
@@ -209,6 +220,10 @@ impl WholeTask {
             if let Some(chosen) = self.chosen {
                 sample = chosen.sample(&self.request, response, bytes);
                 chosen.say(response);
+            }
+            if let Some(explanation) = self.explanation {
+                let plan = plan_of(response).unwrap_or_default().to_owned();
+                explanation.add_to(response, &[&plan]);
             }
             model.stats.answered_by(response);
         }

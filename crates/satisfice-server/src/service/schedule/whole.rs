@@ -15,11 +15,12 @@ use satisfice_core::{
 /// A request with the ways to answer it.
 pub(in super::super) struct Whole {
     pub request: InferRequest,
-    /// Ways among which one is chosen; empty where the request is executed as it is.
+    /// Ways to answer it; empty where nobody has to know them. A request without a contract is executed as it is.
     pub offers: Vec<Offer>,
 }
 
 /// The ways that keep a request's contract.
+#[derive(Default)]
 pub(super) struct Options {
     /// With times and qualities as they are now known.
     pub offers: Vec<Offer>,
@@ -42,6 +43,16 @@ impl Whole {
         Some(offer.seconds)
     }
 
+    /// All offers, with times and qualities as they are now known.
+    pub(super) fn known(&self, records: &Records) -> Vec<Offer> {
+        let mut offers = self.offers.clone();
+        let dearest = dearest_of(&self.offers);
+        for offer in &mut offers {
+            refresh(offer, dearest, records);
+        }
+        offers
+    }
+
     /// Those of the offers that keep the contract's minimum: the one that the request names, the
     /// cheapest one where just enough is wanted, or all.
     pub(super) fn options(
@@ -50,11 +61,11 @@ impl Whole {
         spare_time: SpareTime,
         records: &Records,
     ) -> Result<Options, Error> {
-        let mut offers = self.offers.clone();
-        let dearest = dearest(&offers).cloned();
-        for offer in &mut offers {
-            refresh(offer, dearest.as_ref(), records);
+        if !contract.is_demanding() {
+            return Ok(Options::default());
         }
+        let mut offers = self.known(records);
+        let dearest = dearest_of(&self.offers).cloned();
         let named = plan_named(&self.request.parameters);
         if let Some(named) = named {
             offers.retain(|offer| offer.plan == named);
@@ -132,9 +143,10 @@ pub(super) fn audited_share(offer: &Offer, dearest: Option<&Offer>) -> Option<f6
     agreement(&offer.quality, &dearest.quality)
 }
 
-fn dearest(offers: &[Offer]) -> Option<&Offer> {
+/// The most expensive of some offers.
+pub(super) fn dearest_of<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Option<&'a Offer> {
     let by_time = |a: &&Offer, b: &&Offer| a.seconds.total_cmp(&b.seconds);
-    offers.iter().max_by(by_time)
+    offers.into_iter().max_by(by_time)
 }
 
 /// The offer as it is now known.
@@ -146,7 +158,8 @@ fn refresh(offer: &mut Offer, dearest: Option<&Offer>, records: &Records) {
     }
 }
 
-fn keeps(offer: &Offer, minimum: Minimum) -> bool {
+/// Whether the offer promises the minimum.
+pub(super) fn keeps(offer: &Offer, minimum: Minimum) -> bool {
     reported(offer, Some(minimum.measure)).is_some_and(|quality| quality.lower >= minimum.share)
 }
 
@@ -229,7 +242,7 @@ mod tests {
                 measure: Measure::Fidelity,
                 share,
             }),
-            priority: 0,
+            ..Contract::default()
         };
         let options = whole.options(&contract, spare_time, &Records::default());
         let options = options.map_err(|error| error.to_string())?;
