@@ -5,6 +5,7 @@ use crate::{
     tensor_file::{Part, RowsPart, TensorFile},
 };
 use rayon::prelude::*;
+use safetensors::Dtype;
 use satisfice_kernels::Rows;
 use std::path::Path;
 
@@ -104,6 +105,11 @@ impl GraphStore {
     /// Features of the nodes, `[nodes, features]`, f32 or f16.
     pub fn features(&self) -> Rows<'_> {
         self.features.1.get(&self.features.0)
+    }
+
+    /// Type in which features are kept.
+    pub(crate) fn feature_dtype(&self) -> Dtype {
+        self.features.1.dtype()
     }
 
     /// Values per node.

@@ -35,6 +35,7 @@ mod checksum;
 mod error;
 mod graph_store;
 mod import;
+pub mod live;
 mod manifest;
 mod node_ids;
 mod parallel;

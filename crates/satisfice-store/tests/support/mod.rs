@@ -1,6 +1,7 @@
 //! What the tests share: a small graph, and writers of every kind of source.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod living;
 pub(crate) mod parquet_file;
 
 use satisfice_store::{
