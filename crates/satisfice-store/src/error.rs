@@ -36,6 +36,33 @@ pub enum StoreError {
         path: PathBuf,
     },
 
+    /// The graph was written to since its files were made, so that these alone are not the graph. Whoever reads
+    /// the store, after folding the writes into it.
+    #[error(
+        "{path}: the graph has writes in its log that its files lack; fold them into the store with \
+         `satisfice compact {path}`, then precompute again (or serve it with --live)",
+        path = path.display()
+    )]
+    Written {
+        /// The store.
+        path: PathBuf,
+    },
+
+    /// The log of a living graph is damaged or of another store. A retry does not help.
+    #[error(
+        "{path}: {message} (at byte {offset}); restore the store with its directory `live` from a copy \
+         (`satisfice snapshot` makes one)",
+        path = path.display()
+    )]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        message: String,
+    },
+
     /// The manifest is of a format that this version does not know. Whoever upgraded one side only;
     /// a retry does not help.
     #[error(

@@ -1,5 +1,6 @@
 use crate::{
     FileRecord, Manifest, NodeIdKind, NodeIds, StoreError, Topology,
+    live::refuse_written,
     node_ids::{Ids, NODES_MAX, Strings},
     parallel::{find_first, find_first_index},
     tensor_file::{Part, RowsPart, TensorFile},
@@ -41,8 +42,15 @@ impl GraphStore {
     ///
     /// # Errors
     /// It is no store, is of another format, is damaged, or contradicts itself; the error names the
-    /// file and tensor.
+    /// file and tensor. [`StoreError::Written`]: a [living graph](crate::live) has writes that the files lack.
     pub fn open(path: &Path, check: Check) -> Result<Self, StoreError> {
+        let store = Self::open_files(path, check)?;
+        refuse_written(path, &store.fingerprint())?;
+        Ok(store)
+    }
+
+    /// Opens the files, whatever was written since.
+    pub(crate) fn open_files(path: &Path, check: Check) -> Result<Self, StoreError> {
         let manifest = Manifest::read(path)?;
         if !(1..=NODES_MAX).contains(&manifest.nodes) {
             return Err(StoreError::NodeCount {

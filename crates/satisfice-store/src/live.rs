@@ -5,25 +5,35 @@
 //! files are not touched: a snapshot is those files and, for each node that was changed, a patch.
 //! A [`Follower`] is told after each group of commits what has changed.
 //!
+//! A write is in the log, and the log on the disk, before it is answered or shown; a graph that is
+//! opened again is the one that its log says.
+//!
 //! Invariant: a snapshot answers as a store would into which its graph had been imported.
 
 mod changes;
-#[expect(dead_code, reason = "half of it reads the log")]
 mod codec;
 mod commit;
+mod disk;
 mod draft;
 mod error;
 mod follow;
+mod frame;
 mod graph;
 mod ids;
 mod limits;
+mod log;
 mod memory;
 mod operation;
 mod out_edges;
 mod patches;
+#[cfg(test)]
+mod power_loss;
 mod prepare;
 mod queue;
+mod recover;
 mod resolve;
+#[cfg(test)]
+mod simulated_disk;
 mod snapshot;
 
 pub use changes::Changes;
@@ -31,5 +41,7 @@ pub use error::{LiveError, Problem};
 pub use follow::Follower;
 pub use graph::{LiveGraph, LiveStatus};
 pub use limits::Limits;
+pub use log::LogReport;
+pub(crate) use log::{refuse_written, verify_log};
 pub use operation::{Ack, Applied, NodeId, Operation, SourceOffset, Write};
 pub use snapshot::Snapshot;

@@ -83,13 +83,13 @@ fn put_name(bytes: &mut Vec<u8>, name: Option<&str>) {
     put_text(bytes, name.unwrap_or_default());
 }
 
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u32).to_le_bytes());
     bytes.extend_from_slice(text.as_bytes());
 }
 
 /// What a write did, as [`Reader::done`] reads it.
-pub(super) fn put_done(bytes: &mut Vec<u8>, done: &Done) {
+fn put_done(bytes: &mut Vec<u8>, done: &Done) {
     let applied = &done.applied;
     bytes.extend(done.operations.to_le_bytes());
     bytes.extend(applied.version.to_le_bytes());
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 

@@ -6,7 +6,7 @@ use super::{
 use crate::NodeIdKind;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 /// What becomes of a list of neighbours: all edits of a group are made at once when the group ends,
@@ -90,7 +90,18 @@ pub(super) struct Finished {
     pub(super) snapshot: Snapshot,
     pub(super) changes: Changes,
     /// Ids of new positions, to be known before the snapshot is.
-    pub(super) inserted: Vec<(NodeId, u32)>,
+    inserted: Vec<(NodeId, u32)>,
+}
+
+impl Finished {
+    /// Makes the ids of new positions known to all snapshots; those before have no such positions.
+    pub(super) fn make_known(&self) {
+        let new_ids = &self.snapshot.base.new_ids;
+        let mut new_ids = new_ids.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, node) in &self.inserted {
+            new_ids.insert(id.clone(), *node);
+        }
+    }
 }
 
 impl Draft {
@@ -106,6 +117,16 @@ impl Draft {
             edges: before.edges,
             before,
         }
+    }
+
+    /// The snapshot that the draft changes.
+    pub(super) fn before(&self) -> Arc<Snapshot> {
+        self.before.clone()
+    }
+
+    /// Sets the version to which the next write is added.
+    pub(super) fn begin_at(&mut self, version: u64) {
+        self.version = version;
     }
 
     pub(super) fn version(&self) -> u64 {

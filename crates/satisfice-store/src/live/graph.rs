@@ -1,14 +1,17 @@
 use super::{
     Ack, Applied, Follower, Limits, LiveError, Snapshot, Write,
     commit::Committer,
+    disk::{Directory, Disk},
     follow::Followers,
+    log::{LIVE, LogState},
     prepare::Schema,
     queue::{Pending, Queue},
+    recover::recover,
 };
-use crate::{Check, GraphStore, StoreError};
+use crate::{Check, StoreError, manifest::MANIFEST};
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -26,6 +29,9 @@ pub struct LiveGraph {
     committer: Mutex<Committer>,
     followers: Arc<Followers>,
     thread: Option<JoinHandle<()>>,
+    log: Arc<LogState>,
+    /// Holds the lock of the directory.
+    _disk: Mutex<Box<dyn Disk>>,
 }
 
 /// Where a living graph stands.
@@ -41,22 +47,44 @@ pub struct LiveStatus {
     pub edges: usize,
     /// Bytes of the differences from the store in memory, about.
     pub patch_bytes: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// False once the log could not be brought to the disk: then no write is taken.
+    pub is_writable: bool,
 }
 
 impl LiveGraph {
-    /// Opens the store in the directory `path`.
+    /// Opens the store in the directory `path` with all that was written to it, for this process alone.
     ///
     /// # Errors
-    /// As [`GraphStore::open`].
+    /// As [`GraphStore::open`](crate::GraphStore::open); another process has it open; its log is damaged.
     pub fn open(path: &Path, check: Check) -> Result<Arc<Self>, StoreError> {
         Self::open_with(path, check, Limits::default())
     }
 
     /// As [`open`](Self::open), with other limits.
     pub fn open_with(path: &Path, check: Check, limits: Limits) -> Result<Arc<Self>, StoreError> {
-        let store = GraphStore::open(path, check)?;
-        let schema = Schema::new(&store);
-        let snapshot = Arc::new(Snapshot::of(store, 0));
+        if !path.join(MANIFEST).is_file() {
+            return Err(StoreError::NotAStore {
+                path: path.to_owned(),
+            });
+        }
+        let disk = Directory::take(&path.join(LIVE))?;
+        Self::open_on(path, check, limits, Box::new(disk))
+    }
+
+    /// As [`open_with`](Self::open_with), with the log on `disk`.
+    pub(super) fn open_on(
+        path: &Path,
+        check: Check,
+        limits: Limits,
+        disk: Box<dyn Disk>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let recovered = recover(path, check, limits, &*disk)?;
+        let snapshot = recovered.snapshot;
+        let schema = Schema::new(snapshot.base());
+        let log = recovered.log.state();
+        let committer = Committer::new(limits, recovered.log, recovered.memory);
         let followers = Arc::new(Followers::new(snapshot));
         let thread = {
             let followers = followers.clone();
@@ -73,9 +101,11 @@ impl LiveGraph {
             limits,
             schema,
             queue: Queue::default(),
-            committer: Mutex::new(Committer::new(limits)),
+            committer: Mutex::new(committer),
+            log,
             followers,
             thread: Some(thread),
+            _disk: Mutex::new(disk),
         }))
     }
 
@@ -87,8 +117,15 @@ impl LiveGraph {
     /// what is then known of it.
     pub fn apply(&self, write: Write, ack: Ack) -> Result<Applied, LiveError> {
         let pending = Pending::new(self.schema.prepare(write, &self.limits)?);
+        if pending.encoded.len() > self.limits.write_bytes_max {
+            return Err(LiveError::TooLarge {
+                what: "bytes",
+                found: pending.encoded.len(),
+                max: self.limits.write_bytes_max,
+            });
+        }
         let answer = pending.answer();
-        let is_turn = self.queue.push(pending, self.limits.waiting_max)?;
+        let is_turn = self.queue.push(pending, &self.limits)?;
         if is_turn {
             self.commit_all();
         }
@@ -126,7 +163,22 @@ impl LiveGraph {
             nodes: snapshot.live_nodes(),
             edges: snapshot.edges(),
             patch_bytes: snapshot.patch_bytes(),
+            log_bytes: self.log.bytes.load(Ordering::Relaxed),
+            is_writable: self.log.failure.get().is_none(),
         }
+    }
+
+    /// Does writes as one group.
+    #[cfg(test)]
+    pub(super) fn apply_together(&self, writes: Vec<Write>) -> Vec<Result<Applied, LiveError>> {
+        let mut answers = Vec::new();
+        for write in writes {
+            let pending = Pending::new(self.schema.prepare(write, &self.limits).unwrap());
+            answers.push(pending.answer());
+            self.queue.push(pending, &self.limits).unwrap();
+        }
+        self.commit_all();
+        answers.iter().map(super::queue::Answer::wait).collect()
     }
 
     /// Commits what waits, group by group, until nothing does.

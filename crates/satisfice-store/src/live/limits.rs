@@ -9,6 +9,8 @@ pub struct Limits {
     pub write_bytes_max: usize,
     /// Writes that may wait for the disk.
     pub waiting_max: usize,
+    /// Bytes of these, unless it is one.
+    pub waiting_bytes_max: usize,
     /// Bytes of the log; from there on writes are refused until the graph is compacted.
     pub log_bytes_max: u64,
     /// Bytes of patches in memory; from there on writes are refused until the graph is compacted.
@@ -33,6 +35,7 @@ impl Default for Limits {
             operations_max: 1 << 20,
             write_bytes_max: 256 << 20,
             waiting_max: 1024,
+            waiting_bytes_max: 512 << 20,
             log_bytes_max: 16 << 30,
             patch_bytes_max: 4 << 30,
             request_ids_max: 1 << 16,

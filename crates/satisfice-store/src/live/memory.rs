@@ -1,6 +1,6 @@
 //! Writes that must not be done twice.
 
-use super::{Applied, LiveError, SourceOffset, Write};
+use super::{Applied, LiveError, SourceOffset, Write, codec, codec::Reader};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// A write that was done: a checksum of its operations, and what it did.
@@ -77,16 +77,45 @@ impl Memory {
         self.sources.extend(sources);
     }
 
+    /// Appends everything to `bytes`, as [`decode`](Self::decode) reads it.
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend((self.order.len() as u32).to_le_bytes());
+        for request_id in &self.order {
+            codec::put_remembered(bytes, request_id, 0, &self.requests[request_id]);
+        }
+        bytes.extend((self.sources.len() as u32).to_le_bytes());
+        for (source, &(offset, applied)) in &self.sources {
+            let done = Done {
+                operations: 0,
+                applied,
+            };
+            codec::put_remembered(bytes, source, offset, &done);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut memory = Self::default();
+        for _ in 0..reader.u32()? {
+            let (request_id, _, done) = reader.remembered()?;
+            memory.remember_request(request_id, done, usize::MAX);
+        }
+        for _ in 0..reader.u32()? {
+            let (source, offset, done) = reader.remembered()?;
+            memory.sources.insert(source, (offset, done.applied));
+        }
+        Some(memory)
+    }
+
     pub(super) fn remember(&mut self, write: &Write, done: Done, requests_max: usize) {
         if let Some(request_id) = &write.request_id {
             self.remember_request(request_id.clone(), done, requests_max);
         }
         if let Some(SourceOffset { source, offset }) = &write.offset {
-            self.remember_source(source.clone(), *offset, done.applied);
+            self.sources.insert(source.clone(), (*offset, done.applied));
         }
     }
 
-    pub(super) fn remember_request(&mut self, request_id: String, done: Done, max: usize) {
+    fn remember_request(&mut self, request_id: String, done: Done, max: usize) {
         if self.requests.insert(request_id.clone(), done).is_none() {
             self.order.push_back(request_id);
         }
@@ -95,10 +124,6 @@ impl Memory {
                 self.requests.remove(&oldest);
             }
         }
-    }
-
-    pub(super) fn remember_source(&mut self, source: String, offset: u64, applied: Applied) {
-        self.sources.insert(source, (offset, applied));
     }
 }
 

@@ -122,26 +122,43 @@ impl Schema {
             Dtype::F16 => f16::from_f32(value).to_f32(),
             _ => value,
         };
+        let not_finite = |column: usize, value: f32| Problem::NotFinite {
+            column,
+            value: value.to_string(),
+            dtype: self.dtype.to_string(),
+        };
         if let Some(column) = x.iter().position(|&value| !kept(value).is_finite()) {
-            return Err(Problem::NotFinite {
-                column,
-                value: x[column].to_string(),
-                dtype: self.dtype.to_string(),
-            });
+            return Err(not_finite(column, x[column]));
         }
-        match self.dtype {
-            Dtype::I8 => round_to_bytes(x),
-            _ => x.iter_mut().for_each(|value| *value = kept(*value)),
+        if self.dtype == Dtype::I8 {
+            return round_to_bytes(x).map_err(|(column, value)| not_finite(column, value));
         }
+        x.iter_mut().for_each(|value| *value = kept(*value));
         Ok(())
     }
 }
 
-/// Rounds a row to 8-bit integers and back.
-fn round_to_bytes(x: &mut [f32]) {
-    let mut bytes = Vec::with_capacity(x.len() + size_of::<f32>());
-    quantize_row(x, &mut bytes);
-    Rows::i8(&bytes, x.len()).read(0, x);
+/// Rounds a row to 8-bit integers and back, so that doing it once more changes nothing.
+///
+/// # Errors
+/// Column and value of one that is too large to come back.
+fn round_to_bytes(x: &mut [f32]) -> Result<(), (usize, f32)> {
+    let mut before = Vec::new();
+    loop {
+        let mut bytes = Vec::with_capacity(x.len() + size_of::<f32>());
+        quantize_row(x, &mut bytes);
+        let mut rounded = vec![0.0; x.len()];
+        Rows::i8(&bytes, x.len()).read(0, &mut rounded);
+        if let Some(column) = rounded.iter().position(|value| !value.is_finite()) {
+            return Err((column, x[column]));
+        }
+        x.copy_from_slice(&rounded);
+        // The scale may move by its last digit when it is found again, towards where it stays.
+        if bytes == before {
+            return Ok(());
+        }
+        before = bytes;
+    }
 }
 
 fn name(what: &'static str, name: Option<&str>) -> Result<(), LiveError> {

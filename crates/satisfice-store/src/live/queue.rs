@@ -1,6 +1,6 @@
 //! Writes that wait for their turn.
 
-use super::{Applied, LiveError, Write, codec};
+use super::{Applied, Limits, LiveError, Write, codec};
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -41,7 +41,6 @@ impl Answer {
 pub(super) struct Pending {
     pub(super) write: Write,
     /// The operations as the log holds them.
-    #[expect(dead_code, reason = "the log takes it")]
     pub(super) encoded: Vec<u8>,
     /// xxh3-64 of these.
     pub(super) checksum: u64,
@@ -71,19 +70,24 @@ pub(super) struct Queue(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Pending>,
+    /// Bytes of their operations.
+    bytes: usize,
     /// Whether a thread takes groups.
     is_served: bool,
 }
 
 impl Queue {
     /// Returns whether it is the caller's turn to take groups until there is none.
-    pub(super) fn push(&self, pending: Pending, max: usize) -> Result<bool, LiveError> {
+    pub(super) fn push(&self, pending: Pending, limits: &Limits) -> Result<bool, LiveError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.len() >= max {
+        let bytes = state.bytes + pending.encoded.len();
+        let is_full = state.waiting.len() >= limits.waiting_max || bytes > limits.waiting_bytes_max;
+        if is_full && !state.waiting.is_empty() {
             return Err(LiveError::Busy {
                 waiting: state.waiting.len(),
             });
         }
+        state.bytes = bytes;
         state.waiting.push_back(pending);
         Ok(!std::mem::replace(&mut state.is_served, true))
     }
@@ -98,6 +102,7 @@ impl Queue {
             if !group.is_empty() && operations > GROUP_OPERATIONS {
                 break;
             }
+            state.bytes -= next.encoded.len();
             group.extend(state.waiting.pop_front());
         }
         if group.is_empty() {

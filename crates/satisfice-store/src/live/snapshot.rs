@@ -24,8 +24,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The store that `store` is at rest.
-    pub(super) fn of(store: GraphStore, version: u64) -> Self {
+    /// The store as its files are.
+    pub(super) fn of(store: GraphStore) -> Self {
         let base = Base {
             out_edges: OutEdges::of(&store),
             new_ids: RwLock::default(),
@@ -33,7 +33,7 @@ impl Snapshot {
             store,
         };
         Self {
-            version,
+            version: 0,
             nodes: base.store.nodes(),
             live_nodes: base.store.nodes(),
             edges: base.store.edges(),

@@ -31,10 +31,19 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<()> {
 }
 
 fn text(report: &VerifyReport) -> String {
-    format!(
+    let files = format!(
         "graph: {} files, {} tensors, {}: every checksum is right\n",
         report.files,
         report.tensors,
         report::bytes(report.bytes)
-    )
+    );
+    let log = report.log.map_or_else(String::new, |log| {
+        format!(
+            "log: {} writes to version {}, {}: whole\n",
+            log.writes,
+            log.version,
+            report::bytes(log.bytes)
+        )
+    });
+    files + &log
 }
