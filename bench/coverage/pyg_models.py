@@ -16,6 +16,7 @@ import pyg_random
 from measure import CLASSES, FEATURES, STORED, Model, features, graphs, random_models
 from pyg_joins import JOINED
 from pyg_layers import LAYERS
+from pyg_messages import MESSAGES
 from pyg_nets import (
     HIDDEN,
     LinkModel,
@@ -315,6 +316,9 @@ SERVED = [
             b=g.GATConv(FEATURES, CLASSES),
         ),
     ),
+    Model("tutorial", lambda: Net(lambda n, x, e: n.c(x, e), c=Tutorial(FEATURES, CLASSES))),
+    Model("scattered", lambda: Net(scattered, lin=nn.Linear(FEATURES, CLASSES))),
+    Model("by degree", lambda: Net(by_degree, conv=g.SAGEConv(FEATURES, CLASSES))),
 ]
 
 REFUSED = [
@@ -337,15 +341,6 @@ REFUSED = [
         local=False,
     ),
     Model(
-        "tutorial",
-        lambda: Net(lambda n, x, e: n.c(x, e), c=Tutorial(FEATURES, CLASSES)),
-        "layer 'c' is a Tutorial",
-    ),
-    Model("scattered", lambda: Net(scattered, lin=nn.Linear(FEATURES, CLASSES)), "`index_add`"),
-    Model(
-        "by degree", lambda: Net(by_degree, conv=g.SAGEConv(FEATURES, CLASSES)), "are combined with"
-    ),
-    Model(
         "dropout always on",
         lambda: Net(lambda n, x, e: f.dropout(n.c(x, e)), c=g.SAGEConv(FEATURES, CLASSES)),
         "dropout is applied in evaluation mode too",
@@ -357,30 +352,11 @@ REFUSED = [
         "cached",
         local=False,
     ),
-    *(
-        Model(
-            kind,
-            lambda kind=kind, options=options: Net(
-                lambda n, x, e: n.c(x, e), c=getattr(g, kind)(*options)
-            ),
-            f"layer 'c' is a {kind}",
-        )
-        for kind, options in {
-            "EGConv": (FEATURES, 8),
-            "EdgeConv": (nn.Linear(2 * FEATURES, CLASSES),),
-            "PNAConv": (FEATURES, CLASSES, ["mean", "max"], ["identity"], torch.ones(9)),
-        }.items()
-    ),
     Model(
         "DirGNNConv",
         lambda: Net(lambda n, x, e: n.c(x, e), c=g.DirGNNConv(g.SAGEConv(FEATURES, CLASSES))),
         "reads other edges",
     ),
-    Model(
-        "FAConv",
-        lambda: Net(lambda n, x, e: n.c(x, x, e), c=g.FAConv(FEATURES)),
-        "layer 'c' is a FAConv",
-    ),
 ]
 
-MODELS = [*SERVED, *JOINED, *LAYERS, *REFUSED, *random_models(pyg_random.build, 24)]
+MODELS = [*SERVED, *JOINED, *LAYERS, *MESSAGES, *REFUSED, *random_models(pyg_random.build, 24)]

@@ -99,9 +99,14 @@ def make_case(case: Case, name: str, undirected: bool, path: Path) -> None:
 def _cases(framework: str) -> list[Case]:
     if framework == "pyg":
         import pyg_cases
+        import pyg_message_cases
         import pyg_program_cases
 
-        return pyg_cases.cases() + pyg_program_cases.cases()
+        return [
+            *pyg_cases.cases(),
+            *pyg_program_cases.cases(),
+            *pyg_message_cases.cases(),
+        ]
     import dgl_cases
 
     return dgl_cases.cases()

@@ -38,17 +38,17 @@ HIDDEN = 8
 def cases() -> list[Case]:
     """All cases, each of which runs on a directed and on an undirected graph."""
     return [
-        _two("arma", ARMAConv),
-        _two("cluster_gcn", ClusterGCNConv, diag_lambda=0.5),
-        _two("cheb", ChebConv, K=2),
-        _two("film", FiLMConv),
-        _two("gen_softmax", GENConv, learn_t=True),
-        _two("gen_max", GENConv, aggr="max"),
-        _two("le", LEConv),
-        _two("res_gated", ResGatedGraphConv),
-        _two("supergat_mx", SuperGATConv, heads=2, concat=False),
-        _two("supergat_sd", SuperGATConv, heads=2, concat=False, attention_type="SD"),
-        _two("transformer", TransformerConv, heads=2, concat=False, beta=True),
+        two("arma", ARMAConv),
+        two("cluster_gcn", ClusterGCNConv, diag_lambda=0.5),
+        two("cheb", ChebConv, K=2),
+        two("film", FiLMConv),
+        two("gen_softmax", GENConv, learn_t=True),
+        two("gen_max", GENConv, aggr="max"),
+        two("le", LEConv),
+        two("res_gated", ResGatedGraphConv),
+        two("supergat_mx", SuperGATConv, heads=2, concat=False),
+        two("supergat_sd", SuperGATConv, heads=2, concat=False, attention_type="SD"),
+        two("transformer", TransformerConv, heads=2, concat=False, beta=True),
         Case("pyg_agnn", Cosine, _cosine_steps, _export),
         Case("pyg_dense_gates", DenseGates, _dense_steps, _export),
         Case("pyg_branches", Branches, _branches_steps, _export),
@@ -85,7 +85,8 @@ class Two(nn.Module):
         return self.two(self.one(x, edges).tanh(), edges)
 
 
-def _two(name: str, kind: Any, **options: Any) -> Case:
+def two(name: str, kind: Any, **options: Any) -> Case:
+    """A case of two layers of a kind."""
     def steps(model: Two) -> Steps:
         def first(rows: Tensor, _: Tensor, edges: Tensor) -> Tensor:
             return model.one(rows, edges).tanh()

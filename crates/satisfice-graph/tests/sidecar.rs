@@ -207,3 +207,34 @@ fn an_edge_layer_of_widths_that_do_not_go_together_is_refused() {
         assert!(message.contains("layers[0]"), "{lines}: {message}");
     }
 }
+
+#[test]
+fn a_message_layer_whose_program_does_not_fit_is_refused() {
+    let dir = tempfile::TempDir::new().unwrap();
+    no_weights(dir.path());
+    for (lines, wanted) in [
+        ("aggregator = \"sum\"\ntarget = 8", "which leaves nothing"),
+        ("aggregator = \"sum\"\ntarget = 3", "reads 4"),
+        ("aggregator = \"sum\"\nheads = 2\ntarget = 4", "of 2 heads"),
+        ("aggregator = \"softmax\"\nheads = 2\ntarget = 4", "reads 6"),
+        (
+            "aggregator = \"softmax\"\nheads = 3\ntarget = 1",
+            "of 3 heads",
+        ),
+        ("aggregator = \"middle\"", "unknown variant"),
+        (
+            "aggregator = \"sum\"\nprogram = [{ op = \"relu\", of = \"target\" }]",
+            "no rows are called `target`",
+        ),
+        (
+            "aggregator = \"sum\"\ntarget = 4\nself_loops = true",
+            "invalid type",
+        ),
+    ] {
+        let text = with_lines(lines, "")
+            .replace("propagate", "message")
+            .replace("in = 4\nout", "in = 8\nout");
+        let message = load(&text, dir.path()).unwrap_err();
+        assert!(message.contains(wanted), "{lines}: {message}");
+    }
+}

@@ -158,6 +158,16 @@ def weight_argument(model: nn.Module) -> str | None:
     return next((n for n in names if n.lower() in _WEIGHTS or _kind(n) == "whole"), None)
 
 
+def reads_edge_features(model: nn.Module) -> ExportError | None:
+    """What to say of a model that cannot be run without features of edges."""
+    for name in required(model):
+        if name.lower() in ("edge_attr", "edge_attrs"):
+            return ExportError(
+                f"{type(model).__name__}.forward takes `{name}`: edges have no features when served"
+            )
+    return None
+
+
 def kind_is_whole(name: str) -> bool:
     """Whether an argument of this name is a graph with all that it holds."""
     return _kind(name) == "whole"

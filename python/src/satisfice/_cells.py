@@ -9,7 +9,8 @@ from satisfice._weights import join
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from satisfice._expressions import Builder, Expr
+    from satisfice._expressions import Builder
+    from satisfice._exprs import Expr
     from satisfice._record import Node
 
 RECURRENT = ("GRU", "GRUCell", "LSTM", "LSTMCell")
@@ -48,7 +49,7 @@ def _of_cell(builder: Builder, node: Node, kind: str) -> Expr:
 
 
 def _of_sequence(builder: Builder, node: Node, kind: str) -> Expr:
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     module: Any = node.module
     steps = builder.rows(node.args[0])
@@ -114,7 +115,7 @@ class Cell:
 
     def _sum(self, one: Any, other: Any) -> Any:
         """A sum in which one part may be a bias alone."""
-        from satisfice._expressions import Expr
+        from satisfice._exprs import Expr
 
         if isinstance(other, Expr):
             return self._builder.sum(one, other, self._node)
@@ -133,7 +134,7 @@ class Cell:
         return builder.mul(self._act("sigmoid", leave), self._act("tanh", made), node), made
 
     def gru(self, rows: Expr, state: Any) -> Expr:
-        from satisfice._expressions import Expr
+        from satisfice._exprs import Expr
 
         builder, node = self._builder, self._node
         inputs, states = self._mapped(rows, 0), self._mapped(state, 1)

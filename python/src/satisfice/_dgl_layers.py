@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from satisfice._cells import Cell
 from satisfice._dgl_convs import KNOWN, DglConvs, is_attention, is_conv
-from satisfice._expressions import Builder, Expr
+from satisfice._expressions import Builder
+from satisfice._exprs import Expr
 from satisfice._graphs import same_edges
 from satisfice._layer_calls import arguments_of, not_known, rows_of
 from satisfice._pyg_edges import chebyshev, cosine

@@ -1,20 +1,17 @@
-"""What a recorded run computes, as expressions of rows.
-
-An expression is the rows of all nodes at one point of a run: the features, a row operation on other
-rows, a layer of the graph, a sum or a join. Equal expressions are one object.
-"""
+"""Makes expressions of recorded nodes. Equal expressions are one object."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from satisfice import _cells, _functions
+from satisfice import _cells, _functions, _messages, _stacks
 from satisfice._cells import RECURRENT
 from satisfice._errors import ExportError
+from satisfice._exprs import End, Expr, Input, Layer, Op, Stack
 from satisfice._row_ops import RowOp, RowOps
 from satisfice._sidecar import layer
 from satisfice._weights import Weights, join
@@ -22,54 +19,15 @@ from satisfice._weights import Weights, join
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from satisfice._graph_values import GraphValues
     from satisfice._record import Node
 
 # The ends of a classifier that a server leaves to its clients.
 FINAL = ("softmax", "log_softmax")
-ELEMENTWISE = ("relu", "elu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "scale", "clamp")
-
-
-@dataclass(eq=False)
-class Expr:
-    """Rows of ``width`` values, made at ``where``."""
-
-    width: int
-    where: str
-
-
-@dataclass(eq=False)
-class Input(Expr):
-    """The features."""
-
-
-@dataclass(eq=False)
-class Op(Expr):
-    """A row operation on other rows."""
-
-    op: RowOp
-    children: tuple[Expr, ...]
-
-
-@dataclass(eq=False)
-class Layer(Expr):
-    """A layer of the graph, as the sidecar has it; ``heads`` of attention still stand apart.
-
-    ``name`` is that of the module that it comes from.
-    """
-
-    name: str
-    layer: dict[str, Any]
-    child: Expr
-    initial: Expr | None = None
-    heads: int | None = None
-
-
-@dataclass(eq=False)
-class Stack(Expr):
-    """Several rows on top of each other, along dimension ``dim``."""
-
-    children: tuple[Expr, ...]
-    dim: int
+ELEMENTWISE = (
+    *("relu", "elu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "scale", "clamp"),
+    *("power", "exp", "log", "threshold"),
+)
 
 
 # Describes the layer that a module node calls.
@@ -85,7 +43,14 @@ class Builder:
         is_layer: Callable[[Any], bool],
         read: ReadLayer,
         is_leaf: Callable[[nn.Module], bool],
+        graph: GraphValues | None = None,
     ) -> None:
+        self.graph = graph
+        # The features' node.
+        self.start: Node | None = None
+        # Norms of a sum, by the identity of the factor that stands for them.
+        self.norms: dict[int, dict[str, Any]] = {}
+        self._ones: dict[int, tuple[Any, Any]] = {}
         self.weights = Weights(model)
         self.ops = RowOps(model, self.weights, self._recorded)
         self._model = model
@@ -96,6 +61,9 @@ class Builder:
         self._interned: dict[Any, Expr] = {}
         self._static: dict[Node, bool] = {}
         self._maps: dict[Any, Any] = {}
+        # Parts of maps, and the maps that they are of, as long as they live.
+        self.parts: dict[Any, Any] = {}
+        self._linears: dict[int, tuple[Any, Any]] = {}
 
     def rows(self, node: Any) -> Expr:
         """The expression of a node that holds rows."""
@@ -111,6 +79,8 @@ class Builder:
         if node.kind == "input":
             return self.intern(Input, ("input",), node)
         if self.is_static(node):
+            if (rows := _messages.degrees(self, node)) is not None:
+                return rows
             raise self.refused(
                 node,
                 f"{_shown(node)} is no row of a new node: what is learned or kept for each stored "
@@ -134,11 +104,14 @@ class Builder:
         if kind == "Embedding":
             raise self.refused(node, f"{_shown(node)} looks nodes up by number, not by features")
         rows = self.rows([*node.args, *node.kwargs.values()][0])
-        if kind == "Linear" and not self.weights.has(node.name, "weight"):
-            # A weight norm or a spectral norm makes it of other tensors.
+        is_of_edges = kind == "Linear" and not isinstance(rows, Stack) and _messages.is_mixed(rows)
+        if is_of_edges or (kind == "Linear" and not self.weights.has(node.name, "weight")):
+            # The parts of its weight for both ends, or a weight norm or a spectral norm makes it of other tensors.
             self.weights.leave_all(node.name)
-            bias = None if module.bias is None else module.bias.detach()
-            return self.linear(module.weight.detach(), bias, node, rows)
+            if id(module) not in self._linears:
+                bias = None if module.bias is None else module.bias.detach()
+                self._linears[id(module)] = (module.weight.detach(), bias)
+            return self.linear(*self._linears[id(module)], node, rows)
         try:
             ops = self.ops.module(module, node.name)
         except ExportError as error:
@@ -194,10 +167,42 @@ class Builder:
         return self.joined(op, (child,), node, width)
 
     def joined(self, op: RowOp, children: tuple[Expr, ...], node: Node, width: int) -> Expr:
-        """A row operation on several rows."""
+        """A row operation on several rows; on those of one end of edges, a row of that end."""
+        ends = {(child.side, child.loops) for child in children if isinstance(child, End)}
+        if len(ends) == 1 and all(isinstance(child, End) for child in children):
+            inner: Any = [child.child for child in children]  # type: ignore[attr-defined]
+            return self.end(node, *ends, self.joined(op, tuple(inner), node, width))
         key = ("op", json.dumps(op, sort_keys=True), *(id(child) for child in children))
         made: Expr = self.intern(Op, key, node, op, children, width=width)
         return made
+
+    def end(self, node: Node, side: tuple[str, str], child: Expr) -> Expr:
+        """The rows of one end of each edge."""
+        return _messages.end(self, node, side, child)
+
+    def ones(self, node: Node, width: int = 1) -> Expr:
+        """Rows of ones."""
+        import torch
+
+        assert self.start is not None, "invariant: messages are those of a run"
+        child = self.rows(self.start)
+        if width not in self._ones:
+            self._ones[width] = (torch.zeros(width, child.width), torch.ones(width))
+        return self.linear(*self._ones[width], node, child)
+
+    def again(self, expr: Op, children: tuple[Expr, ...]) -> Expr:
+        """The same operation on other rows."""
+        key = ("op", json.dumps(expr.op, sort_keys=True), *(id(child) for child in children))
+        if key not in self._interned:
+            self._interned[key] = replace(expr, children=children)
+        return self._interned[key]
+
+    def end_again(self, expr: Any, child: Expr) -> Expr:
+        """The same end of other rows."""
+        key = ("end", expr.side, expr.loops, id(child))
+        if key not in self._interned:
+            self._interned[key] = replace(expr, child=child)
+        return self._interned[key]
 
     def stack(self, children: tuple[Expr, ...], dim: int, node: Node) -> Expr:
         """Several rows on top of each other."""
@@ -258,6 +263,14 @@ class Builder:
         )
         return self.chain(after, node, made)
 
+    def layer_again(self, expr: Layer, options: dict[str, Any], child: Expr) -> Expr:
+        """The same layer with other options and other rows."""
+        described = {**expr.layer, **options}
+        key = ("layer", json.dumps(described, sort_keys=True), id(child), id(None), None)
+        if key not in self._interned:
+            self._interned[key] = replace(expr, layer=described, child=child)
+        return self._interned[key]
+
     def sum(self, one: Expr, other: Expr, node: Node) -> Expr:
         """The sum of two rows of one width, or of one value and rows."""
         return self.combined("add", one, other, node)
@@ -268,6 +281,7 @@ class Builder:
 
     def combined(self, kind: str, one: Expr, other: Expr, node: Node) -> Expr:
         """Two rows combined value by value."""
+        one, other = _stacks.alike(self, node, one, other)
         if isinstance(one, Stack) and isinstance(other, Stack):
             if len(one.children) != len(other.children) or one.dim != other.dim:
                 raise self.refused(node, "rows that are stacked in different ways are combined")
@@ -344,6 +358,8 @@ class Builder:
         op = self._maps[key][0]
         if op["in"] != child.width:
             raise self.refused(node, f"a map of {op['in']} values is applied to {child.width}")
+        if (parts := _messages.mapped_by_end(self, node, weight, bias, child)) is not None:
+            return parts
         return self.op(op, node, child, op["out"])
 
     def linear_op(self, weight: Tensor, bias: Tensor | None) -> RowOp:
@@ -365,6 +381,12 @@ class Builder:
         del described["tensors"]
         return self.layer(described, node, child)
 
+    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made under a key, so that it is one object wherever it is used."""
+        if key not in self.parts:
+            self.parts[key] = make()
+        return self.parts[key]
+
     def add(self, tensors: dict[str, Tensor]) -> str:
         """Writes tensors that the model does not name; returns their prefix."""
         return self.weights.add(tensors)
@@ -374,10 +396,16 @@ class Builder:
     def is_static(self, node: Node) -> bool:
         """Whether the node does not depend on the features."""
         if node not in self._static:
-            reads = node.reads()
+            reads = _values_read(node)
             dynamic = node.kind == "input" or any(not self.is_static(read) for read in reads)
             self._static[node] = not dynamic
         return self._static[node]
+
+    def is_per_row(self, node: Node) -> bool:
+        """Whether a node that does not depend on the features has a value a node or an edge."""
+        if self.graph is None or not self.graph.has_row_each(node.value):
+            return False
+        return any(leaf.kind != "parameter" for leaf in _origins(node))
 
     def constant(self, value: Any) -> Any:
         """The number or tensor that an operand is; None where it depends on the features."""
@@ -386,6 +414,9 @@ class Builder:
         if isinstance(value, Node):
             if not self.is_static(value):
                 return None
+            if self.is_per_row(value):
+                first = value.value.flatten()[0].detach()
+                return float(first) if bool((value.value == first).all()) else None
             self._leave_parameters(value)
             return value.value.detach()
         return value if isinstance(value, (int, float)) else None
@@ -400,36 +431,6 @@ class Builder:
     def refused(self, node: Node, message: str) -> ExportError:
         """The error of a node that cannot be served."""
         return refused(message, node.where)
-
-
-def postorder(answer: Expr) -> list[Expr]:
-    """All expressions that one depends on, each after those that it reads."""
-    return postorder_of([answer])
-
-
-def postorder_of(answers: Iterable[Expr]) -> list[Expr]:
-    """The same of several."""
-    found: list[Expr] = []
-    done: set[int] = set()
-    todo = [(answer, False) for answer in answers]
-    while todo:
-        expr, left = todo.pop()
-        if left:
-            found.append(expr)
-            continue
-        if id(expr) in done:
-            continue
-        done.add(id(expr))
-        todo.append((expr, True))
-        todo += [(child, False) for child in reversed(children_of(expr)) if id(child) not in done]
-    return found
-
-
-def children_of(expr: Expr) -> list[Expr]:
-    """What an expression reads."""
-    if isinstance(expr, Layer):
-        return [child for child in (expr.child, expr.initial) if child is not None]
-    return list(getattr(expr, "children", ()))
 
 
 def chain(expr: Expr) -> list[RowOp] | None:
@@ -467,6 +468,33 @@ def _of_part(value: Any, at: int, stack: Stack) -> Any:
     parts = value.shape[stack.dim]
     value = value.select(stack.dim, at if parts > 1 else 0)
     return value[0] if value.shape[0] == 1 else value
+
+
+# Functions that read of tensors how large they are, and of how many they read the values too.
+_SHAPED = dict.fromkeys(("expand_as", "view_as", "reshape_as", "type_as"), 1) | dict.fromkeys(
+    ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like"), 0
+)
+
+
+def _values_read(node: Node) -> list[Node]:
+    """The nodes of whose values a function makes something."""
+    reads = node.reads()
+    return reads[: _SHAPED.get(node.name, len(reads))] if node.kind == "function" else reads
+
+
+def _origins(node: Node) -> list[Node]:
+    """The nodes that read nothing, of which a node is made."""
+    found: list[Node] = []
+    done: set[int] = set()
+    todo = [node]
+    while todo:
+        node = todo.pop()
+        if id(node) not in done:
+            done.add(id(node))
+            reads = node.reads()
+            found += [] if reads else [node]
+            todo += reads
+    return found
 
 
 def refused(message: str, where: str) -> ExportError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from satisfice import _stacks
+from satisfice import _messages, _stacks
 from satisfice._errors import ExportError
 from satisfice._row_ops import gelu, leaky
 from satisfice._stacks import argument
 
 if TYPE_CHECKING:
-    from satisfice._expressions import Builder, Expr
+    from satisfice._expressions import Builder
+    from satisfice._exprs import Expr
     from satisfice._record import Node
 
 Convert = Callable[["Builder", "Node"], "Expr"]
@@ -66,7 +67,11 @@ def _reshaped(builder: Builder, node: Node) -> Expr:
     """Another shape of the same rows, or the heads of attention side by side."""
     child = node.args[0]
     made, found = node.value, child.value
-    column = made.dim() == 1 and found.shape == (len(made), 1)
+    if made.dim() == 0:
+        raise builder.refused(node, f"`{node.name}` takes one value of all rows")
+    column = (made.dim() == 1 and found.shape == (len(made), 1)) or (
+        found.dim() == 1 and made.shape == (len(found), 1)
+    )
     if made.shape == found.shape or column:
         if not bool((made == found.reshape(made.shape)).all()):
             raise builder.refused(node, f"`{node.name}` puts rows or values in another order")
@@ -84,6 +89,10 @@ def _reshaped(builder: Builder, node: Node) -> Expr:
                 return builder.stack((builder.rows(child),), dim, node)
     if in_order and found.dim() == 2 and made.dim() == 3:
         return _stacks.cut(builder, node, builder.rows(child), made.shape[1])
+    if in_order and found.dim() == made.dim() == 3:
+        flat = _stacks.side_by_side(builder, node, builder.rows(child))
+        if flat is not None:
+            return _stacks.cut(builder, node, flat, made.shape[1])
     is_stacked = found.dim() == 3 and made.dim() in (2, 3)
     if is_stacked and (one := _stacks.part_of(builder, node, child)) is not None:
         return one
@@ -97,9 +106,61 @@ def _reshaped(builder: Builder, node: Node) -> Expr:
     )
 
 
+def _expanded(builder: Builder, node: Node) -> Expr:
+    """Rows of one value each, which go with every channel."""
+    rows = builder.rows(node.args[0])
+    wide = node.value.dim() == 2 and node.value.shape[1] > rows.width
+    if rows.width == 1 and wide:
+        return builder.mul(rows, builder.ones(node, node.value.shape[1]), node)
+    return _reshaped(builder, node)
+
+
+def _masked_fill(builder: Builder, node: Node) -> Expr:
+    """``rows.masked_fill(rows <= bound, 0)``."""
+    mask, value = argument(node, 1, "mask"), argument(node, 2, "value")
+    rows = node.args[0]
+    is_bound = getattr(mask, "name", "") in ("__le__", "le", "less_equal") and mask.args[0] is rows
+    bound = builder.constant(mask.args[1]) if is_bound else None
+    if not isinstance(bound, (int, float)) or builder.constant(value) != 0:
+        raise builder.refused(node, f"`{node.name}` fills what another condition finds")
+    # A value on the bound may be rounded to what is just above it.
+    op = {"op": "threshold", "min": float(bound) + 1e-6 * abs(float(bound))}
+    return builder.op(op, node, builder.rows(rows))
+
+
+def _repeat(builder: Builder, node: Node) -> Expr:
+    times = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
+    rows = builder.rows(node.args[0])
+    if node.value.dim() == 3 and len(times) == 3 and (times[0], times[2]) == (1, 1):
+        if getattr(rows, "dim", None) == 2 and times[1] == 1:
+            return rows
+        if getattr(rows, "dim", None) == 1:
+            return builder.stack(rows.children * times[1], 1, node)  # type: ignore[attr-defined]
+        if getattr(rows, "dim", None) == 0:
+            return builder.stack(rows.children * times[1], 1, node)  # type: ignore[attr-defined]
+    if node.value.dim() == 2 and len(times) == 2 and times[0] == 1:
+        return builder.join("cat", (rows,) * times[1], node)
+    raise builder.refused(node, f"`{node.name}` repeats rows in a way that is not served")
+
+
+def _getitem(builder: Builder, node: Node) -> Expr:
+    index: Any = argument(node, 1, "indices")
+    if hasattr(index, "value") and not index.value.is_floating_point():
+        return _messages.gathered(builder, node, node.args[0], index)
+    return _reshaped(builder, node)
+
+
+def _index_select(builder: Builder, node: Node) -> Expr:
+    dim, rows = argument(node, 1, "dim"), argument(node, 0, "input")
+    if dim not in (0, -node.value.dim()):
+        raise builder.refused(node, f"`{node.name}` selects along dimension {dim}")
+    return _messages.gathered(builder, node, rows, argument(node, 2, "index"))
+
+
 def _join_heads(builder: Builder, node: Node, child: Expr, concat: bool) -> Expr:
     """The heads of an attention layer joined, with what was done to each of them after it."""
-    from satisfice._expressions import ELEMENTWISE, Layer, Op
+    from satisfice._expressions import ELEMENTWISE
+    from satisfice._exprs import Layer, Op
 
     if isinstance(child, Op) and concat and child.op["op"] in ELEMENTWISE:
         inner = _join_heads(builder, node, child.children[0], concat)
@@ -117,7 +178,7 @@ def _join_heads(builder: Builder, node: Node, child: Expr, concat: bool) -> Expr
 
 def _reduced(builder: Builder, node: Node) -> Expr:
     """The mean, sum or maximum of stacked rows, or of heads."""
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     name = node.name.strip("_")
     dim = argument(node, 1, "dim", node.kwargs.get("axis"))
@@ -129,6 +190,8 @@ def _reduced(builder: Builder, node: Node) -> Expr:
         rows = builder.rows(child_node)
         return builder.linear(torch.ones(1, rows.width), None, node, rows)
     dim = dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
+    if isinstance(child, Stack) and name == "sum" and dim in (2, -1) and child.dim == 1:
+        return _sums_of_parts(builder, node, child)
     if child is None or not isinstance(dim, int) or node.value.dim() != 2:
         raise builder.refused(
             node,
@@ -142,6 +205,18 @@ def _reduced(builder: Builder, node: Node) -> Expr:
     raise builder.refused(node, f"`{node.name}` over dimension {dim} is not served")
 
 
+def _sums_of_parts(builder: Builder, node: Node, stack: Any) -> Expr:
+    """The sum of each of stacked rows: one value a part, ``[N, K]`` or ``[N, K, 1]``."""
+    import torch
+
+    width = stack.width
+    ones = builder.kept(("ones", width), lambda: torch.ones(1, width))
+    sums = tuple(builder.linear(ones, None, node, part) for part in stack.children)
+    if node.value.dim() == 3:
+        return builder.stack(sums, 1, node)
+    return builder.join("cat", sums, node)
+
+
 def _cat(builder: Builder, node: Node) -> Expr:
     parts = argument(node, 0, "tensors")
     dim = argument(node, 1, "dim", node.kwargs.get("axis", 1 if node.name == "hstack" else 0))
@@ -151,6 +226,10 @@ def _cat(builder: Builder, node: Node) -> Expr:
         if dims == {dim % 3}:
             children = tuple(child for part in parts for child in part.children)
             return builder.stack(children, dim % 3, node)
+        if dims == {1} and dim % 3 == 2:
+            rows = zip(*(part.children for part in parts), strict=True)
+            joined = tuple(builder.join("cat", row, node) for row in rows)
+            return builder.stack(joined, 1, node)
     if node.value.dim() != 2 or dim % 2 != 1:
         raise builder.refused(node, f"`{node.name}` along dimension {dim} puts nodes side by side")
     return builder.join("cat", tuple(builder.rows(part) for part in parts), node)
@@ -198,7 +277,7 @@ def _mul(builder: Builder, node: Node) -> Expr:
 
 def _softmax(builder: Builder, node: Node) -> Expr:
     """A softmax over a row, or across stacked values."""
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     dim = argument(node, 1, "dim", getattr(node.module, "dim", None))
     rows = _first(builder, node)
@@ -219,7 +298,17 @@ def _div(builder: Builder, node: Node) -> Expr:
         return builder.affine(1 / constant, None, node, builder.rows(rows))
     if _is_norm(divisor, rows):
         return builder.op({"op": "l2_normalize"}, node, builder.rows(rows))
-    raise builder.refused(node, "rows are divided by what depends on them or on the graph")
+    number = builder.constant(rows)
+    if number is not None:
+        inverse = builder.op({"op": "power", "exponent": -1.0}, node, builder.rows(divisor))
+        return builder.affine(number, None, node, inverse)
+    above = builder.rows(rows)
+    if (mean := _messages.mean_of(builder, node, above, divisor)) is not None:
+        return mean
+    below = builder.rows(divisor)
+    if (shares := _messages.shares_of(builder, node, above, below)) is not None:
+        return shares
+    return _messages.divided(builder, node, above, below)
 
 
 def _is_norm(divisor: Any, rows: Any) -> bool:
@@ -233,6 +322,25 @@ def _is_norm(divisor: Any, rows: Any) -> bool:
     if not named or not reads or reads[0] is not rows or divisor.value.dim() != 2:
         return False
     return torch.allclose(divisor.value, rows.value.norm(dim=-1, keepdim=True))
+
+
+def _rdiv(builder: Builder, node: Node) -> Expr:
+    rows = builder.op({"op": "power", "exponent": -1.0}, node, builder.rows(node.args[0]))
+    constant = builder.constant(node.args[1])
+    if constant is None:
+        return builder.mul(builder.rows(node.args[1]), rows, node)
+    return builder.affine(constant, None, node, rows)
+
+
+def _power(exponent: float | None) -> Convert:
+    def convert(builder: Builder, node: Node) -> Expr:
+        power = builder.constant(argument(node, 1, "exponent")) if exponent is None else exponent
+        if power is None or getattr(power, "numel", lambda: 1)() != 1:
+            raise builder.refused(node, "rows are raised to a power that depends on them")
+        op = {"op": "power", "exponent": float(power)}
+        return builder.op(op, node, _first(builder, node))
+
+    return convert
 
 
 def _neg(builder: Builder, node: Node) -> Expr:
@@ -377,10 +485,12 @@ def _final(kind: str) -> Convert:
 _BOUNDS = {"hardtanh": (-1.0, 1.0), "relu6": (0.0, 6.0)}
 _PARTS = ("chunk", "split", "unbind", "tensor_split", "split_with_sizes")
 _SAME = ("alpha_dropout", "clone", "contiguous", "detach", "float", "to", "type", "requires_grad_")
-_RESHAPED = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "getitem", "narrow", "type_as")
+_RESHAPED = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "narrow", "type_as")
+_SCATTERED = ("scatter_add", "scatter_reduce", "index_add", "index_reduce")
 _KNOWN: dict[str, Convert] = {
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(("dropout", "feature_alpha_dropout", "dropout1d", "dropout2d"), _dropout),
+    **dict.fromkeys(_SCATTERED, _messages.scattered),
     **dict.fromkeys((*_RESHAPED, "select", "permute", "transpose", "T", "t"), _reshaped),
     **dict.fromkeys(("add", "radd", "iadd"), _add),
     **dict.fromkeys(("sub", "isub", "subtract"), _sub),
@@ -392,12 +502,25 @@ _KNOWN: dict[str, Convert] = {
     **dict.fromkeys(("mean", "sum", "amax"), _reduced),
     **dict.fromkeys(("matmul", "mm"), _matmul),
     **dict.fromkeys(("clamp", "clamp_min", "clip"), _clamp),
-    **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid")},
+    **{kind: _activation(kind) for kind in ("relu", "silu", "tanh", "sigmoid", "exp", "log")},
     **dict.fromkeys(_PARTS, _stacks.parts),
     **dict.fromkeys(
         ("hardtanh", "relu6"), lambda b, n: _clamped(b, n, *_BOUNDS[n.name.strip("_")])
     ),
     "bmm": _stacks.weighed,
+    "getitem": _getitem,
+    "expand": _expanded,
+    "expand_as": _expanded,
+    "repeat": _repeat,
+    "masked_fill": _masked_fill,
+    "index_select": _index_select,
+    "pow": _power(None),
+    "rdiv": _rdiv,
+    "rtruediv": _rdiv,
+    "reciprocal": _power(-1.0),
+    "rsqrt": _power(-0.5),
+    "sqrt": _power(0.5),
+    "square": _power(2.0),
     "log_softmax": _final("log_softmax"),
     "softmax": _softmax,
     "addmm": _addmm,

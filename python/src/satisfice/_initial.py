@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from satisfice._expressions import Builder, Expr, Layer, Op, postorder
+from satisfice._expressions import Builder
+from satisfice._exprs import Expr, Layer, Op, postorder
 
 if TYPE_CHECKING:
     from torch import Tensor

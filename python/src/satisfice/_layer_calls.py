@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from satisfice._expressions import Builder, Expr
+    from satisfice._expressions import Builder
+    from satisfice._exprs import Expr
     from satisfice._record import Node
 
 

@@ -10,19 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from satisfice._expressions import (
-    FINAL,
-    Builder,
-    Expr,
-    Input,
-    Layer,
-    Op,
-    children_of,
-    postorder,
-    postorder_of,
-    refused,
-)
+from satisfice._expressions import FINAL, Builder, refused
+from satisfice._exprs import Expr, Input, Layer, Op, children_of, postorder, postorder_of
 from satisfice._initial import without_initial
+from satisfice._message_layers import with_layers
 from satisfice._row_ops import RowOp
 from satisfice._row_program import Emitter, Held
 from satisfice._sidecar import Description
@@ -40,6 +31,7 @@ def lower(builder: Builder, answer: Node, framework: str) -> Description:
     expr = builder.rows(answer)
     while isinstance(expr, Op) and expr.op["op"] in FINAL:
         expr = expr.children[0]
+    expr = with_layers(builder, expr)
     program = _Program(builder, expr)
     if not program.initial_rows_are_level_0():
         program = _Program(builder, without_initial(builder, expr))
@@ -120,12 +112,14 @@ class _Program:
         held: list[list[Expr]] = [[] for _ in range(last + 1)]
         for k in range(last, 0, -1):
             held[k] = self._narrowed(wanted[k], self._least(wanted[k]), k)
+            for expr in self._initial_beside(wanted[k], held[k]):
+                wanted[0].add(expr)
             for expr in held[k]:
                 for read in self._read_after(expr, k):
                     wanted[k - 1 if self._from[id(read)] else 0].add(read)
             layer = self._layers[k - 1]
             child = layer.child
-            plain = layer.layer["type"] != "edge"
+            plain = layer.layer["type"] not in ("edge", "message")
             wanted[k - 1 if self._from[id(child)] else 0].add(child, True, plain)
             if layer.initial is not None:
                 if self._from[id(layer.initial)] > 0:
@@ -139,6 +133,22 @@ class _Program:
         wanted[0].alone = set(wanted[0].all)
         held[0] = self._narrowed(wanted[0], self._least(wanted[0]), 0)
         return held
+
+    def _initial_beside(self, wanted: _Wanted, held: list[Expr]) -> list[Expr]:
+        """What of level 0 is read where what is read of a level is computed of what it holds."""
+        known = _known(held)
+        todo = [expr for at, expr in wanted.all.items() if at not in wanted.alone]
+        found: list[Expr] = []
+        while todo:
+            expr = todo.pop()
+            if id(expr) in known:
+                continue
+            known[id(expr)] = True
+            if self._from[id(expr)] == 0:
+                found.append(expr)
+            else:
+                todo += children_of(expr)
+        return found
 
     def _narrowed(self, wanted: _Wanted, held: list[Expr], k: int) -> list[Expr]:
         """The same with narrower rows, of which more is computed where it is read."""

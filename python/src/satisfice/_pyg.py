@@ -188,10 +188,10 @@ def _framework(asks: bool) -> _recorded.Framework:
 
         return PygLayers(graph, asks).read
 
-    from satisfice._pyg_layers import known_layers
+    from satisfice._pyg_layers import is_known, known_layers
 
     own = ("torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
-    return _recorded.Framework("pyg", is_layer, own, layers, known_layers())
+    return _recorded.Framework("pyg", is_known, own, layers, known_layers())
 
 
 @dataclass(frozen=True)

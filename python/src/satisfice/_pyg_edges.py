@@ -8,7 +8,8 @@ from satisfice._pyg_convs import AGGREGATORS
 from satisfice._row_ops import activation
 
 if TYPE_CHECKING:
-    from satisfice._expressions import Builder, Expr
+    from satisfice._expressions import Builder
+    from satisfice._exprs import Expr
     from satisfice._record import Node
 
 

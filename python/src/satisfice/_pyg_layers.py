@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from satisfice import _pyg_data, _pyg_edges
-from satisfice._expressions import Builder, Expr
+from satisfice._expressions import Builder
+from satisfice._exprs import Expr
 from satisfice._graphs import same_edges
 from satisfice._layer_calls import arguments_of, not_known, rows_of
 from satisfice._pyg_convs import AGGREGATORS, KNOWN, PygConvs, is_conv
@@ -213,6 +214,12 @@ class PygLayers:
         if root == "cat":
             return builder.join("cat", (child, made), node)
         return made if root is None else builder.sum(made, child, node)
+
+
+def is_known(module: Any) -> bool:
+    """Whether a module is one of these layers; others are recorded tensor by tensor."""
+    cls = type(module)
+    return cls.__module__.startswith("torch_geometric.nn") and cls.__name__ in known_layers()
 
 
 def known_layers() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ so that walking back from the answer finds all that it depends on, and nothing e
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # Packages whose frames are not the caller's own code.
 _LIBRARIES = ("torch", "torch_geometric", "dgl", "torch_sparse", "torch_scatter")
+
+# Files that PyTorch Geometric makes of a layer's message().
+_GENERATED = re.compile(r"_(propagate|edge_updater)_?\w*\.py$")
 
 
 @dataclass(eq=False)
@@ -203,9 +207,12 @@ def _name(function: Any) -> str:
 def _where() -> str:
     """The innermost line of the caller's own code: file, line, text."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
     while frame is not None:
+        made = _GENERATED.search(frame.f_code.co_filename)
+        if made or frame.f_globals.get("__name__") == __name__:
+            # What records, the calls of modules that it stands for, and code that the library made.
+            frame = frame.f_back
+            continue
         package = str(frame.f_globals.get("__name__", "")).split(".")[0]
         if package == "satisfice":  # What calls the model; no code of the caller's was met.
             return ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from satisfice import _trial, _wrappers
+from satisfice import _calls, _trial, _wrappers
 from satisfice._calls import row_tensor
 from satisfice._errors import ExportError
 from satisfice._kinds import no_known_layer
@@ -87,7 +87,9 @@ def describe(model: nn.Module, trial: Trial, framework: Framework, widths: list[
                 "graph on which it was made is part of it, or it branches on what it computes"
             )
         return first
-    raise error or no_known_layer(model, framework.is_layer, framework.known)
+    if error is not None:
+        raise _calls.reads_edge_features(model) or error
+    raise no_known_layer(model, framework.is_layer, framework.known)
 
 
 def say_what_is_left_out(left: list[str]) -> None:
@@ -123,6 +125,7 @@ def _one(model: nn.Module, trial: Trial, framework: Framework, width: int, at: i
     import torch
 
     from satisfice._expressions import Builder
+    from satisfice._graph_values import GraphValues
     from satisfice._program import lower
     from satisfice._record import record
 
@@ -141,7 +144,10 @@ def _one(model: nn.Module, trial: Trial, framework: Framework, width: int, at: i
             "describe it by `layers`, `input` and `head`"
         ) from error
     answer = row_tensor(recorder.answer, graph.nodes, trial.example)
-    builder = Builder(copy, framework.is_layer, framework.layers(graph), framework.is_leaf)
+    values = GraphValues(torch.from_numpy(graph.edges), graph.nodes)
+    layers = framework.layers(graph)
+    builder = Builder(copy, framework.is_layer, layers, framework.is_leaf, values)
+    builder.start = recorder.node(rows)
     description = lower(builder, recorder.node(answer), framework.name)
     return Recorded(description, builder.weights.used(description), builder.weights.left)
 

@@ -103,6 +103,14 @@ class _Graph:
         source, target = (torch.cat([ends, all_nodes]) for ends in (plain.source, plain.target))
         return _Graph(source, target, self.nodes)
 
+    def with_another_loop_each(self) -> _Graph:
+        import torch
+
+        all_nodes = torch.arange(self.nodes)
+        return _Graph(
+            torch.cat([self.source, all_nodes]), torch.cat([self.target, all_nodes]), self.nodes
+        )
+
     def reduce(self, rows: Tensor, aggregator: str) -> Tensor:
         """What the rows [N, width] of each node's sources are reduced to."""
         sent = rows[self.source]
@@ -315,17 +323,46 @@ def _edge(run: _Run, rows: Tensor) -> Tensor:
     return _attended(graph, logits, split).flatten(1)
 
 
+def _message(run: _Run, rows: Tensor) -> Tensor:
+    """What a program makes of both ends of each edge, reduced."""
+    layer, heads = run.layer, run.layer.get("heads", 1)
+    graph = {
+        "kept": lambda: run.graph,
+        "added": run.graph.with_another_loop_each,
+        "replaced": run.graph.with_a_loop_each,
+        "removed": run.graph.without_loops,
+    }[layer.get("self_loops", "kept")]()
+    target = layer.get("target", 0)
+    sent, brought = rows[graph.source, target:], rows[graph.target, :target]
+    made = apply(layer.get("program", []), sent, {"source": sent, "target": brought}, run.tensors)
+    if layer["aggregator"] == "softmax":
+        values = made[:, heads:].view(len(made), heads, -1)
+        return _weighed(graph, made[:, :heads], values).flatten(1)
+    if layer["aggregator"] == "max":
+        return graph.max(made)
+    total = graph.sum(made)
+    if layer["aggregator"] == "sum":
+        return total
+    return total / graph.degree(graph.target).clamp(min=1)[:, None]
+
+
 def _attended(graph: _Graph, logits: Tensor, made: Tensor) -> Tensor:
     """Rows [N, heads, channels] weighed by the softmax of logits [E, heads] over in-edges."""
+    return _weighed(graph, logits, made[graph.source])
+
+
+def _weighed(graph: _Graph, logits: Tensor, values: Tensor) -> Tensor:
+    """Values [E, heads, channels] weighed by the softmax of logits [E, heads] over in-edges."""
     top = graph.max(logits)
     exponents = (logits - top[graph.target]).exp()
     shares = exponents / graph.sum(exponents)[graph.target]
-    return graph.sum(shares[:, :, None] * made[graph.source])
+    return graph.sum(shares[:, :, None] * values)
 
 
 _LAYERS = {
     "propagate": _propagate,
     "edge": _edge,
+    "message": _message,
     "gcn": _gcn,
     "sage": _sage,
     "gat": _attention,
@@ -391,6 +428,12 @@ def _apply_one(op: RowOp, read: list[Tensor], tensors: Tensors) -> Tensor:
         return rows * op.get("by", 1.0) + op.get("plus", 0.0)
     if op["op"] == "clamp":
         return rows.clamp(op.get("min"), op.get("max"))
+    if op["op"] == "power":
+        return rows ** op["exponent"]
+    if op["op"] == "threshold":
+        return rows * (rows > op["min"])
+    if op["op"] in ("exp", "log"):
+        return rows.exp() if op["op"] == "exp" else rows.log()
     if op["op"] == "softmax":
         return rows.softmax(dim=-1)
     kind = op["op"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from satisfice._expressions import Expr, Op
+from satisfice._exprs import Expr, Op
 from satisfice._row_ops import RowOp
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class Emitter:
                     inner += child.width
                 self._where[id(part)] = (at, None if whole else start)
                 start += part.width
+
+    def know(self, part: Expr, whole: Expr, start: int) -> None:
+        """Says that some rows are part of other rows that are given."""
+        at, first = self._where[id(whole)]
+        self._where.setdefault(id(part), (at, (first or 0) + start))
 
     def rows(self, expr: Expr) -> list[RowOp]:
         """The steps that make ``expr``."""

@@ -47,7 +47,7 @@ def _parts(description: Description) -> list[tuple[dict[str, Any], list[str]]]:
         inner = [op for op in layer.get("mlp", []) if "tensors" in op]
         if "tensors" in layer:
             found.append((layer, [op["tensors"] for op in inner]))
-        around = [*layer.get("before", []), *layer.get("after", [])]
+        around = [op for place in ("before", "program", "after") for op in layer.get(place, [])]
         found += [(op, []) for op in [*inner, *around] if "tensors" in op]
     if "tensors" in (description.jumping_knowledge or {}):
         found.append((description.jumping_knowledge, []))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from satisfice._expressions import Builder, Expr
+    from satisfice._expressions import Builder
+    from satisfice._exprs import Expr
     from satisfice._record import Node
 
 
@@ -21,9 +22,42 @@ def cut(builder: Builder, node: Node, child: Expr, parts: int) -> Expr:
     return builder.stack(tuple(cut), 1, node)
 
 
+def alike(builder: Builder, node: Node, one: Expr, other: Expr) -> tuple[Expr, Expr]:
+    """Two operands as they are broadcast: ``[N, K, C]`` and ``[N, K, 1]`` or ``[N, 1, C]``."""
+    from satisfice._exprs import Stack
+
+    if isinstance(one, Stack) != isinstance(other, Stack):
+        stack, rows = (one, other) if isinstance(one, Stack) else (other, one)
+        if rows.width == 1 and stack.dim == 1:  # type: ignore[attr-defined]
+            # One value a row goes with all that is stacked.
+            rows = builder.stack((rows,) * len(stack.children), 1, node)  # type: ignore[attr-defined]
+        return (stack, rows) if stack is one else (rows, stack)
+    if not isinstance(one, Stack) or not isinstance(other, Stack):
+        return one, other
+    made = [_along_1(builder, node, rows) for rows in (one, other)] if one.dim != other.dim else []
+    first, second = made or (one, other)
+    assert isinstance(first, Stack) and isinstance(second, Stack), "invariant: made of stacks"
+    parts = max(len(first.children), len(second.children))
+    spread = [
+        builder.stack(rows.children * parts, rows.dim, node) if len(rows.children) == 1 else rows
+        for rows in (first, second)
+    ]
+    return spread[0], spread[1]
+
+
+def _along_1(builder: Builder, node: Node, rows: Expr) -> Expr:
+    """``[N, K, 1]``, made of one row of K values, as K rows of one value each."""
+    if rows.dim == 1 or len(rows.children) != 1:  # type: ignore[attr-defined]
+        return rows
+    child = rows.children[0]  # type: ignore[attr-defined]
+    return builder.stack(
+        tuple(builder.slice(child, at, 1, node) for at in range(child.width)), 1, node
+    )
+
+
 def side_by_side(builder: Builder, node: Node, rows: Expr) -> Expr | None:
     """Stacked rows side by side, where they lie so."""
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     if not isinstance(rows, Stack) or rows.dim != 1 and rows.width != 1:
         return None
@@ -32,7 +66,7 @@ def side_by_side(builder: Builder, node: Node, rows: Expr) -> Expr | None:
 
 def part_of(builder: Builder, node: Node, child: Any) -> Expr | None:
     """One of several stacked rows, or the same in another order of dimensions."""
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     rows = builder.rows(child)
     if not isinstance(rows, Stack):
@@ -55,17 +89,21 @@ def part_of(builder: Builder, node: Node, child: Any) -> Expr | None:
 
 def weighed(builder: Builder, node: Node) -> Expr:
     """Rows weighed by a row of shares and summed: ``[N, 1, K] @ [N, K, C]``."""
-    from satisfice._expressions import Stack
+    from satisfice._exprs import Stack
 
     shares, rows = (builder.rows(operand) for operand in node.args[:2])
     if isinstance(shares, Stack) and isinstance(rows, Stack) and rows.dim == 1:
         flat = builder.join("cat", shares.children, node)
-        if node.value.shape[1] == 1 and flat.width == len(rows.children):
-            parts = [
-                builder.mul(builder.slice(flat, at, 1, node), part, node)
-                for at, part in enumerate(rows.children)
-            ]
-            return builder.stack((total(builder, node, parts),), 1, node)
+        count = len(rows.children)
+        if node.value.shape[1] * count == flat.width:
+            made = []
+            for start in range(0, flat.width, count):
+                parts = [
+                    builder.mul(builder.slice(flat, start + at, 1, node), part, node)
+                    for at, part in enumerate(rows.children)
+                ]
+                made.append(total(builder, node, parts))
+            return builder.stack(tuple(made), 1, node)
     raise builder.refused(node, "a product of matrices a node is not served")
 
 

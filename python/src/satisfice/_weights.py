@@ -112,7 +112,7 @@ def _prefixes(description: Any) -> set[str]:
         part = todo.pop()
         if part.get("tensors") is not None:
             found.add(part["tensors"])
-        todo += [op for place in ("before", "after", "mlp") for op in part.get(place, [])]
+        todo += [op for place in ("before", "after", "mlp", "program") for op in part.get(place, [])]
     return found
 
 

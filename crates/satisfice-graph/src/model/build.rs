@@ -7,7 +7,8 @@ use super::{
         PropagateConfig, Reads, ResidualConfig, RowOpConfig, StepConfig,
     },
     conv::{
-        Attention, Convolution, Edge, Gcn, Gcn2, Gin, Place, Propagate, Reduce, Sage, propagation,
+        Attention, Convolution, Edge, Gcn, Gcn2, Gin, Message, Place, Propagate, Reduce, Sage,
+        propagation,
     },
     program::{BELOW, Program, ProgramError},
     weights::Weights,
@@ -186,6 +187,13 @@ impl Builder<'_> {
                 let edge = Edge::new(c, layer.inputs, layer.out);
                 Box::new(edge.map_err(|message| self.wrong(format!("{name}: {message}")))?)
             }
+            (ConvConfig::Message(c), _) => {
+                let wrong = |message: String| self.wrong(format!("{name}: {message}"));
+                let given = Message::given(c, layer.inputs).map_err(wrong)?;
+                let program = self.program(&format!("{name}.program"), &c.program, &given)?;
+                let made = Message::new(c, program, layer.inputs, layer.out);
+                Box::new(made.map_err(wrong)?)
+            }
         })
     }
 
@@ -228,7 +236,7 @@ impl Builder<'_> {
             },
             ConvConfig::Gat(c) | ConvConfig::Gatv2(c) => attention_problem(layer, c, framework),
             ConvConfig::Propagate(c) => propagate_problem(layer, c),
-            ConvConfig::Edge(_) => None,
+            ConvConfig::Edge(_) | ConvConfig::Message(_) => None,
         };
         match problem {
             Some(problem) => Err(self.wrong(format!("{place}: {problem}"))),

@@ -185,6 +185,7 @@ pub(crate) enum ConvConfig {
     Gcn2(Gcn2Config),
     Propagate(PropagateConfig),
     Edge(EdgeConfig),
+    Message(MessageConfig),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -349,6 +350,47 @@ pub(crate) enum EdgeMessage {
     Film,
 }
 
+/// Any message of both ends of an edge, as a row program makes it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct MessageConfig {
+    /// How many of the values read a node brings as a target; it sends the rest.
+    #[serde(default)]
+    pub target: usize,
+    /// Makes what is reduced, of `source` and `target`.
+    #[serde(default)]
+    pub program: Vec<StepConfig>,
+    pub aggregator: MessageAggregator,
+    /// Of a softmax: its logits are the first values that the program makes, one a head.
+    #[serde(default = "one_head")]
+    pub heads: usize,
+    #[serde(default)]
+    pub self_loops: SelfLoops,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MessageAggregator {
+    Sum,
+    Mean,
+    Max,
+    Softmax,
+}
+
+/// What becomes of edges from a node to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SelfLoops {
+    /// They count as they are.
+    #[default]
+    Kept,
+    /// There is one more for each node.
+    Added,
+    /// There is exactly one for each node.
+    Replaced,
+    /// There is none.
+    Removed,
+}
+
 const FORMAT: u32 = 1;
 
 /// Widest row, and most heads, that a sidecar may speak of.
@@ -390,6 +432,7 @@ impl ModelConfig {
             let heads = match &layer.conv {
                 ConvConfig::Gat(conv) | ConvConfig::Gatv2(conv) => conv.heads,
                 ConvConfig::Edge(conv) => conv.heads,
+                ConvConfig::Message(conv) => conv.heads,
                 _ => 1,
             };
             for (key, value) in [("in", layer.inputs), ("out", layer.out), ("heads", heads)] {

@@ -5,6 +5,7 @@ mod edge;
 mod gcn;
 mod gcn2;
 mod gin;
+mod message;
 mod propagate;
 mod sage;
 mod softmax;
@@ -14,6 +15,7 @@ pub(crate) use edge::Edge;
 pub(crate) use gcn::{Gcn, propagation};
 pub(crate) use gcn2::Gcn2;
 pub(crate) use gin::Gin;
+pub(crate) use message::Message;
 pub(crate) use propagate::Propagate;
 pub(crate) use sage::Sage;
 
@@ -146,15 +148,20 @@ pub enum Reduction {
     Softmax {
         /// Softmaxes side by side.
         heads: usize,
-        /// The first values of a message, which logits are made of and which are not summed.
-        keys: usize,
+        /// Values that are summed.
+        values: usize,
         /// Whether edges from a node to itself are left out.
         without_self: bool,
     },
-    /// The sum of what each is made with what the target brings; 0 where there is no source.
+    /// Of what each is made with what the target brings: sums, 0 where there is no source, and then largest values,
+    /// -inf where there is none.
     Joint {
-        /// The first values of a message, of which there is no sum.
-        keys: usize,
+        /// Values that are summed.
+        sums: usize,
+        /// Values of which the largest counts.
+        maxima: usize,
+        /// Whether edges from a node to itself are left out.
+        without_self: bool,
     },
 }
 
@@ -162,8 +169,10 @@ impl Reduction {
     /// Whether edges from a node to itself are left out.
     pub fn without_self(self) -> bool {
         match self {
-            Self::Sum { without_self } | Self::Softmax { without_self, .. } => without_self,
-            Self::Max | Self::Joint { .. } => false,
+            Self::Sum { without_self }
+            | Self::Softmax { without_self, .. }
+            | Self::Joint { without_self, .. } => without_self,
+            Self::Max => false,
         }
     }
 
@@ -171,16 +180,20 @@ impl Reduction {
     pub(crate) fn width(self, message_width: usize) -> usize {
         match self {
             Self::Sum { .. } | Self::Max => message_width,
-            Self::Softmax { heads, keys, .. } => 2 * heads + message_width - keys,
-            Self::Joint { keys } => message_width - keys,
+            Self::Softmax { heads, values, .. } => 2 * heads + values,
+            Self::Joint { sums, maxima, .. } => sums + maxima,
         }
     }
 
     /// Makes it the partial result over no source.
     pub(crate) fn clear(self, partial: &mut [f32]) {
         match self {
-            Self::Sum { .. } | Self::Joint { .. } => partial.fill(0.0),
+            Self::Sum { .. } => partial.fill(0.0),
             Self::Max => partial.fill(f32::NEG_INFINITY),
+            Self::Joint { sums, .. } => {
+                partial[..sums].fill(0.0);
+                partial[sums..].fill(f32::NEG_INFINITY);
+            }
             Self::Softmax { heads, .. } => {
                 partial[..heads].fill(f32::NEG_INFINITY);
                 partial[heads..].fill(0.0);

@@ -46,6 +46,15 @@ pub(crate) enum RowOp {
         min: f32,
         max: f32,
     },
+    Power {
+        exponent: f32,
+    },
+    /// 0 instead of what is not above.
+    Threshold {
+        min: f32,
+    },
+    Exp,
+    Log,
     /// Over a row's channels.
     Softmax,
     Slice {
@@ -164,6 +173,10 @@ pub(crate) fn without_tensors(config: &RowOpConfig) -> RowOp {
         RowOpConfig::L2Normalize {} => RowOp::L2Normalize,
         RowOpConfig::Scale { by, plus } => RowOp::Scale { by, plus },
         RowOpConfig::Clamp { min, max } => RowOp::Clamp { min, max },
+        RowOpConfig::Power { exponent } => RowOp::Power { exponent },
+        RowOpConfig::Threshold { min } => RowOp::Threshold { min },
+        RowOpConfig::Exp {} => RowOp::Exp,
+        RowOpConfig::Log {} => RowOp::Log,
         RowOpConfig::Softmax {} => RowOp::Softmax,
         RowOpConfig::Slice { start, width } => RowOp::Slice { start, width },
         RowOpConfig::Residual {} | RowOpConfig::Add {} => RowOp::Add,
@@ -259,6 +272,10 @@ pub(crate) fn apply_elementwise(op: &RowOp, values: &mut [f32]) {
         RowOp::Sigmoid => each(values, sigmoid),
         RowOp::Scale { by, plus } => each(values, |v| v * by + plus),
         RowOp::Clamp { min, max } => each(values, |v| v.max(min).min(max)),
+        RowOp::Power { exponent } => each(values, |v| v.powf(exponent)),
+        RowOp::Threshold { min } => each(values, |v| if v > min { v } else { 0.0 }),
+        RowOp::Exp => each(values, f32::exp),
+        RowOp::Log => each(values, f32::ln),
         _ => {}
     }
 }

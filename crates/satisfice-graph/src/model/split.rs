@@ -143,10 +143,12 @@ impl SplitLayer<'_> {
     /// Joins a partial result into another one of the same target.
     pub fn join(&self, from: &[f32], into: &mut [f32]) {
         match self.reduction() {
-            Reduction::Sum { .. } | Reduction::Joint { .. } => {
-                into.iter_mut().zip(from).for_each(|(v, x)| *v += x);
+            Reduction::Sum { .. } => join_sums(from, into),
+            Reduction::Max => join_maxima(from, into),
+            Reduction::Joint { sums, .. } => {
+                join_sums(&from[..sums], &mut into[..sums]);
+                join_maxima(&from[sums..], &mut into[sums..]);
             }
-            Reduction::Max => into.iter_mut().zip(from).for_each(|(v, x)| *v = v.max(*x)),
             Reduction::Softmax { heads, .. } => join_softmax(heads, from, into),
         }
     }
@@ -183,6 +185,14 @@ impl SplitLayer<'_> {
         };
         self.layer.complete(reduced, &made, &own)
     }
+}
+
+fn join_sums(from: &[f32], into: &mut [f32]) {
+    into.iter_mut().zip(from).for_each(|(v, x)| *v += x);
+}
+
+fn join_maxima(from: &[f32], into: &mut [f32]) {
+    into.iter_mut().zip(from).for_each(|(v, x)| *v = v.max(*x));
 }
 
 /// Joins `[largest logit, sum of exponentials, weighted sum]` of one target, a head at a time.

@@ -129,6 +129,17 @@ pub(crate) enum RowOpConfig {
         #[serde(default = "highest")]
         max: f32,
     },
+    /// Each value to a power.
+    Power {
+        exponent: f32,
+    },
+    /// 0 instead of what is not above `min`.
+    Threshold {
+        min: f32,
+    },
+    Exp {},
+    /// The natural logarithm.
+    Log {},
     /// Over a row's channels.
     Softmax {},
     Slice {
@@ -165,6 +176,10 @@ impl RowOpConfig {
             Self::LinearResidual { .. } => "linear_residual",
             Self::Scale { .. } => "scale",
             Self::Clamp { .. } => "clamp",
+            Self::Power { .. } => "power",
+            Self::Threshold { .. } => "threshold",
+            Self::Exp {} => "exp",
+            Self::Log {} => "log",
             Self::Softmax {} => "softmax",
             Self::Slice { .. } => "slice",
             Self::Add {} => "add",

@@ -211,7 +211,7 @@ impl Convolution for Attention {
     fn reduction(&self) -> Reduction {
         Reduction::Softmax {
             heads: self.heads,
-            keys: 0,
+            values: self.message.width(),
             without_self: self.self_loops,
         }
     }

@@ -240,10 +240,14 @@ impl Convolution for Edge {
                 heads, self_loops, ..
             } => Reduction::Softmax {
                 heads,
-                keys: self.keys,
+                values: self.out,
                 without_self: self_loops,
             },
-            Kind::Gate(_) | Kind::Film(..) => Reduction::Joint { keys: self.keys },
+            Kind::Gate(_) | Kind::Film(..) => Reduction::Joint {
+                sums: self.out,
+                maxima: 0,
+                without_self: false,
+            },
         }
     }
 
