@@ -14,6 +14,7 @@ from torch.nn import functional as f
 
 import dgl_random
 from dgl_joins import JOINED
+from dgl_messages import MESSAGES
 from dgl_nets import (
     H,
     LinkModel,
@@ -237,7 +238,7 @@ MODELS = [
     Model("hetero", Typed, "several types of node or edge", local=False),
     Model("graph classifier", Pooled, "one row a node", local=False),
     Model("embedding table", Table, "row", local=False),
-    Model("own messages", lambda: Net(own_messages, lin=nn.Linear(FEATURES, CLASSES)), "row"),
+    Model("own messages", lambda: Net(own_messages, lin=nn.Linear(FEATURES, CLASSES))),
     Model(
         "self-loops inside", lambda: Net(loops, conv=conv(FEATURES, CLASSES)), "reads other edges"
     ),
@@ -250,8 +251,8 @@ MODELS = [
     Model(
         "TWIRLSConv",
         lambda: Net(lambda n, g, x: n.conv(g, x), conv=d.TWIRLSConv(FEATURES, CLASSES, H, 2)),
-        "is a TWIRLSConv",
     ),
     *JOINED,
+    *MESSAGES,
     *random_models(dgl_random.build, 24),
 ]

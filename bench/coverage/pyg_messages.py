@@ -246,7 +246,9 @@ class IndexedSoftmax(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.lin, self.one, self.two = (nn.Linear(*w) for w in ((inputs, outputs), *[(outputs, 1)] * 2))
+        self.lin, self.one, self.two = (
+            nn.Linear(*w) for w in ((inputs, outputs), *[(outputs, 1)] * 2)
+        )
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Any:
         source, target = edge_index
@@ -396,9 +398,7 @@ MESSAGES = [
             out=nn.Linear(HIDDEN, CLASSES),
         ),
     ),
-    Model(
-        "by hand reversed", lambda: Two(Reversed), "Reverse the edges", local=False
-    ),
+    Model("by hand reversed", lambda: Two(Reversed), "Reverse the edges", local=False),
     Model("by hand positions", Positions, "takes `pos`", local=False),
     Model(
         "by hand edge_attr",

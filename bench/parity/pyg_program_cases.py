@@ -87,6 +87,7 @@ class Two(nn.Module):
 
 def two(name: str, kind: Any, **options: Any) -> Case:
     """A case of two layers of a kind."""
+
     def steps(model: Two) -> Steps:
         def first(rows: Tensor, _: Tensor, edges: Tensor) -> Tensor:
             return model.one(rows, edges).tanh()

@@ -1,4 +1,4 @@
-"""Message passing of one's own: what its recorded run becomes, each proved by the export's check."""
+"""Message passing of one's own: what a recorded run becomes, proved by the export's check."""
 
 import tomllib
 from pathlib import Path
@@ -71,7 +71,9 @@ def test_what_a_source_sends_alone_is_a_plain_reduction(tmp_path: Path, aggr: st
 def test_both_ends_are_a_program_over_the_edges_as_the_model_has_them(
     tmp_path: Path, aggr: str, loops: str
 ) -> None:
-    (layer,) = layers(tmp_path, Conv(lambda near, own, index: (near + own).tanh(), loops, aggr=aggr))
+    (layer,) = layers(
+        tmp_path, Conv(lambda near, own, index: (near + own).tanh(), loops, aggr=aggr)
+    )
     assert (layer["type"], layer["target"]) == ("message", 4)
     assert layer.get("self_loops", "kept") == loops
     assert layer["aggregator"] == aggr.replace("min", "max")

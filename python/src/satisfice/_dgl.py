@@ -185,11 +185,11 @@ def _recorded_of(model: nn.Module, plan: _Plan) -> _recorded.Recorded:
     widths = _recorded.widths_of(model, plan.rows)
     try:
         trial = _trial_of(model, plan, needs_sources=False)
-        return _recorded.describe(model, trial, _FRAMEWORK, widths)
+        return _recorded.describe(model, trial, _framework(), widths)
     except _trial.RunError as error:
         if "0-in-degree" in str(error):
             trial = _trial_of(model, plan, needs_sources=True)
-            return _recorded.describe(model, trial, _FRAMEWORK, widths)
+            return _recorded.describe(model, trial, _framework(), widths)
         raise _reads_edges(model, error) from error
 
 
@@ -201,7 +201,11 @@ def _layers(graph: SmallGraph) -> Any:
     return DglLayers(torch.from_numpy(graph.edges)).read
 
 
-_FRAMEWORK = _recorded.Framework("dgl", is_layer, ("dgl.nn.pytorch.conv",), _layers, KNOWN)
+def _framework() -> _recorded.Framework:
+    from satisfice._dgl_layers import is_known
+    from satisfice._dgl_record import tensor_by_tensor
+
+    return _recorded.Framework("dgl", is_known, (), _layers, KNOWN, tensor_by_tensor)
 
 
 @dataclass(frozen=True)

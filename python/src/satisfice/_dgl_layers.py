@@ -22,6 +22,14 @@ _STEPS = ("APPNPConv", "ChebConv", "SGConv", "TAGConv")
 _EDGES = ("AGNNConv", "DotGatConv", "GatedGraphConv")
 
 
+def is_known(module: Any) -> bool:
+    """Whether a module is one of these layers; others are recorded tensor by tensor."""
+    cls = type(module)
+    return is_conv(module) or (
+        cls.__module__.startswith("dgl.") and cls.__name__ in (*_STEPS, *_EDGES)
+    )
+
+
 class DglLayers:
     """Reads the layers of one run on one graph with ``edges`` [2, E]."""
 

@@ -119,6 +119,8 @@ def _masked_fill(builder: Builder, node: Node) -> Expr:
     """``rows.masked_fill(rows <= bound, 0)``."""
     mask, value = argument(node, 1, "mask"), argument(node, 2, "value")
     rows = node.args[0]
+    if getattr(mask, "name", "") == "isinf" and not bool(mask.value.any()):
+        return builder.rows(rows)
     is_bound = getattr(mask, "name", "") in ("__le__", "le", "less_equal") and mask.args[0] is rows
     bound = builder.constant(mask.args[1]) if is_bound else None
     if not isinstance(bound, (int, float)) or builder.constant(value) != 0:

@@ -68,7 +68,7 @@ class GraphValues:
         """The function of the in-degree that gives one value a node, if one does."""
         for loops in LOOPS:
             counted = self._degrees(self.edges[loops][1]).double()
-            for power in (1.0, -0.5, -1.0, 0.5):
+            for power in (1.0, -0.5, -1.0, 0.5, 0.0):
                 clamped = counted.clamp(min=1) ** power
                 if _same(values, clamped):
                     return Degree(loops, power, "clamped")
@@ -77,11 +77,13 @@ class GraphValues:
                     return Degree(loops, power, "masked")
         return None
 
+    def is_of_edges(self, tensor: Tensor) -> bool:
+        """Whether a tensor has a row for each edge."""
+        return tensor.dim() > 0 and len(tensor) == self.edges["kept"].shape[1]
+
     def is_out_degree(self, values: Tensor) -> bool:
         """Whether the values are numbers of out-edges."""
-        return any(
-            _same(values, self._degrees(self.edges[loops][0]).double()) for loops in LOOPS
-        )
+        return any(_same(values, self._degrees(self.edges[loops][0]).double()) for loops in LOOPS)
 
     def _degrees(self, ends: Tensor) -> Tensor:
         import torch

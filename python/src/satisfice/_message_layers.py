@@ -97,31 +97,38 @@ class _Reduction:
     def _softmax(self, rows: Expr) -> Expr | None:
         """Values weighed by the softmax of logits, each part of them by one head."""
         parts = list(rows.children) if _is(rows, "cat") and isinstance(rows, Op) else [rows]
-        found = [self._weighed(part) for part in parts]
-        first = found[0]
-        if first is None:
+        found = [weighed for part in parts if (weighed := self._weighed(part)) is not None]
+        if len(found) < len(parts):
             return None
-        shares, _, values = first
-        heads = shares.width
-        if len(parts) == 1 and values.width == heads:
-            return self._softmax_layer(shares, heads, values)
-        together = []
-        for at, part in enumerate(found):
-            head = at if heads > 1 else 0
-            if part is None or part[0] is not shares or part[1] != head:
-                return None
-            together.append(part[2])
-        if heads > 1 and (len(parts) != heads or len({v.width for v in together}) > 1):
+        values = [part[2] for part in found]
+        logits = self._logits(found)
+        if logits is None:
             return None
-        return self._softmax_layer(
-            shares, heads, self._builder.join("cat", tuple(together), self._node)
-        )
+        joined = self._builder.join("cat", tuple(values), self._node)
+        logits = _without_shares(self._builder, logits)
+        return self._message([logits, joined], joined.width, "softmax", logits.width)
 
-    def _weighed(self, rows: Expr) -> tuple[Shares, int, Expr] | None:
-        """Shares, which head of them, and the values that they weigh."""
+    def _logits(self, found: list[tuple[Shares, int | None, Expr]]) -> Expr | None:
+        """The logits of each head, in order; None where heads are not of one width."""
+        shares, head, values = found[0]
+        if len(found) == 1 and head is None:
+            return shares.logits if values.width % shares.width == 0 else None
+        if all(part[0] is shares and shares.width == 1 for part in found):
+            return shares.logits
+        if len({part[2].width for part in found}) > 1:
+            return None
+        logits = []
+        for shares, head, _ in found:
+            if head is None and shares.width > 1:
+                return None
+            logits.append(self._builder.slice(shares.logits, head or 0, 1, self._node))
+        return self._builder.join("cat", tuple(logits), self._node)
+
+    def _weighed(self, rows: Expr) -> tuple[Shares, int | None, Expr] | None:
+        """Shares, which head of them, None for all, and the values that they weigh."""
         factors = _factors(rows)
         for at, factor in enumerate(factors):
-            shares, head = factor, 0
+            shares, head = factor, None
             if isinstance(shares, Op) and shares.op["op"] == "slice" and shares.width == 1:
                 shares, head = shares.children[0], int(shares.op["start"])
             if not isinstance(shares, Shares):
@@ -132,10 +139,6 @@ class _Reduction:
             values = self._product(rest, rows.width)
             return shares, head, values
         return None
-
-    def _softmax_layer(self, shares: Shares, heads: int, values: Expr) -> Expr:
-        logits = _without_shares(self._builder, shares.logits)
-        return self._message([logits, values], values.width, "softmax", heads)
 
     # Sums, means, maxima
 
@@ -240,9 +243,7 @@ def _start_in(part: End, whole: End) -> int | None:
 
 def _without_parts(ends: list[End]) -> list[End]:
     """Rows of ends without those that are part of others."""
-    return [
-        part for part in ends if all(_start_in(part, whole) is None for whole in ends)
-    ]
+    return [part for part in ends if all(_start_in(part, whole) is None for whole in ends)]
 
 
 def _is(expr: Expr, op: str) -> bool:

@@ -23,16 +23,16 @@ def end(builder: Builder, node: Node, side: tuple[str, str], child: Expr) -> Exp
     if isinstance(child, Stack):
         parts = tuple(end(builder, node, side, part) for part in child.children)
         return builder.stack(parts, child.dim, node)
-    made: Expr = builder.intern(End, ("end", *side, id(child)), node, *side, child, width=child.width)
+    made: Expr = builder.intern(
+        End, ("end", *side, id(child)), node, *side, child, width=child.width
+    )
     return made
 
 
 def reduce(builder: Builder, node: Node, aggregator: str, loops: str, rows: Expr) -> Expr:
     """Rows of edges reduced."""
     if isinstance(rows, Stack):
-        flat = reduce(
-            builder, node, aggregator, loops, builder.join("cat", rows.children, node)
-        )
+        flat = reduce(builder, node, aggregator, loops, builder.join("cat", rows.children, node))
         cut, start = [], 0
         for part in rows.children:
             cut.append(builder.slice(flat, start, part.width, node))
@@ -166,9 +166,22 @@ def _reduced_rows(builder: Builder, node: Node, rows: Expr, aggregator: str) -> 
     """What was reduced to these rows, or to the rows that they are a slice of."""
     if isinstance(rows, Op) and rows.op["op"] == "slice":
         inner = _reduced_rows(builder, node, rows.children[0], aggregator)
-        return None if inner is None else builder.slice(inner, rows.op["start"], rows.width, node)
+        if inner is None:
+            return None
+        return _part(builder, node, inner, (int(rows.op["start"]), rows.width))
     is_reduced = isinstance(rows, Reduced) and rows.aggregator == aggregator
     return rows.child if isinstance(rows, Reduced) and is_reduced else None
+
+
+def _part(builder: Builder, node: Node, rows: Expr, at: tuple[int, int]) -> Expr:
+    """Some values of rows; those that lie side by side are known by themselves."""
+    start = at[0]
+    if isinstance(rows, Op) and rows.op["op"] == "cat":
+        for child in rows.children:
+            if (start, child.width) == (0, at[1]):
+                return child
+            start -= child.width
+    return builder.slice(rows, *at, node)
 
 
 def _without_largest(builder: Builder, node: Node, rows: Expr) -> Expr:
@@ -237,9 +250,9 @@ def _terms(rows: Expr, start: int, width: int, factor: float) -> list[tuple[Expr
             found += _terms(child, start, child.width, factor)
             start += child.width
         return found
-    if isinstance(rows, Op) and rows.op["op"] == "add":
-        if all(child.width == width for child in rows.children):
-            return [term for child in rows.children for term in _terms(child, start, width, factor)]
+    is_sum = isinstance(rows, Op) and rows.op["op"] == "add"
+    if isinstance(rows, Op) and is_sum and all(child.width == width for child in rows.children):
+        return [term for child in rows.children for term in _terms(child, start, width, factor)]
     if isinstance(rows, Op) and rows.op["op"] == "scale" and not rows.op.get("plus", 0.0):
         return _terms(rows.children[0], start, width, factor * rows.op["by"])
     return [(rows, slice(start, start + width), factor)]
@@ -251,7 +264,14 @@ def _terms(rows: Expr, start: int, width: int, factor: float) -> list[tuple[Expr
 def degrees(builder: Builder, node: Node) -> Expr | None:
     """Rows of a tensor with a value for each node or edge that depends on degrees alone."""
     graph = builder.graph
-    if graph is None or not builder.is_per_row(node):
+    if graph is None:
+        return None
+    is_made_of_nothing = node.kind != "parameter" and not node.reads()
+    if is_made_of_nothing and graph.is_of_edges(node.value):
+        raise builder.refused(
+            node, f"values of edges {list(node.value.shape)} are read: edges have none when served"
+        )
+    if not builder.is_per_row(node):
         return None
     if len(node.value) == graph.nodes:
         found = graph.degree(node.value)
@@ -275,6 +295,8 @@ def degree(builder: Builder, node: Node, found: Degree) -> Expr:
     ones = builder.ones(node)
     edges = end(builder, node, ("source", found.loops), ones)
     counted = reduce(builder, node, "sum", found.loops, edges)
+    if found.power == 0.0:
+        return builder.op({"op": "clamp", "min": 0.0, "max": 1.0}, node, counted)
     made = counted
     if found.loops in ("kept", "removed") and (found.power, found.zero) != (1.0, "masked"):
         made = builder.op({"op": "clamp", "min": 1.0}, node, made)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Packages whose frames are not the caller's own code.
-_LIBRARIES = ("torch", "torch_geometric", "dgl", "torch_sparse", "torch_scatter")
+_LIBRARIES = ("torch", "torch_geometric", "dgl", "torch_sparse", "torch_scatter", "contextlib")
 
 # Files that PyTorch Geometric makes of a layer's message().
 _GENERATED = re.compile(r"_(propagate|edge_updater)_?\w*\.py$")
@@ -66,21 +66,32 @@ def record(
     plain = nn.Module.__call__
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if threading.current_thread() is not recorder.thread or not recorder.sees(module):
+        is_other = threading.current_thread() is not recorder.thread
+        if is_other or not recorder.sees(module) or _are_of_edges((args, kwargs)):
             return plain(module, *args, **kwargs)
         return recorder.call(plain, module, args, kwargs)
 
     nn.Module.__call__ = call  # type: ignore[method-assign]
+    outer, Recorder.active = Recorder.active, recorder
     try:
         with recorder:
             recorder.answer = run()
     finally:
         nn.Module.__call__ = plain  # type: ignore[method-assign]
+        Recorder.active = outer
     return recorder
+
+
+def is_inside_of_a_layer() -> bool:
+    """Whether what runs now is part of a module that is recorded as one operation."""
+    return Recorder.active is not None and Recorder.active._inside > 0
 
 
 class Recorder(TorchFunctionMode):
     """The nodes of all tensors that were seen in one run."""
+
+    # That of the run that is being recorded.
+    active: Recorder | None = None
 
     def __init__(
         self, model: nn.Module, rows: Tensor, is_leaf: Callable[[nn.Module], bool]
@@ -118,6 +129,8 @@ class Recorder(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not self._inside and _are_of_edges((args, kwargs)):
+            return NotImplemented
         if self._inside:
             return function(*args, **kwargs)
         read, named = self._replaced((args, kwargs))
@@ -184,6 +197,11 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, dict):
             return {key: self._replaced(part) for key, part in value.items()}
         return value
+
+
+def _are_of_edges(value: Any) -> bool:
+    """Whether rows are among operands that do by themselves what functions of tensors do."""
+    return any(getattr(type(leaf), "is_rows_of_edges", False) for leaf in _leaves(value))
 
 
 def _leaves(value: Any) -> list[Any]:

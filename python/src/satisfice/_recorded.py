@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ class Framework:
     own: tuple[str, ...]
     layers: Callable[[SmallGraph], ReadLayer]
     known: tuple[str, ...]
+    # What is in force while a run is recorded.
+    recording: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def is_leaf(self, module: nn.Module) -> bool:
         """Whether a module is seen as one operation."""
@@ -136,8 +139,10 @@ def _one(model: nn.Module, trial: Trial, framework: Framework, width: int, at: i
     # Before it is recorded, so that what a first run keeps is kept.
     _trial.answer(copy, trial, graph, rows)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), framework.recording():
             recorder = record(copy, lambda: trial.call(copy, rows, made), rows, framework.is_leaf)
+    except ExportError:
+        raise
     except Exception as error:  # noqa: BLE001 - it ran before, unrecorded
         raise ExportError(
             f"{type(model).__name__} cannot be recorded ({type(error).__name__}: {error}): "

@@ -36,7 +36,8 @@ def alike(builder: Builder, node: Node, one: Expr, other: Expr) -> tuple[Expr, E
         return one, other
     made = [_along_1(builder, node, rows) for rows in (one, other)] if one.dim != other.dim else []
     first, second = made or (one, other)
-    assert isinstance(first, Stack) and isinstance(second, Stack), "invariant: made of stacks"
+    assert isinstance(first, Stack), "invariant: made of stacks"
+    assert isinstance(second, Stack), "invariant: made of stacks"
     parts = max(len(first.children), len(second.children))
     spread = [
         builder.stack(rows.children * parts, rows.dim, node) if len(rows.children) == 1 else rows
