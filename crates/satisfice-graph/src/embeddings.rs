@@ -209,11 +209,7 @@ pub(crate) fn fingerprint(dir: &Path) -> Result<String, GraphError> {
 
 /// The stored graph as the layers read it.
 pub(crate) fn graph_view<'a>(store: &'a GraphStore, loops: &'a [(u32, u32)]) -> GraphView<'a> {
-    GraphView {
-        topology: store.topology(),
-        out_degree: store.out_degree(),
-        loops,
-    }
+    GraphView::new(store.topology(), store.out_degree(), loops)
 }
 
 pub(crate) fn check_features(

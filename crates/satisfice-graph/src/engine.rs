@@ -1,42 +1,68 @@
 //! One version of a graph model, ready to answer.
 
+mod advance;
 mod contract;
 mod format;
 mod outlook;
 mod request;
+mod view;
 
 pub use format::{GraphFacts, RequestFormat, argmax};
 pub use outlook::{DistantGraph, NodeDegrees, Outlook};
 
 use crate::{
     Answer, GraphError, ModelDir, NewNodes, Plan, Profile, QueryBatch,
-    embeddings::{Embeddings, graph_view},
+    embeddings::Embeddings,
     model::GnnModel,
-    run::{Forecast, Scratch, ScratchPool, Serving},
+    run::{Forecast, Scratch, Serving},
 };
+use advance::{Advance, changes_since_rest};
 use contract::Minimum;
+use request::KnownNodes;
 use satisfice_core::{
     Cores, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters, Readiness,
     Stopped,
     parameters::{GRAPH, ParameterSpec},
 };
 use satisfice_kernels::while_whole;
-use satisfice_store::{Check, GraphStore};
+use satisfice_store::{
+    Check, GraphStore,
+    live::{Changes, Follower, LiveGraph, Snapshot},
+};
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
+use view::{Tables, View};
+
+/// The graph that a model serves.
+#[derive(Debug)]
+enum Source {
+    AtRest(Arc<GraphStore>),
+    /// As it was when the model began to follow it: every snapshot has the same store.
+    Live(Arc<Snapshot>),
+}
+
+impl Source {
+    fn store(&self) -> &GraphStore {
+        match self {
+            Self::AtRest(store) => store,
+            Self::Live(snapshot) => snapshot.base(),
+        }
+    }
+}
 
 /// A graph model with its graph and embeddings.
 ///
-/// Answers may be asked for from several threads at once.
+/// Answers may be asked for from several threads at once. Of a living graph, each is from one version, and none waits
+/// for a write.
 #[derive(Debug)]
 pub struct GraphEngine {
     model: GnnModel,
-    store: Arc<GraphStore>,
+    source: Source,
     embeddings: Embeddings,
     loops: Vec<(u32, u32)>,
-    scratch: ScratchPool,
+    view: RwLock<Arc<View>>,
     profile: Result<Option<Profile>, GraphError>,
     format: RequestFormat,
 }
@@ -52,27 +78,67 @@ impl GraphEngine {
         store: Arc<GraphStore>,
         check: Check,
     ) -> Result<Self, GraphError> {
+        Self::over(model_dir, Source::AtRest(store), check)
+    }
+
+    /// As [`open`](Self::open), over a living graph, which the engine follows from then on: after each group of
+    /// writes it computes anew what they reach of the rows that are kept, and answers from then on are from those.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); and where the rows that the graph's log reaches cannot be computed.
+    pub fn follow(
+        model_dir: &ModelDir,
+        graph: &LiveGraph,
+        check: Check,
+    ) -> Result<Arc<Self>, GraphError> {
+        let source = Source::Live(graph.snapshot());
+        let engine = Arc::new(Self::over(model_dir, source, check)?);
+        let follower: Weak<dyn Follower> = Arc::<Self>::downgrade(&engine);
+        graph.follow(follower);
+        match engine.view().snapshot {
+            Some(_) => Ok(engine),
+            None => Err(GraphError::Embeddings {
+                path: model_dir.embeddings_path(),
+                message: "what was written to the graph could not be followed".to_owned(),
+            }),
+        }
+    }
+
+    fn over(model_dir: &ModelDir, source: Source, check: Check) -> Result<Self, GraphError> {
+        let store = source.store();
         let config = model_dir.config();
         let model = GnnModel::load(config, &model_dir.weights_path())?;
-        let embeddings = Embeddings::open(model_dir, &model, &store, check)?;
-        let format = RequestFormat::new(model_dir, &model, GraphFacts::of(&store))?;
+        let embeddings = Embeddings::open(model_dir, &model, store, check)?;
+        let format = RequestFormat::new(model_dir, &model, GraphFacts::of(store))?;
         let loops: Vec<(u32, u32)> = store.self_loops().collect();
         let engine = Self {
             embeddings,
-            scratch: ScratchPool::new(graph_view(&store, &loops), model.scales()),
+            view: RwLock::new(Arc::new(View::at_rest(&model, store, &loops))),
             loops,
-            profile: Profile::read(model_dir, &store),
+            profile: Profile::read(model_dir, store),
             format,
             model,
-            store,
+            source,
         };
         engine.check_files()?;
         Ok(engine)
     }
 
-    /// The graph that the model serves.
+    /// The graph that the model serves, as it is at rest.
     pub fn store(&self) -> &GraphStore {
-        &self.store
+        self.source.store()
+    }
+
+    /// The version of the living graph that answers are from now; nothing of a graph at rest.
+    pub fn version(&self) -> Option<u64> {
+        let view = self.view();
+        view.snapshot.as_ref().map(|snapshot| snapshot.version())
+    }
+
+    /// What requests find now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.clone()
     }
 
     /// The plan of requests that name none.
@@ -100,7 +166,7 @@ impl GraphEngine {
     /// # Errors
     /// [`StoreError::Lost`](satisfice_store::StoreError::Lost) names one that was truncated or changed in place.
     pub fn check_files(&self) -> Result<(), GraphError> {
-        self.store.check_files()?;
+        self.store().check_files()?;
         self.embeddings.check_files()
     }
 
@@ -114,7 +180,9 @@ impl GraphEngine {
     /// # Errors
     /// [`GraphError::Request`] and [`GraphError::TooLarge`].
     pub fn attach<'a>(&self, batch: impl Into<NewNodes<'a>>) -> Result<QueryBatch, GraphError> {
-        self.format.attach(batch, &Cores::default())
+        let view = self.view();
+        let nodes = KnownNodes::new(self.store(), view.snapshot.as_deref());
+        self.format.attach_to(nodes, batch, &Cores::default())
     }
 
     /// Answers a batch by a plan, on all cores. Deterministic: the same batch, graph, weights and plan give the
@@ -137,7 +205,17 @@ impl GraphEngine {
         plan: Plan,
         cores: &Cores,
     ) -> Result<Answer, GraphError> {
-        self.serving(batch, cores, |serving, scratch| {
+        self.answer_from(&self.view(), batch, plan, cores)
+    }
+
+    fn answer_from(
+        &self,
+        view: &View,
+        batch: &QueryBatch,
+        plan: Plan,
+        cores: &Cores,
+    ) -> Result<Answer, GraphError> {
+        self.serving(view, batch, cores, |serving, scratch| {
             serving.answer(batch, plan, cores, scratch)
         })
     }
@@ -149,7 +227,7 @@ impl GraphEngine {
     /// [`GraphError::Store`] when a file is not what it was when it was opened.
     pub fn footprint(&self, batch: &QueryBatch, plan: Plan) -> Result<u64, GraphError> {
         let cores = Cores::default();
-        self.serving(batch, &cores, |serving, scratch| {
+        self.serving(&self.view(), batch, &cores, |serving, scratch| {
             serving.footprint(batch, plan, &cores, scratch)
         })
     }
@@ -157,11 +235,12 @@ impl GraphEngine {
     /// What each of `plans` would leave stale and cost.
     pub(crate) fn forecast(
         &self,
+        view: &View,
         batch: &QueryBatch,
         plans: &[Plan],
         cores: &Cores,
     ) -> Result<Vec<Forecast>, GraphError> {
-        self.serving(batch, cores, |serving, scratch| {
+        self.serving(view, batch, cores, |serving, scratch| {
             serving.forecast(batch, plans, cores, scratch)
         })
     }
@@ -169,40 +248,45 @@ impl GraphEngine {
     /// Runs `work` with the model, graph and tables, and a space prepared for `batch`.
     fn serving<T>(
         &self,
+        view: &View,
         batch: &QueryBatch,
         cores: &Cores,
         work: impl FnOnce(&Serving<'_>, &mut Scratch) -> Result<T, Stopped>,
     ) -> Result<T, GraphError> {
-        let levels = self.embeddings.levels(&self.model, &self.store)?;
-        let messages = self.embeddings.messages(&self.model)?;
-        let reduced = self.embeddings.reduced(&self.model)?;
+        let tables = Tables::new(&self.model, self.store(), &self.embeddings, &view.patches)?;
         let serving = Serving {
             model: &self.model,
-            graph: graph_view(&self.store, &self.loops),
-            levels: &levels,
-            messages: &messages,
-            reduced: &reduced,
-            own: self.embeddings.own()?,
-            scales: self.scratch.scales(),
+            graph: view.graph(self.store(), &self.loops),
+            levels: &tables.levels,
+            messages: &tables.messages,
+            reduced: &tables.reduced,
+            own: tables.own,
+            scales: view.scratch.scales(),
         };
         let work = |scratch: &mut Scratch| work(&serving, scratch);
-        self.watched(|| Ok(self.scratch.with(serving.graph, batch, cores, work)?))
+        self.watched(|| Ok(view.scratch.with(serving.graph, batch, cores, work)?))
     }
 
     fn answer_request(&self, request: &InferRequest) -> Result<InferResponse, Error> {
         let start = Instant::now();
-        let (batch, plan) = self.format.decode(request, self.store.ids())?;
+        let view = self.view();
+        let nodes = KnownNodes::new(self.store(), view.snapshot.as_deref());
+        let (batch, plan) = self.format.decode_for(nodes, request)?;
         let minimum = Minimum::of(request)?;
         let decode = start.elapsed();
         let promise = minimum
-            .map(|minimum| self.promise(&batch, minimum, plan, &request.cores))
+            .map(|minimum| self.promise(&view, (&batch, minimum, plan), &request.cores))
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
         let plan = chosen.unwrap_or(self.default_plan());
-        let answer = self.answer_on(&batch, plan, &request.cores)?;
+        let answer = self.answer_from(&view, &batch, plan, &request.cores)?;
         let mut parameters = describe(plan, &batch, &answer, decode);
         if let Some(promise) = promise {
             promise.describe(&mut parameters);
+        }
+        if let Some(snapshot) = &view.snapshot {
+            let version = i64::try_from(snapshot.version()).unwrap_or(i64::MAX);
+            parameters.insert("version".to_owned(), version.into());
         }
         Ok(InferResponse {
             outputs: self.format.encode(&request.outputs, answer.outputs)?,
@@ -234,6 +318,30 @@ fn describe(plan: Plan, batch: &QueryBatch, answer: &Answer, decode: Duration) -
     ])
 }
 
+impl Follower for GraphEngine {
+    /// # Panics
+    /// When a file that the model reads is lost: the graph then says that a follower failed.
+    fn advance(&self, snapshot: &Arc<Snapshot>, changes: &Changes) {
+        let before = self.view();
+        let at_first = before.snapshot.is_none();
+        let all = at_first.then(|| changes_since_rest(snapshot));
+        let changes = all.as_ref().unwrap_or(changes);
+        let advance = Advance {
+            model: &self.model,
+            embeddings: &self.embeddings,
+            snapshot,
+            changes,
+        };
+        match self.watched(|| advance.after(&before)) {
+            Ok(next) => {
+                let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+                *view = Arc::new(next);
+            }
+            Err(error) => panic!("the rows that a write reaches could not be computed: {error}"),
+        }
+    }
+}
+
 impl Engine for GraphEngine {
     fn metadata(&self) -> &ModelMetadata {
         self.format.metadata()
@@ -260,8 +368,10 @@ impl Engine for GraphEngine {
             return Ok(Vec::new());
         }
         self.watched(|| {
-            let (batch, _) = self.format.decode(request, self.store.ids())?;
-            Ok(self.offers_of(&batch, &request.cores)?)
+            let view = self.view();
+            let nodes = KnownNodes::new(self.store(), view.snapshot.as_deref());
+            let (batch, _) = self.format.decode_for(nodes, request)?;
+            Ok(self.offers_of(&view, &batch, &request.cores)?)
         })
     }
 

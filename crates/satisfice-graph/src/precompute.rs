@@ -4,7 +4,7 @@ use crate::{
     GraphError, ModelDir,
     embeddings::{Manifest, OpenTable, Precision, Table, check_features, graph_view},
     model::GnnModel,
-    run::{GraphView, Kept, LayerPass},
+    run::{GraphView, Kept, LayerPass, Stored},
 };
 use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
@@ -251,9 +251,9 @@ impl Pass<'_> {
             _ => None,
         };
         let kept = Kept {
-            own: own.as_ref().map(OpenTable::rows).transpose()?,
-            messages: messages.as_ref().map(OpenTable::rows).transpose()?,
-            reduced: reduced.as_ref().map(OpenTable::rows).transpose()?,
+            own: stored(own.as_ref())?,
+            messages: stored(messages.as_ref())?,
+            reduced: stored(reduced.as_ref())?,
         };
         let pass = LayerPass::new(&self.model.layers[layer - 1], self.graph, initial, below);
         for nodes in chunks(self.store.nodes()) {
@@ -277,6 +277,11 @@ impl Pass<'_> {
             None => Ok(self.store.features()),
         }
     }
+}
+
+fn stored(table: Option<&OpenTable>) -> Result<Option<Stored<'_>>, GraphError> {
+    let rows = table.map(OpenTable::rows).transpose()?;
+    Ok(rows.map(Into::into))
 }
 
 /// Takes the values of some more nodes, and how many nodes.

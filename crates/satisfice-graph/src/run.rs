@@ -11,6 +11,7 @@ mod reduce;
 mod scale;
 mod scratch;
 mod select;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub(crate) use scale::GraphView;
 pub use scale::{DegreeScale, Degrees};
 pub(crate) use scratch::{Scratch, ScratchPool};
 pub use select::DegreeEffects;
+pub(crate) use stored::{RowPatches, Stored};

@@ -1,11 +1,12 @@
 //! Requests that name a minimum instead of a plan.
 
-use super::GraphEngine;
+use super::{GraphEngine, view::View};
 use crate::{GraphError, Plan, PlanProfile, Profile, QueryBatch, profile::Seen, run::Forecast};
 use satisfice_core::{
     Cores, InferRequest, Measure, Offer, Parameters, Quality,
     parameters::{MIN_ACCURACY, MIN_FIDELITY, ParameterSpec},
 };
+use satisfice_store::live::Snapshot;
 
 /// The least share of good answers that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,28 +60,44 @@ impl GraphEngine {
     /// What each plan of the profile promises and costs for a batch; empty without a profile.
     pub(super) fn offers_of(
         &self,
+        view: &View,
         batch: &QueryBatch,
         cores: &Cores,
     ) -> Result<Vec<Offer>, GraphError> {
         let Some(profile) = self.profile() else {
             return Ok(Vec::new());
         };
-        let forecasts = self.forecast(batch, &profile.plan_list(), cores)?;
-        Ok(profile.offers(&batch.in_degrees(), &forecasts))
+        let forecasts = self.forecast(view, batch, &profile.plan_list(), cores)?;
+        let mut offers = profile.offers(&batch.in_degrees(), &forecasts);
+        if view.changed().is_some() {
+            // What the others promise was measured on another graph.
+            let exact = Plan::Exact.to_string();
+            for offer in &mut offers {
+                let keeps =
+                    |quality: &Quality| offer.plan == exact && quality.measure == Measure::Fidelity;
+                offer.quality.retain(keeps);
+            }
+        }
+        Ok(offers)
     }
 
     /// The plan of the profile that is predicted to be the quickest of those that promise a minimum;
     /// or `wanted`, if it does.
     pub(super) fn promise(
         &self,
-        batch: &QueryBatch,
-        minimum: Minimum,
-        wanted: Option<Plan>,
+        view: &View,
+        (batch, minimum, wanted): (&QueryBatch, Minimum, Option<Plan>),
         cores: &Cores,
     ) -> Result<Promise, GraphError> {
         let profile = self.profile();
         let profile = profile.ok_or_else(|| unprofiled(self.profile_problem()))?;
-        let forecasts = self.forecast(batch, &profile.plan_list(), cores)?;
+        let forecasts = self.forecast(view, batch, &profile.plan_list(), cores)?;
+        let wanted = match (view.changed(), minimum.measure, wanted) {
+            (None, _, wanted) => wanted,
+            // It agrees with itself whatever was measured; what the others promise was measured on another graph.
+            (Some(_), Measure::Fidelity, None | Some(Plan::Exact)) => Some(Plan::Exact),
+            (Some(snapshot), ..) => return Err(measured_before(snapshot)),
+        };
         profile.promise(&batch.in_degrees(), &forecasts, minimum, wanted)
     }
 }
@@ -132,6 +149,19 @@ pub(super) fn unprofiled(problem: Option<&GraphError>) -> GraphError {
         code: "no_profile",
         message,
         hint: "run `satisfice profile` on the model, or name a `plan`".to_owned(),
+    }
+}
+
+/// The refusal of a minimum that was measured on the graph as it was before it was written to.
+fn measured_before(snapshot: &Snapshot) -> GraphError {
+    GraphError::Unpromised {
+        code: "graph_changed",
+        message: format!(
+            "the graph has been written to since the model was profiled (it is at version {}): but for the fidelity of \
+             plan `exact`, nothing is promised",
+            snapshot.version()
+        ),
+        hint: "ask for `min_fidelity` and no `plan`, or name a `plan` without a minimum".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What requests and answers of a graph model look like, wherever the graph is.
 
-use super::request::{self, Decoder};
+use super::request::{self, Decoder, KnownNodes};
 use crate::{
     BatchShape, EdgeRules, GnnModel, GraphError, ModelDir, NewNodes, Plan, QueryBatch,
     RequestLimits,
@@ -128,8 +128,29 @@ impl RequestFormat {
         batch: impl Into<NewNodes<'a>>,
         cores: &Cores,
     ) -> Result<QueryBatch, GraphError> {
+        self.attach_among(self.graph.nodes, batch, cores)
+    }
+
+    /// As [`attach`](Self::attach), to the nodes that there are now.
+    pub(super) fn attach_to<'a>(
+        &self,
+        nodes: KnownNodes<'_>,
+        batch: impl Into<NewNodes<'a>>,
+        cores: &Cores,
+    ) -> Result<QueryBatch, GraphError> {
+        let batch = batch.into();
+        nodes.check(&batch)?;
+        self.attach_among(nodes.positions, batch, cores)
+    }
+
+    fn attach_among<'a>(
+        &self,
+        nodes: usize,
+        batch: impl Into<NewNodes<'a>>,
+        cores: &Cores,
+    ) -> Result<QueryBatch, GraphError> {
         let shape = BatchShape {
-            nodes: self.graph.nodes,
+            nodes,
             features: self.features,
             rules: self.rules,
             limits: self.limits,
@@ -146,9 +167,22 @@ impl RequestFormat {
         request: &InferRequest,
         ids: NodeIds<'_>,
     ) -> Result<(QueryBatch, Option<Plan>), Error> {
-        let decoder = Decoder {
+        let nodes = KnownNodes {
             ids,
-            nodes: self.graph.nodes,
+            positions: self.graph.nodes,
+            live: None,
+        };
+        self.decode_for(nodes, request)
+    }
+
+    /// As [`decode`](Self::decode), with the nodes that there are now.
+    pub(super) fn decode_for(
+        &self,
+        nodes: KnownNodes<'_>,
+        request: &InferRequest,
+    ) -> Result<(QueryBatch, Option<Plan>), Error> {
+        let decoder = Decoder {
+            nodes,
             undirected: self.graph.undirected,
             features: self.features,
             limits: self.limits,
@@ -160,7 +194,8 @@ impl RequestFormat {
             }
         }
         let batch = decoder.new_nodes(request)?;
-        Ok((self.attach(batch, &request.cores)?, plan))
+        let batch = self.attach_among(nodes.positions, batch, &request.cores)?;
+        Ok((batch, plan))
     }
 
     /// The outputs asked for, of the model's values, `[queries, outputs]`.

@@ -3,7 +3,7 @@
 use super::contract::{Minimum, unprofiled};
 use crate::{
     Degrees, GnnModel, GraphError, Plan, Profile, QueryBatch,
-    run::{Forecast, GraphView, ScratchPool, Serving},
+    run::{Forecast, GraphView, ScratchPool, Serving, Stored},
 };
 use satisfice_core::{Cores, InferRequest, Offer, Parameters, Stopped};
 use satisfice_kernels::Rows;
@@ -31,15 +31,12 @@ impl<'a> NodeDegrees<'a> {
     }
 
     fn view(self) -> GraphView<'a> {
-        GraphView {
-            // A forecast looks at degrees only.
-            topology: Topology {
-                indptr: self.indptr,
-                indices: &[],
-            },
-            out_degree: self.out_degree,
-            loops: self.loops,
-        }
+        // A forecast looks at degrees only.
+        let topology = Topology {
+            indptr: self.indptr,
+            indices: &[],
+        };
+        GraphView::new(topology, self.out_degree, self.loops)
     }
 }
 
@@ -128,9 +125,9 @@ impl Outlook {
         Ok(Some((promise.plan, parameters)))
     }
 
-    fn forecast(
+    fn forecast<'a>(
         &self,
-        graph: &DistantGraph<'_>,
+        graph: &DistantGraph<'a>,
         batch: &QueryBatch,
         profile: &Profile,
         cores: &Cores,
@@ -138,12 +135,17 @@ impl Outlook {
         let view = graph.degrees.view();
         let new = || ScratchPool::new(view, graph.model.scales());
         let pool = self.pool.get_or_init(new);
+        let optional = |tables: &[Option<Rows<'a>>]| -> Vec<Option<Stored<'a>>> {
+            tables.iter().map(|rows| rows.map(Into::into)).collect()
+        };
+        let levels: Vec<Stored<'_>> = graph.levels.iter().map(|&rows| rows.into()).collect();
+        let (messages, reduced) = (optional(&graph.messages), optional(&graph.reduced));
         let serving = Serving {
             model: graph.model,
             graph: view,
-            levels: &graph.levels,
-            messages: &graph.messages,
-            reduced: &graph.reduced,
+            levels: &levels,
+            messages: &messages,
+            reduced: &reduced,
             own: None,
             scales: pool.scales(),
         };

@@ -7,7 +7,7 @@ use satisfice_core::{
     ByteStrings, Cores, InferRequest, STEPS, Tensor, TensorData,
     parameters::{EDGE_DIRECTION, NODE_IDS, PLAN},
 };
-use satisfice_store::{NodeIdKind, NodeIds};
+use satisfice_store::{GraphStore, NodeIdKind, NodeIds, live::Snapshot};
 use std::{borrow::Cow, ops::Range};
 
 /// The plan that a request names.
@@ -23,10 +23,74 @@ fn by_position(request: &InferRequest) -> Result<bool, GraphError> {
     Ok(NODE_IDS.text(&request.parameters)? == Some("position"))
 }
 
+/// The stored nodes that a request may name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KnownNodes<'a> {
+    pub ids: NodeIds<'a>,
+    /// Number of positions.
+    pub positions: usize,
+    /// What a living graph is now.
+    pub live: Option<&'a Snapshot>,
+}
+
+impl<'a> KnownNodes<'a> {
+    /// Of a store, or of what a living graph that began as it is now.
+    pub(crate) fn new(store: &'a GraphStore, live: Option<&'a Snapshot>) -> Self {
+        Self {
+            ids: store.ids(),
+            positions: live.map_or(store.nodes(), Snapshot::nodes),
+            live,
+        }
+    }
+
+    /// Whether nodes lie at all positions.
+    fn are_all_there(self) -> bool {
+        self.live
+            .is_none_or(|live| live.live_nodes() == live.nodes())
+    }
+
+    /// Whether a node lies there.
+    fn is_there(self, position: u32) -> bool {
+        (position as usize) < self.positions
+            && self.live.is_none_or(|live| !live.is_deleted(position))
+    }
+
+    fn position_of_int(self, id: i64) -> Option<u32> {
+        match self.live {
+            None => self.ids.position_of_int(id),
+            Some(live) => live.position_of_int(id),
+        }
+    }
+
+    fn position_of_str(self, id: &[u8]) -> Option<u32> {
+        match self.live {
+            None => self.ids.position_of_str(id),
+            Some(live) => live.position_of_text(std::str::from_utf8(id).ok()?),
+        }
+    }
+
+    /// Checks that no edge leads to the position of a node that was deleted.
+    pub(crate) fn check(self, batch: &NewNodes<'_>) -> Result<(), GraphError> {
+        if self.are_all_there() {
+            return Ok(());
+        }
+        let is_deleted = |&node: &u32| (node as usize) < self.positions && !self.is_there(node);
+        match batch.edge_node.iter().position(is_deleted) {
+            None => Ok(()),
+            Some(edge) => Err(GraphError::request(
+                "unknown_node",
+                format!(
+                    "edge {edge} names stored node {}, which was deleted",
+                    batch.edge_node[edge]
+                ),
+            )),
+        }
+    }
+}
+
 /// Reads requests for one graph.
 pub(crate) struct Decoder<'a> {
-    pub ids: NodeIds<'a>,
-    pub nodes: usize,
+    pub nodes: KnownNodes<'a>,
     pub undirected: bool,
     pub features: usize,
     pub limits: RequestLimits,
@@ -147,11 +211,11 @@ impl Decoder<'_> {
     ) -> Result<(Vec<u32>, Vec<u32>), GraphError> {
         let kind = match by_position {
             true => NodeIdKind::Position,
-            false => self.ids.kind(),
+            false => self.nodes.ids.kind(),
         };
         let data = tensor.data();
         // Numbers that need no looking up are taken as they are, many at a time.
-        let plain = kind != NodeIdKind::Int64;
+        let plain = kind != NodeIdKind::Int64 && self.nodes.are_all_there();
         let read = |edges: Range<usize>, into: (&mut Vec<u32>, &mut Vec<u32>)| match data {
             TensorData::Int64(values) if plain => self.plain(values, (count, edges), into),
             TensorData::Int32(values) if plain => self.plain(values, (count, edges), into),
@@ -200,7 +264,7 @@ impl Decoder<'_> {
         };
         let queries = &values[edges.clone()];
         let nodes = &values[count + edges.start..count + edges.end];
-        let fit = within(queries, 1 << u32::BITS) && within(nodes, self.nodes as u64);
+        let fit = within(queries, 1 << u32::BITS) && within(nodes, self.nodes.positions as u64);
         if fit {
             let position = |&value: &T| value.into() as u32;
             of_queries.extend(queries.iter().map(position));
@@ -217,7 +281,6 @@ impl Decoder<'_> {
         at: usize,
         kind: NodeIdKind,
     ) -> Result<u32, GraphError> {
-        let ids = self.ids;
         let found = match data {
             TensorData::Bytes(strings) => {
                 self.position_of_text(strings.get(at).unwrap_or_default(), kind)
@@ -225,10 +288,10 @@ impl Decoder<'_> {
             data => {
                 let id = integer(data, at);
                 match kind {
-                    NodeIdKind::Int64 => ids.position_of_int(id),
+                    NodeIdKind::Int64 => self.nodes.position_of_int(id),
                     NodeIdKind::Position | NodeIdKind::String => u32::try_from(id)
                         .ok()
-                        .filter(|&p| (p as usize) < self.nodes),
+                        .filter(|&position| self.nodes.is_there(position)),
                 }
             }
         };
@@ -257,13 +320,11 @@ impl Decoder<'_> {
     }
 
     fn position_of_text(&self, id: &[u8], kind: NodeIdKind) -> Option<u32> {
-        let ids = self.ids;
+        let nodes = self.nodes;
         match kind {
-            NodeIdKind::String => ids.position_of_str(id),
-            NodeIdKind::Int64 => ids.position_of_int(parse(id)?),
-            NodeIdKind::Position => {
-                parse(id).filter(|&position: &u32| (position as usize) < self.nodes)
-            }
+            NodeIdKind::String => nodes.position_of_str(id),
+            NodeIdKind::Int64 => nodes.position_of_int(parse(id)?),
+            NodeIdKind::Position => parse(id).filter(|&position: &u32| nodes.is_there(position)),
         }
     }
 }

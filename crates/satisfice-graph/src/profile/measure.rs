@@ -219,9 +219,9 @@ impl Measurement<'_> {
         let slice = self.queries.select(positions);
         let batch = self.engine.attach(&slice)?;
         let in_degrees = batch.in_degrees();
-        let forecasts = self
-            .engine
-            .forecast(&batch, self.plans, &Cores::default())?;
+        let forecasts =
+            self.engine
+                .forecast(&self.engine.view(), &batch, self.plans, &Cores::default())?;
         let exact = classes(&self.engine.answer(&batch, Plan::Exact)?, &batch);
         let mut plans = Vec::with_capacity(self.plans.len());
         for (&plan, forecast) in self.plans.iter().zip(forecasts) {

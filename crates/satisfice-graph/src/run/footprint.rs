@@ -4,10 +4,10 @@ use super::{
     batch::QueryBatch,
     forward::{BatchScales, Serving, rescaled},
     scratch::Scratch,
+    stored::Stored,
 };
 use crate::{Plan, model::Reduction};
 use satisfice_core::{Cores, Stopped};
-use satisfice_kernels::Rows;
 
 impl Serving<'_> {
     /// Bytes of the different rows that `plan` reads for `batch`, and of those that it computes. `scratch` is prepared for
@@ -46,13 +46,13 @@ impl Serving<'_> {
 
 /// The different rows of one table that were read.
 struct Table<'a> {
-    rows: Option<Rows<'a>>,
+    rows: Option<Stored<'a>>,
     read: Vec<bool>,
 }
 
 impl<'a> Table<'a> {
-    fn new(rows: Option<Rows<'a>>) -> Self {
-        let nodes = rows.map_or(0, |rows| rows.len());
+    fn new(rows: Option<Stored<'a>>, nodes: usize) -> Self {
+        let nodes = rows.map_or(0, |_| nodes);
         Self {
             rows,
             read: vec![false; nodes],
@@ -99,17 +99,18 @@ struct Touched<'a> {
 
 impl<'a> Touched<'a> {
     fn new(serving: &'a Serving<'a>) -> Self {
-        let optional =
-            |tables: &[Option<Rows<'a>>]| tables.iter().map(|&t| Table::new(t)).collect();
+        let nodes = serving.graph.nodes();
+        let table = |rows| Table::new(rows, nodes);
+        let optional = |tables: &[Option<Stored<'a>>]| tables.iter().copied().map(table).collect();
         Self {
             levels: serving
                 .levels
                 .iter()
-                .map(|&level| Table::new(Some(level)))
+                .map(|&level| table(Some(level)))
                 .collect(),
             messages: optional(serving.messages),
             reduced: optional(serving.reduced),
-            own: Table::new(serving.own),
+            own: table(serving.own),
             below: Vec::new(),
             changes: Vec::new(),
             layer: 0,
@@ -121,7 +122,7 @@ impl<'a> Touched<'a> {
 
     /// `below` was computed anew at the level below.
     fn begin_layer(&mut self, (layer, below): (usize, &[u32]), plan: Plan, batch: &QueryBatch) {
-        let nodes = self.serving.graph.topology.nodes();
+        let nodes = self.serving.graph.nodes();
         self.layer = layer;
         self.refresh = plan == Plan::Refresh;
         self.changes = vec![Change::None; nodes];
@@ -188,8 +189,8 @@ impl<'a> Touched<'a> {
     /// What the sources of a stored node that is computed are reduced to.
     fn sources(&mut self, node: u32, reduction: Reduction) {
         let own = reduction.without_self().then_some(node);
-        let topology = self.serving.graph.topology;
-        let in_neighbors = topology.in_neighbors(node).iter().copied();
+        let in_neighbors = self.serving.graph.in_neighbors(node).ids;
+        let in_neighbors = in_neighbors.iter().copied();
         let sources = in_neighbors.filter(|&source| Some(source) != own);
         let is_kept = self.reduced[self.layer].rows.is_some();
         let changed = |changes: &[Change], source: u32| changes[source as usize] != Change::None;

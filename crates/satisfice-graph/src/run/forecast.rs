@@ -193,8 +193,8 @@ impl Serving<'_> {
             node,
             share: share_of_new_edges(self.graph, batch, place),
             new: batch.new_in_edges(place) as u32,
-            stored: self.graph.topology.in_degree(node),
-            read: self.graph.out_degree[node as usize],
+            stored: self.graph.in_degree(node),
+            read: self.graph.out_degree(node),
         })
     }
 
@@ -265,7 +265,7 @@ impl Serving<'_> {
             let source = layer.conv.scales().0?;
             let nodes = rescaled(batch, source).into_iter();
             let read: f64 = nodes
-                .map(|node| f64::from(self.graph.out_degree[node as usize]))
+                .map(|node| f64::from(self.graph.out_degree(node)))
                 .sum();
             Some(self.share_of_edges(read))
         };
@@ -275,7 +275,7 @@ impl Serving<'_> {
     }
 
     fn share_of_edges(&self, edges: f64) -> f64 {
-        edges / (self.graph.topology.edges() as f64).max(1.0)
+        edges / (self.graph.edges() as f64).max(1.0)
     }
 
     /// The counts for a batch of which `chosen` is computed anew by a plan.

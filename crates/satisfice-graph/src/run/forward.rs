@@ -12,6 +12,7 @@ use super::{
     scale::{DegreeScale, GraphView},
     scratch::{RESCALED, Scratch},
     select::{DegreeEffects, ExactSelector, highest},
+    stored::Stored,
 };
 use crate::{
     Plan, Policy,
@@ -98,15 +99,15 @@ pub(crate) struct Serving<'a> {
     pub model: &'a GnnModel,
     pub graph: GraphView<'a>,
     /// Stored values of the levels 0 .. K-1, each `[nodes, width]`.
-    pub levels: &'a [Rows<'a>],
+    pub levels: &'a [Stored<'a>],
     /// For each layer: the kept messages of every stored node, `[nodes, message width]`; none where
     /// the messages are the values.
-    pub messages: &'a [Option<Rows<'a>>],
+    pub messages: &'a [Option<Stored<'a>>],
     /// For each layer: what the sources of every stored node are reduced to, where it is kept,
     /// `[nodes, reduction width]`.
-    pub reduced: &'a [Option<Rows<'a>>],
+    pub reduced: &'a [Option<Stored<'a>>],
     /// What the first layer adds of every stored node's own value, where it is kept, `[nodes, width]`.
-    pub own: Option<Rows<'a>>,
+    pub own: Option<Stored<'a>>,
     /// For each of [`GnnModel::scales`]: the factor of every stored node without a batch.
     pub scales: &'a [Vec<f32>],
 }
@@ -348,7 +349,7 @@ impl Run<'_> {
             .chunks_exact(stored.width())
             .skip(self.batch.queries());
         let change = |(&node, new): (&u32, &[f32])| {
-            stored.read(node as usize, &mut old);
+            stored.read(node, &mut old);
             let squares = new.iter().zip(&old).map(|(a, b)| f64::from(a - b).powi(2));
             squares.sum::<f64>().sqrt()
         };
@@ -577,10 +578,10 @@ const MESSAGE_ROWS: usize = 128;
 pub(crate) struct LayerPass<'a> {
     layer: &'a Layer,
     graph: GraphView<'a>,
-    initial: Rows<'a>,
-    below: Rows<'a>,
-    source_scales: Vec<f32>,
-    target_scales: Vec<f32>,
+    initial: Stored<'a>,
+    below: Stored<'a>,
+    source_scales: Cow<'a, [f32]>,
+    target_scales: Cow<'a, [f32]>,
     batch: QueryBatch,
     cores: Cores,
 }
@@ -590,25 +591,35 @@ impl<'a> LayerPass<'a> {
     pub(crate) fn new(
         layer: &'a Layer,
         graph: GraphView<'a>,
-        initial: Rows<'a>,
-        below: Rows<'a>,
+        initial: impl Into<Stored<'a>>,
+        below: impl Into<Stored<'a>>,
+    ) -> Self {
+        let scales = |scale| Cow::Owned(graph.scales(scale));
+        Self::with_scales(layer, graph, (initial.into(), below.into()), scales)
+    }
+
+    /// As [`new`](Self::new), with the factors of every stored node from where they are known.
+    pub(crate) fn with_scales(
+        layer: &'a Layer,
+        graph: GraphView<'a>,
+        (initial, below): (Stored<'a>, Stored<'a>),
+        scales: impl Fn(DegreeScale) -> Cow<'a, [f32]>,
     ) -> Self {
         let (source, target) = layer.conv.scales();
-        let scales = |scale: Option<DegreeScale>| scale.map_or(Vec::new(), |s| graph.scales(s));
         Self {
             layer,
             graph,
             initial,
             below,
-            source_scales: scales(source),
-            target_scales: scales(target),
+            source_scales: source.map(&scales).unwrap_or_default(),
+            target_scales: target.map(&scales).unwrap_or_default(),
             batch: QueryBatch::empty(),
             cores: Cores::default(),
         }
     }
 
     /// The values that the layer reads.
-    fn level(&self) -> Rows<'a> {
+    fn level(&self) -> Stored<'a> {
         match self.layer.reads_initial() {
             true => self.initial,
             false => self.below,
@@ -620,7 +631,7 @@ impl<'a> LayerPass<'a> {
         let (level, width) = (self.level(), self.level().width());
         let mut values = vec![0.0; nodes.len() * width];
         for (row, &node) in values.chunks_exact_mut(width).zip(nodes) {
-            level.read(node as usize, row);
+            level.read(node, row);
         }
         (values, width)
     }
@@ -684,7 +695,7 @@ impl<'a> LayerPass<'a> {
     }
 
     fn input<'b>(&'b self, nodes: &'b [u32], kept: Kept<'b>, counts: &'b Counts) -> LayerInput<'b> {
-        let stored_only = |stored: Rows<'b>| RowSet {
+        let stored_only = |stored: Stored<'b>| RowSet {
             stored,
             at_hand: Rows::f32(&[], stored.width()),
             slots: Slots::AsStored,
@@ -718,9 +729,9 @@ impl<'a> LayerPass<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Kept<'a> {
     /// Needed for a layer whose messages are not the values.
-    pub messages: Option<Rows<'a>>,
+    pub messages: Option<Stored<'a>>,
     /// Read instead of reducing, where it is there.
-    pub reduced: Option<Rows<'a>>,
+    pub reduced: Option<Stored<'a>>,
     /// Read instead of mapping the nodes' own values, where they are there.
-    pub own: Option<Rows<'a>>,
+    pub own: Option<Stored<'a>>,
 }

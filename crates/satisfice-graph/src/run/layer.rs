@@ -4,6 +4,7 @@ use super::{
     batch::QueryBatch,
     scale::GraphView,
     scratch::{NONE, RESCALED},
+    stored::Stored,
 };
 use crate::model::{Layer, Linear};
 use satisfice_core::{Cores, Stopped};
@@ -57,7 +58,7 @@ pub(crate) enum Slots<'a> {
 /// nodes computed anew.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowSet<'a> {
-    pub stored: Rows<'a>,
+    pub stored: Stored<'a>,
     pub at_hand: Rows<'a>,
     pub slots: Slots<'a>,
 }
@@ -81,7 +82,7 @@ impl RowSet<'_> {
     pub(crate) fn read(&self, target: Target, out: &mut [f32]) {
         match (self.slot(target), target) {
             (Some(slot), _) => self.at_hand.read(slot as usize, out),
-            (None, Target::Stored(node)) => self.stored.read(node as usize, out),
+            (None, Target::Stored(node)) => self.stored.read(node, out),
             (None, Target::Query(_)) => unreachable!("invariant: queries are at hand"),
         }
     }
@@ -165,12 +166,12 @@ pub(crate) struct LayerInput<'a> {
     pub refresh: bool,
     /// Where it is kept: what the sources of every stored node are reduced to without the batch,
     /// `[nodes, reduction width]`.
-    pub kept: Option<Rows<'a>>,
+    pub kept: Option<Stored<'a>>,
     /// Factors of stored nodes as sources without the batch.
     pub stored_scales: Option<&'a [f32]>,
     /// Where it is kept: what the layer adds of each stored node's own value, `[nodes, width]`. Only
     /// where no stored node's value is at hand.
-    pub own: Option<Rows<'a>>,
+    pub own: Option<Stored<'a>>,
     /// For layers that take sums: those over the stored sources of each query, `[queries, scatter_stride(message width)]`.
     pub query_sums: Option<Vec<f32>>,
     /// Of all targets so far.
@@ -224,7 +225,7 @@ impl LayerInput<'_> {
     pub(crate) fn stored_sources(&self, node: u32, without_self: bool, sources: &mut Sources) {
         sources.clear();
         let (own, _) = own_ids(Target::Stored(node), without_self);
-        let stored = self.graph.topology.in_neighbors(node).iter().copied();
+        let stored = self.graph.in_neighbors(node).ids.iter().copied();
         sources
             .stored
             .extend(stored.filter(|&source| source != own));
@@ -237,7 +238,7 @@ impl LayerInput<'_> {
         sources.clear();
         if let Slots::Map(slots) = self.messages.slots {
             let (own, _) = own_ids(Target::Stored(node), without_self);
-            for &source in self.graph.topology.in_neighbors(node) {
+            for &source in self.graph.in_neighbors(node).ids {
                 let slot = slots[source as usize];
                 if slot == NONE || source == own {
                     continue;
@@ -269,7 +270,7 @@ impl LayerInput<'_> {
             true => self.graph.self_loops(node),
             false => 0,
         };
-        self.graph.topology.in_degree(node) - loops
+        self.graph.in_degree(node) - loops
     }
 
     /// Stored nodes and queries with an edge to `target`.
@@ -283,7 +284,7 @@ impl LayerInput<'_> {
                 )
             }
             Target::Stored(node) => (
-                self.graph.topology.in_neighbors(node),
+                self.graph.in_neighbors(node).ids,
                 self.batch.query_into_stored(node),
             ),
         }
@@ -324,9 +325,9 @@ impl LayerInput<'_> {
         let stored = |index: usize| self.targets.stored.get(index - queries).copied();
         for (row, index) in of_stored.zip(first..range.end) {
             if let Some(next) = stored(index + AHEAD) {
-                kept.prefetch(next as usize);
+                kept.prefetch(next);
             }
-            kept.read(self.targets.stored[index - queries] as usize, row);
+            kept.read(self.targets.stored[index - queries], row);
         }
         mapped
     }
@@ -353,7 +354,7 @@ fn read_rows(set: &RowSet<'_>, targets: Targets<'_>, range: Range<usize>) -> Vec
         if index + AHEAD < targets.len()
             && let Target::Stored(next) = targets.get(index + AHEAD)
         {
-            set.stored.prefetch(next as usize);
+            set.stored.prefetch(next);
         }
         set.read(targets.get(index), row);
     }

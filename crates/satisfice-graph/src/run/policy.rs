@@ -78,7 +78,7 @@ pub(crate) fn scores(
         Policy::Ratio => shares(),
         Policy::Reach => Ok(times(shares()?, reach()?)),
         Policy::Importance => reach(),
-        Policy::Degree => each(&|node| f64::from(graph.topology.in_degree(node))),
+        Policy::Degree => each(&|node| f64::from(graph.in_degree(node))),
         Policy::Random => each(&|node| xxh3_64(&node.to_le_bytes()) as f64),
         Policy::Oracle => Ok(times(changes(), reach()?)),
     }
@@ -91,6 +91,6 @@ pub(crate) fn scores(
 /// neighbours in the node's new mean.
 pub(crate) fn share_of_new_edges(graph: GraphView<'_>, batch: &QueryBatch, place: usize) -> f64 {
     let (new, node) = (batch.new_in_edges(place) as f64, batch.readers()[place].0);
-    let old = f64::from(graph.topology.in_degree(node) - graph.self_loops(node));
+    let old = f64::from(graph.in_degree(node) - graph.self_loops(node));
     if new > 0.0 { new / (new + old) } else { 0.0 }
 }

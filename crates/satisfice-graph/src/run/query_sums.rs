@@ -4,7 +4,7 @@
 use super::layer::{LayerInput, Target};
 use crate::model::Reduction;
 use satisfice_core::Stopped;
-use satisfice_kernels::{Readers, scatter_stride, scatter_sum};
+use satisfice_kernels::{Readers, Rows, scatter_stride, scatter_sum};
 use std::ops::Range;
 
 /// Bytes of the sums that one piece adds to: they are to stay in the cache of a core.
@@ -98,7 +98,10 @@ impl Piece<'_> {
             let slot = messages.slot(Target::Stored(node));
             self.any_at_hand |= slot.is_some();
             match (self.kind, slot) {
-                (Kind::Stored, None) => readers.push(node, mine),
+                (Kind::Stored, None) => match messages.stored.renewed(node) {
+                    None => readers.push(node, mine),
+                    Some(row) => self.add_renewed(input, (node, row), &all[mine]),
+                },
                 (Kind::AtHand, Some(slot)) => readers.push(slot, mine),
                 _ => {}
             }
@@ -106,7 +109,10 @@ impl Piece<'_> {
         self.next = last;
         let scales = input.source_scales.as_ref();
         let (rows, scales) = match self.kind {
-            Kind::Stored => (messages.stored, scales.map(|scales| scales.stored)),
+            Kind::Stored => (
+                messages.stored.at_rest(),
+                scales.map(|scales| scales.stored),
+            ),
             Kind::AtHand => (messages.at_hand, scales.map(|scales| &scales.at_hand[..])),
         };
         scatter_sum(rows, &readers, scales, self.sums);
@@ -116,6 +122,16 @@ impl Piece<'_> {
         let again = self.kind == Kind::Stored && self.any_at_hand;
         (self.kind, self.next) = (Kind::AtHand, 0);
         again
+    }
+
+    /// Adds a renewed row to the sums of the queries that read it.
+    fn add_renewed(&mut self, input: &LayerInput<'_>, (node, row): (u32, &[f32]), queries: &[u32]) {
+        let mut readers = Readers::new(queries, self.first);
+        readers.push(0, 0..queries.len());
+        let scales = input.source_scales.as_ref();
+        let scale = scales.map(|scales| [scales.stored[node as usize]]);
+        let scale = scale.as_ref().map(|scale| &scale[..]);
+        scatter_sum(Rows::f32(row, row.len()), &readers, scale, self.sums);
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a layer's targets bring of their own, and what their sources are reduced to.
 
-use super::layer::{AHEAD, LayerInput, NodeScales, Sources, Target};
+use super::{
+    layer::{AHEAD, LayerInput, NodeScales, Sources, Target},
+    stored::Stored,
+};
 use crate::model::{Layer, OwnRows, Reduction};
 use satisfice_kernels::{Rows, gather_sum, scatter_stride};
 use std::ops::Range;
@@ -85,7 +88,7 @@ pub(crate) fn reduce(
     // Kept rows are far apart, and few rows are read between them.
     let kept_row = |index: usize| {
         if let (Target::Stored(node), Some(kept)) = (input.targets.get(index), input.kept) {
-            kept.prefetch(node as usize);
+            kept.prefetch(node);
         }
     };
     range.clone().take(AHEAD).for_each(kept_row);
@@ -198,12 +201,12 @@ impl Reducer<'_> {
     }
 
     /// What is kept of a node that has stored sources; of others nothing is.
-    fn start_as_kept(&self, kept: Rows<'_>, node: u32, partial: &mut [f32]) -> usize {
+    fn start_as_kept(&self, kept: Stored<'_>, node: u32, partial: &mut [f32]) -> usize {
         let without_self = self.reduction.without_self();
         if self.input.stored_in_degree(node, without_self) == 0 {
             return 0;
         }
-        kept.read(node as usize, partial);
+        kept.read(node, partial);
         1
     }
 
@@ -211,9 +214,9 @@ impl Reducer<'_> {
     fn reduce_as_stored(&self, node: u32, sources: &mut Sources, partial: &mut [f32]) -> usize {
         let input = self.input;
         input.stored_sources(node, self.reduction.without_self(), sources);
-        let read = |rows: Rows<'_>| {
+        let read = |rows: Stored<'_>| {
             let mut row = vec![0.0; rows.width()];
-            rows.read(node as usize, &mut row);
+            rows.read(node, &mut row);
             row
         };
         let term = if self.term.is_empty() {
@@ -224,9 +227,9 @@ impl Reducer<'_> {
             self.layer.conv.terms(&values, &messages)
         };
         let (rows, scales) = (input.messages.stored, input.stored_scales);
-        self.layer
-            .conv
-            .add(rows, &sources.stored, scales, &term, partial);
+        rows.each(&sources.stored, scales, |rows, ids, scales| {
+            self.layer.conv.add(rows, ids, scales, &term, partial);
+        });
         sources.stored.len()
     }
 
@@ -238,24 +241,24 @@ impl Reducer<'_> {
         sources.row.clear();
         sources.row.resize(sum.len(), 0.0);
         let (rows, scales) = (self.input.messages.stored, self.input.stored_scales);
-        gather_sum(rows, &sources.withdrawn, scales, &mut sources.row);
+        let Sources { withdrawn, row, .. } = &mut *sources;
+        rows.each(withdrawn, scales, |rows, ids, scales| {
+            gather_sum(rows, ids, scales, row);
+        });
         sum.iter_mut().zip(&sources.row).for_each(|(v, x)| *v -= x);
     }
 
     /// Adds the rows listed, each times its factor.
     fn add(&self, sources: &Sources, partial: &mut [f32]) {
         let (messages, scales) = (&self.input.messages, self.input.source_scales.as_ref());
-        for (rows, ids, scales) in [
-            (messages.stored, &sources.stored, scales.map(|s| s.stored)),
-            (
-                messages.at_hand,
-                &sources.at_hand,
-                scales.map(|s| &s.at_hand[..]),
-            ),
-        ] {
+        let mut add = |rows: Rows<'_>, ids: &[u32], scales: Option<&[f32]>| {
             if !ids.is_empty() {
                 self.layer.conv.add(rows, ids, scales, self.term, partial);
             }
-        }
+        };
+        let of_stored = scales.map(|scales| scales.stored);
+        messages.stored.each(&sources.stored, of_stored, &mut add);
+        let of_at_hand = scales.map(|scales| &scales.at_hand[..]);
+        add(messages.at_hand, &sources.at_hand, of_at_hand);
     }
 }

@@ -1,6 +1,6 @@
 //! Factors of a node that follow from its degree.
 
-use satisfice_store::Topology;
+use satisfice_store::{Topology, live::Snapshot};
 
 /// How a node's factor follows from its degrees. Source: `gcn_norm` of PyTorch Geometric;
 /// `GraphConv` and `GCN2Conv` of DGL.
@@ -74,34 +74,106 @@ fn inverse_sqrt(degree: f32) -> f32 {
     }
 }
 
+/// Edges to a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Neighbors<'a> {
+    /// Where they come from, ascending; a source that stands twice has two edges.
+    pub ids: &'a [u32],
+}
+
 /// The stored graph, with what its edges say of each node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GraphView<'a> {
-    pub topology: Topology<'a>,
-    pub out_degree: &'a [u32],
+    topology: Topology<'a>,
+    out_degree: &'a [u32],
     /// Nodes with self-loops, ascending, and how many.
-    pub loops: &'a [(u32, u32)],
+    loops: &'a [(u32, u32)],
+    /// What a living graph is now, in place of all that.
+    live: Option<&'a Snapshot>,
 }
 
-impl GraphView<'_> {
-    pub(crate) fn self_loops(&self, node: u32) -> u32 {
+impl<'a> GraphView<'a> {
+    /// A graph at rest: its in-edges, the number of out-edges of each node, and the nodes with self-loops, ascending,
+    /// with how many. Where degrees alone are looked at, `topology` needs no ids.
+    pub(crate) fn new(
+        topology: Topology<'a>,
+        out_degree: &'a [u32],
+        loops: &'a [(u32, u32)],
+    ) -> Self {
+        Self {
+            topology,
+            out_degree,
+            loops,
+            live: None,
+        }
+    }
+
+    /// A living graph as it is in a snapshot.
+    pub(crate) fn live(snapshot: &'a Snapshot) -> Self {
+        Self {
+            topology: snapshot.base().topology(),
+            out_degree: &[],
+            loops: &[],
+            live: Some(snapshot),
+        }
+    }
+
+    /// Number of positions of nodes.
+    pub(crate) fn nodes(self) -> usize {
+        self.live.map_or(self.topology.nodes(), Snapshot::nodes)
+    }
+
+    /// Number of directed edges.
+    pub(crate) fn edges(self) -> usize {
+        self.live.map_or(self.topology.edges(), Snapshot::edges)
+    }
+
+    #[inline]
+    pub(crate) fn in_neighbors(self, node: u32) -> Neighbors<'a> {
+        let ids = match self.live {
+            None => self.topology.in_neighbors(node),
+            Some(live) => live.in_neighbors(node),
+        };
+        Neighbors { ids }
+    }
+
+    #[inline]
+    pub(crate) fn in_degree(self, node: u32) -> u32 {
+        match self.live {
+            None => self.topology.in_degree(node),
+            Some(live) => live.in_degree(node),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn out_degree(self, node: u32) -> u32 {
+        match self.live {
+            None => self.out_degree[node as usize],
+            Some(live) => live.out_degree(node),
+        }
+    }
+
+    pub(crate) fn self_loops(self, node: u32) -> u32 {
+        if let Some(live) = self.live {
+            return live.self_loops(node);
+        }
         match self.loops.binary_search_by_key(&node, |&(node, _)| node) {
             Ok(at) => self.loops[at].1,
             Err(_) => 0,
         }
     }
 
-    pub(crate) fn degrees(&self, node: u32) -> Degrees {
+    pub(crate) fn degrees(self, node: u32) -> Degrees {
         Degrees {
-            incoming: self.topology.in_degree(node),
-            outgoing: self.out_degree[node as usize],
+            incoming: self.in_degree(node),
+            outgoing: self.out_degree(node),
             loops: self.self_loops(node),
         }
     }
 
     /// The factor of every stored node, without a batch, `[nodes]`.
-    pub(crate) fn scales(&self, scale: DegreeScale) -> Vec<f32> {
-        (0..self.topology.nodes() as u32)
+    pub(crate) fn scales(self, scale: DegreeScale) -> Vec<f32> {
+        (0..self.nodes() as u32)
             .map(|node| scale.of(self.degrees(node)))
             .collect()
     }

@@ -68,6 +68,36 @@ impl ScratchPool {
         }
     }
 
+    /// For the same graph after changes, with the spaces that are free; `changed` are the nodes whose factors may be others.
+    pub(crate) fn after(&self, graph: GraphView<'_>, changed: &[u32]) -> Self {
+        let (nodes, kinds) = (graph.nodes(), self.kinds.clone());
+        let renew = |scales: &mut [Vec<f32>], factor: &dyn Fn(usize, u32) -> f32| {
+            for (kind, values) in scales.iter_mut().enumerate() {
+                values.resize(nodes, 0.0);
+                for &node in changed {
+                    values[node as usize] = factor(kind, node);
+                }
+            }
+        };
+        let mut scales = self.scales.clone();
+        renew(&mut scales, &|kind, node| {
+            kinds[kind].of(graph.degrees(node))
+        });
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spaces = std::mem::take(&mut *free);
+        drop(free);
+        for space in &mut spaces {
+            space.slots.resize(nodes, NONE);
+            space.marks.resize(nodes, Mark::default());
+            renew(&mut space.scales, &|kind, node| scales[kind][node as usize]);
+        }
+        Self {
+            free: Mutex::new(spaces),
+            kinds,
+            scales,
+        }
+    }
+
     /// For each kind of degree scale: the factor of every stored node without a batch.
     pub(crate) fn scales(&self) -> &[Vec<f32>] {
         &self.scales
@@ -88,9 +118,9 @@ impl ScratchPool {
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
         let mut scratch = free.unwrap_or_else(|| Scratch {
-            slots: vec![NONE; graph.topology.nodes()],
+            slots: vec![NONE; graph.nodes()],
             scales: self.scales.clone(),
-            marks: vec![Mark::default(); graph.topology.nodes()],
+            marks: vec![Mark::default(); graph.nodes()],
             values: Default::default(),
             messages: Vec::new(),
         });

@@ -94,7 +94,7 @@ impl ExactSelector<'_> {
         for nodes in above.chunks(NODES_A_PASS) {
             self.cores.pass()?;
             for &node in nodes {
-                for &source in self.graph.topology.in_neighbors(node) {
+                for &source in self.graph.in_neighbors(node).ids {
                     search.list(source, &mut read);
                 }
             }
@@ -178,10 +178,11 @@ impl<'a> Search<'a> {
             self.mark(node).reached = 1;
             return true;
         }
-        let topology = self.graph.topology;
+        let graph = self.graph;
         let upstream = hops > 0
-            && topology
+            && graph
                 .in_neighbors(node)
+                .ids
                 .iter()
                 .any(|&source| self.changes_within(source, hops - 1));
         let mark = self.mark(node);
@@ -202,8 +203,8 @@ impl<'a> Search<'a> {
             || (at_source
                 && self
                     .graph
-                    .topology
                     .in_neighbors(node)
+                    .ids
                     .iter()
                     .any(|&source| self.weight_changes(source)))
     }

@@ -4,7 +4,7 @@ mod refresh;
 
 use super::{
     Attachment, BatchShape, Direction, EdgeRules, GraphView, Kept, LayerPass, QueryBatch,
-    ScratchPool, Serving, policy, scratch::NODES_MAX, select::highest,
+    ScratchPool, Serving, Stored, policy, scratch::NODES_MAX, select::highest,
 };
 use crate::{Framework, GnnModel, ModelConfig, Plan, Policy, RequestLimits, model::Reduction};
 use proptest::prelude::*;
@@ -54,20 +54,17 @@ impl Csr {
     }
 
     fn view(&self) -> GraphView<'_> {
-        GraphView {
-            topology: Topology {
-                indptr: &self.indptr,
-                indices: &self.indices,
-            },
-            out_degree: &self.out_degree,
-            loops: &self.loops,
-        }
+        let topology = Topology {
+            indptr: &self.indptr,
+            indices: &self.indices,
+        };
+        GraphView::new(topology, &self.out_degree, &self.loops)
     }
 }
 
 /// Values of all nodes at the levels 0 .. K.
 fn whole_graph(model: &GnnModel, graph: GraphView<'_>, x: &[f32]) -> Vec<Vec<f32>> {
-    let nodes: Vec<u32> = (0..graph.topology.nodes() as u32).collect();
+    let nodes: Vec<u32> = (0..graph.nodes() as u32).collect();
     let mut levels = vec![model.apply_input(x.to_vec())];
     for layer in 0..model.layers() {
         let initial = Rows::f32(&levels[0], model.level_width(0));
@@ -95,8 +92,8 @@ fn messages(
     made.then(|| pass.messages(nodes).unwrap())
 }
 
-fn rows(values: Option<&Vec<f32>>, width: usize) -> Option<Rows<'_>> {
-    values.map(|values| Rows::f32(values, width))
+fn rows(values: Option<&Vec<f32>>, width: usize) -> Option<Stored<'_>> {
+    values.map(|values| Rows::f32(values, width).into())
 }
 
 fn answer(
@@ -119,10 +116,10 @@ fn answer_on(
 ) -> Vec<Vec<f32>> {
     let view = stored.view();
     let values = whole_graph(model, view, x);
-    let levels: Vec<Rows<'_>> = (0..model.layers())
-        .map(|level| Rows::f32(&values[level], model.level_width(level)))
+    let levels: Vec<Stored<'_>> = (0..model.layers())
+        .map(|level| Rows::f32(&values[level], model.level_width(level)).into())
         .collect();
-    let nodes: Vec<u32> = (0..view.topology.nodes() as u32).collect();
+    let nodes: Vec<u32> = (0..view.nodes() as u32).collect();
     let kept: Vec<_> = (0..model.layers())
         .map(|layer| {
             let pass = LayerPass::new(&model.layers[layer], view, levels[0], levels[layer]);
@@ -148,12 +145,14 @@ fn answer_on(
         let own = pass.own(&nodes).unwrap()?;
         Some((own, linear.outputs()))
     });
-    let own = own.as_ref().map(|(own, width)| Rows::f32(own, *width));
+    let own = own
+        .as_ref()
+        .map(|(own, width)| Rows::f32(own, *width).into());
     let pool = ScratchPool::new(view, model.scales());
     plans
         .iter()
         .map(|&plan| {
-            let run = |reduced: &[Option<Rows<'_>>], own, cores: &Cores| {
+            let run = |reduced: &[Option<Stored<'_>>], own, cores: &Cores| {
                 let serving = Serving {
                     model,
                     graph: view,
@@ -317,7 +316,7 @@ fn models() -> Vec<(String, GnnModel)> {
     models
 }
 
-fn batch(case: &Case, topology: Topology<'_>, width: usize) -> QueryBatch {
+fn batch(case: &Case, graph: GraphView<'_>, width: usize) -> QueryBatch {
     let attachment = Attachment {
         x: case.x(width)[case.graph.nodes * width..].to_vec(),
         queries: case.queries,
@@ -329,17 +328,17 @@ fn batch(case: &Case, topology: Topology<'_>, width: usize) -> QueryBatch {
         merge_duplicates: false,
         query_self_loops: false,
     };
-    checked(attachment, topology, width, rules)
+    checked(attachment, graph, width, rules)
 }
 
 fn checked(
     attachment: Attachment,
-    topology: Topology<'_>,
+    graph: GraphView<'_>,
     features: usize,
     rules: EdgeRules,
 ) -> QueryBatch {
     let shape = BatchShape {
-        nodes: topology.nodes(),
+        nodes: graph.nodes(),
         features,
         rules,
         limits: RequestLimits::default(),
@@ -355,7 +354,7 @@ proptest! {
         let stored = Csr::new(&case.graph);
         for (name, model) in models() {
             let width = model.features();
-            let batch = batch(&case, stored.view().topology, width);
+            let batch = batch(&case, stored.view(), width);
             let x = case.x(width);
             let found = answer(&model, &stored, &x[..case.graph.nodes * width], &batch, &[Plan::Exact]);
             let wanted = reference(&model, &case);
@@ -380,7 +379,7 @@ proptest! {
             let width = model.features();
             let x = together.x(width);
             let (x, query_x) = x.split_at(together.graph.nodes * width);
-            let all = batch(&together, stored.view().topology, width);
+            let all = batch(&together, stored.view(), width);
             let plans = [Plan::Precomputed, Plan::Refresh, Plan::recompute(0.5), Plan::Exact];
             let found = answer(&model, &stored, x, &all, &plans);
             for query in 0..together.queries {
@@ -392,7 +391,7 @@ proptest! {
                     query_edges: Vec::new(),
                 };
                 let rules = EdgeRules { undirected: false, merge_duplicates: false, query_self_loops: false };
-                let alone = checked(alone, stored.view().topology, width, rules);
+                let alone = checked(alone, stored.view(), width, rules);
                 for (found, alone) in found.iter().zip(answer(&model, &stored, x, &alone, &plans)) {
                     let outputs = model.outputs();
                     for (found, alone) in found[query * outputs..][..outputs].iter().zip(&alone) {
@@ -411,11 +410,11 @@ fn check_forecasts(case: &Case, budget: f64) {
     let model = named("pyg_sage_mean_3_layers_directed").unwrap();
     let stored = Csr::new(&case.graph);
     let view = stored.view();
-    let batch = batch(case, view.topology, model.features());
+    let batch = batch(case, view, model.features());
     let x = case.x(model.features());
     let values = whole_graph(model, view, &x[..case.graph.nodes * model.features()]);
-    let levels: Vec<Rows<'_>> = (0..model.layers())
-        .map(|level| Rows::f32(&values[level], model.level_width(level)))
+    let levels: Vec<Stored<'_>> = (0..model.layers())
+        .map(|level| Rows::f32(&values[level], model.level_width(level)).into())
         .collect();
     let serving = Serving {
         model,
@@ -567,7 +566,7 @@ fn the_cores_granted_change_no_bit() {
     for (_, model) in models() {
         let x = case.x(model.features());
         let x = &x[..nodes as usize * model.features()];
-        let batch = batch(&case, stored.view().topology, model.features());
+        let batch = batch(&case, stored.view(), model.features());
         answer_on(&model, &stored, (x, &batch), &plans, &SCRIPTS);
     }
 }

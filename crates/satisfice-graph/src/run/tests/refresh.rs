@@ -69,7 +69,7 @@ fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
 
 fn refreshed(model: &GnnModel, case: &Case, plans: &[Plan]) -> Vec<Vec<f32>> {
     let stored = Csr::new(&case.graph);
-    let batch = batch(case, stored.view().topology, model.features());
+    let batch = batch(case, stored.view(), model.features());
     let x = case.x(model.features());
     let x = &x[..case.graph.nodes * model.features()];
     answer(model, &stored, x, &batch, plans)
