@@ -10,6 +10,7 @@
 //! | `GET /v2/models/{model}/stats`, `GET /v2/models/stats` | counts and times |
 //! | `GET /v2/models/{model}/plans` | plans, with predicted times and promises |
 //! | `GET /v2/models/{model}/config` | signature as Triton's model configuration |
+//! | `GET /v2/history` | counters over time |
 //! | `POST /v2/repository/index` | what is served and what could be |
 //! | `POST /v2/repository/models/{model}/load`, `.../unload` | nothing, when it is done |
 //! | `GET`, `POST /v2/logging` | the log's settings |
@@ -44,6 +45,7 @@ mod compression;
 mod error;
 mod guard;
 mod handlers;
+mod history;
 mod index;
 mod metrics;
 mod openapi;
@@ -251,6 +253,7 @@ fn known() -> Guarded {
     Router::new()
         .route("/v2", get(handlers::server_metadata))
         .route("/v2/", get(handlers::server_metadata))
+        .route("/v2/history", get(history::history))
         .route("/v2/models/stats", get(handlers::all_statistics))
         .route("/v2/repository/index", post(repository::index))
         .route_layer(from_fn(guard::known))

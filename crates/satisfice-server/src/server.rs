@@ -210,12 +210,17 @@ impl Server {
             front.clone(),
             stopped(),
         );
+        let keep_history = async {
+            self.service.keep_history().await;
+            Ok(())
+        };
         let served = tokio::try_join!(
             on(Some(bound.http), Role::Main),
             on(bound.admin, Role::Admin),
             on(bound.metrics, Role::Metrics),
             grpc,
             warn_of_expiry,
+            keep_history,
             stop,
         );
         served.map(drop)

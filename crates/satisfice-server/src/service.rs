@@ -5,6 +5,7 @@
 
 mod contract;
 mod control;
+mod history;
 mod plan_times;
 mod poll;
 mod room;
@@ -17,6 +18,7 @@ mod trouble;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
+pub(crate) use history::{Point, Range};
 pub(crate) use plan_times::{BOUNDS, Histogram, PlanTimes, Seen};
 pub use poll::Polling;
 pub use room::{Admission, SpareTime};
@@ -29,6 +31,7 @@ pub(crate) use times::Times;
 
 use crate::{Models, clip, repository::Loaded};
 use control::Control;
+use history::History;
 use satisfice_core::{Error, ErrorKind, Readiness};
 use schedule::Scheduler;
 use served::Identity;
@@ -36,7 +39,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::watch;
 use trouble::{Trouble, Troubles};
@@ -50,6 +53,7 @@ pub struct Service {
     control: Option<Arc<Control>>,
     troubles: Arc<Troubles>,
     draining: watch::Sender<bool>,
+    history: Mutex<History>,
 }
 
 type Registry = BTreeMap<String, Versions>;
@@ -66,6 +70,7 @@ impl Service {
             control: None,
             troubles: Arc::default(),
             draining: watch::Sender::new(false),
+            history: Mutex::default(),
         };
         let (models, failed) = models.into_inner();
         for (name, loaded) in models {

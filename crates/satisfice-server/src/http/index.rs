@@ -1,4 +1,4 @@
-//! A page for people: what is served, and how to ask.
+//! A page for people: what is served, how it fares, and how to ask. What is drawn comes from `/v2/history`.
 //!
 //! A browser cannot show a token by itself: where tokens are asked for, the page has a form that takes one, and asks for
 //! the page with it. The page brings nothing from elsewhere.
@@ -34,11 +34,17 @@ const FORM: &str = "<form method=post><p><label>This server asks for a token: \
 <p><output></output> <button id=forget type=button hidden>Forget the token</button>\
 <noscript><p>Without scripts a browser cannot send a token: ask with curl.</noscript>";
 
+/// The state of the server, and how far back is looked.
+const BAR: &str = "<div class=bar><span id=state role=status></span><fieldset><legend>Show the last</legend>\
+<label><input type=radio name=range value=10m checked> 10 minutes</label>\
+<label><input type=radio name=range value=2h> 2 hours</label>\
+<label><input type=radio name=range value=24h> 24 hours</label></fieldset></div>";
+
 /// Nothing but the page's own style and script, and requests to where it came from.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| base64::encode(&Sha256::digest(text.as_bytes()));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash(STYLE),
         hash(SCRIPT)
@@ -88,14 +94,10 @@ fn takes_html(headers: &HeaderMap) -> bool {
 }
 
 fn respond(status: StatusCode, form: &str, main: &str) -> Response {
-    let script = match form {
-        "" => String::new(),
-        _ => format!("<script>{SCRIPT}</script>"),
-    };
     let page = format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8>\
-         <meta name=viewport content='width=device-width'><title>Satisfice</title><style>{STYLE}</style></head>\
-         <body><h1>Satisfice</h1>{form}{main}{script}</body></html>"
+         <meta name=viewport content='width=device-width'><title>Satisfice</title><link rel=icon href='data:,'><style>{STYLE}</style></head>\
+         <body><header><h1>Satisfice</h1>{form}</header>{main}<script>{SCRIPT}</script></body></html>"
     );
     let mut response = (status, Html(page)).into_response();
     let headers = response.headers_mut();
@@ -111,7 +113,7 @@ fn respond(status: StatusCode, form: &str, main: &str) -> Response {
 }
 
 fn main(app: &App, caller: &Caller, entries: &[IndexEntry], asking: &Asking<'_>) -> String {
-    let mut main = "<main>".to_owned();
+    let mut main = format!("<main>{BAR}");
     let mut models = app.service.models();
     models.retain(|model| caller.sees(model.name()));
     for model in &models {
@@ -144,11 +146,19 @@ fn main(app: &App, caller: &Caller, entries: &[IndexEntry], asking: &Asking<'_>)
 fn model_section(page: &mut String, model: &ServedModel, asking: &Asking<'_>) {
     let description = model.describe();
     let metadata = &description.metadata;
-    put(page, format_args!("<h2>{}</h2>", description.name));
+    let name = &description.name;
+    put(page, format_args!("<h2>{name}</h2>"));
     put(
         page,
         format_args!(
-            "<p>{}, version {}<table><tr><th><th>name<th>datatype<th>shape",
+            "<section class=charts aria-label='What {name} does' data-model='{name}' data-version='{}'></section>",
+            model.version()
+        ),
+    );
+    put(
+        page,
+        format_args!(
+            "<details><summary>Signature and an example</summary><p>{}, version {}<table><tr><th><th>name<th>datatype<th>shape",
             escape(&metadata.platform),
             description.versions.join(", ")
         ),
@@ -175,6 +185,7 @@ fn model_section(page: &mut String, model: &ServedModel, asking: &Asking<'_>) {
         Ok(Some(line)) => put(page, format_args!("<pre>{}</pre>", escape(&line))),
         Ok(None) | Err(_) => page.push_str("<p>Its inputs travel as binary data only."),
     }
+    page.push_str("</details>");
 }
 
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {

@@ -120,7 +120,7 @@ impl ServedModel {
     }
 
     /// Whether the engine would answer now.
-    pub(super) fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         self.engine.readiness()
     }
 

@@ -1,7 +1,10 @@
 //! What one version of a model has done, in counters.
 
 use super::plan_times::{PlanTimes, Plans};
-use satisfice_core::{Error, ErrorKind, InferResponse, Parameter, parameters::PLAN};
+use satisfice_core::{
+    Error, ErrorKind, InferResponse, Parameter,
+    parameters::{DEADLINE_LEFT_MS, PLAN},
+};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -91,6 +94,8 @@ pub(crate) struct Stats {
     pub compute_infer: Duty,
     /// Time to encode.
     pub compute_output: Duty,
+    /// Answers to requests with a deadline, in time and late.
+    deadlines: [AtomicU64; 2],
     /// Inputs answered: more than requests where they are cut into inputs.
     inferences: AtomicU64,
     /// Executions by the inputs in them, and nanoseconds.
@@ -107,6 +112,12 @@ impl Stats {
     /// Failures for a reason.
     pub(crate) fn failures(&self, reason: Reason) -> u64 {
         self.reasons[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Answers to requests with a deadline: in time, and late.
+    pub(crate) fn deadlines(&self) -> (u64, u64) {
+        let [kept, late] = &self.deadlines;
+        (kept.load(Ordering::Relaxed), late.load(Ordering::Relaxed))
     }
 
     /// When the engine last began, in milliseconds since 1970; 0 for never.
@@ -232,6 +243,10 @@ impl<'a> Recording<'a> {
         plan_of(response)
             .unwrap_or_default()
             .clone_into(&mut self.plan);
+        if let Some(Parameter::Float(left)) = response.parameters.get(DEADLINE_LEFT_MS) {
+            let late = usize::from(*left < 0.0);
+            self.stats.deadlines[late].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The request has been decoded in this time.

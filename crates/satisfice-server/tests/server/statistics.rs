@@ -6,6 +6,50 @@ use satisfice_server::{Admission, Limits};
 use std::time::Duration;
 
 #[test]
+fn what_was_done_is_kept_over_time() {
+    let server = Server::start();
+    server.service.note();
+    let body = r#"{"inputs":[],"parameters":{"plan":"own","deadline_ms":60000}}"#;
+    for _ in 0..3 {
+        assert_eq!(server.infer("echo", body).status, 200);
+    }
+    std::thread::sleep(Duration::from_millis(2));
+    server.service.note();
+    let history = server.get("/v2/history").json();
+    assert_eq!(
+        (&history["state"], &history["range"], &history["step_s"]),
+        (&"ready".into(), &"10m".into(), &1.into())
+    );
+    let models = history["models"].as_array().unwrap();
+    let echo = models
+        .iter()
+        .find(|model| model["version"] == "10")
+        .unwrap();
+    assert_eq!(echo["answered"], serde_json::json!([0, 3]));
+    assert_eq!(echo["kept"], serde_json::json!([0, 3]));
+    assert_eq!(echo["late"], serde_json::json!([0, 0]));
+    assert_eq!(echo["plans"], serde_json::json!(["own"]));
+    assert_eq!(echo["by_plan"], serde_json::json!([[], [3]]));
+    let durations = echo["durations"][1].as_array().unwrap();
+    assert_eq!(durations.last().unwrap(), 3);
+    assert_eq!(
+        durations.len(),
+        history["bounds_ms"].as_array().unwrap().len() + 1
+    );
+
+    // Only what is new.
+    let at = echo["at_ms"][0].as_u64().unwrap();
+    let later = server
+        .get(&format!("/v2/history?range=10m&since_ms={at}"))
+        .json();
+    assert_eq!(later["models"][0]["at_ms"].as_array().unwrap().len(), 1);
+    for query in ["range=1h", "range=10m&since_ms=-1", "since=1"] {
+        let answer = server.get(&format!("/v2/history?{query}"));
+        answer.refused(400, "wrong_query");
+    }
+}
+
+#[test]
 fn what_was_done_is_counted() {
     let server = Server::start();
     let body = r#"{"inputs":[],"parameters":{"plan":"a\"b"}}"#;

@@ -62,6 +62,7 @@ fn about_the_server() -> Vec<Route> {
                     "Readiness",
                 ),
         ),
+        ("/v2/history", "get", history()),
         (
             "/v2/models/stats",
             "get",
@@ -69,6 +70,31 @@ fn about_the_server() -> Vec<Route> {
                 .json("The statistics.", "Statistics"),
         ),
     ]
+}
+
+fn history() -> Operation {
+    let mut operation = Operation::new(
+        "history",
+        "Counters of every model over time, within fixed bounds",
+        For::Known,
+    )
+    .json("The counters, oldest first.", "History")
+    .refuses(&[WRONG]);
+    operation.value["parameters"] = json!([
+        {
+            "name": "range",
+            "in": "query",
+            "description": "How far back: 10 minutes by the second, 2 hours by 10 seconds, or a day by 2 minutes.",
+            "schema": { "enum": ["10m", "2h", "24h"], "default": "10m" },
+        },
+        {
+            "name": "since_ms",
+            "in": "query",
+            "description": "Only what is later than this, in milliseconds since 1970.",
+            "schema": { "type": "integer", "minimum": 0 },
+        },
+    ]);
+    operation
 }
 
 fn repository() -> Vec<Route> {

@@ -93,7 +93,7 @@ pub(super) fn schemas() -> Value {
         .into_iter()
         .chain(parameters())
         .chain(statistics())
-        .chain([plans()])
+        .chain([plans(), history()])
         .chain(settings())
     {
         schemas[name] = schema;
@@ -302,6 +302,51 @@ fn plans() -> (&'static str, Value) {
     });
     let required = ["model_name", "model_version", "predicted_for", "plans"];
     ("Plans", object(&required, properties))
+}
+
+fn history() -> (&'static str, Value) {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let text = json!({ "type": "string" });
+    let counts = array(count.clone());
+    let pair = json!({ "type": ["array", "null"], "items": { "type": "number" }, "minItems": 2, "maxItems": 2 });
+    let metric = object(
+        &["name", "help", "value"],
+        json!({ "name": text, "help": text, "label": text, "value": count }),
+    );
+    let model = json!({
+        "name": text, "version": text, "platform": text, "state": text, "plans": array(text.clone()),
+        "at_ms": counts, "answered": counts, "kept": counts, "late": counts, "refused": counts,
+        "failed": counts, "waiting": counts,
+        "durations": {
+            "type": "array", "items": counts,
+            "description": "Answered requests that took no longer than each of `bounds_ms`, and all.",
+        },
+        "by_plan": { "type": "array", "items": counts, "description": "Answers by plan, in the order of `plans`." },
+        "audits": {
+            "type": "array", "items": array(pair),
+            "description": "Agreement promised and observed, by plan in the order of `plans`.",
+        },
+        "engine": array(metric),
+    });
+    let required: Vec<&str> = model
+        .as_object()
+        .map(|fields| fields.keys().map(String::as_str).collect())
+        .unwrap_or_default();
+    let model = object(&required, model.clone());
+    let properties = json!({
+        "state": text, "uptime_s": count, "range": text, "step_s": count,
+        "bounds_ms": { "type": "array", "items": { "type": "number" } },
+        "models": array(model),
+    });
+    let required = [
+        "state",
+        "uptime_s",
+        "range",
+        "step_s",
+        "bounds_ms",
+        "models",
+    ];
+    ("History", object(&required, properties))
 }
 
 fn settings() -> Vec<(&'static str, Value)> {
