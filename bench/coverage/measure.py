@@ -68,14 +68,14 @@ class Parts(torch.nn.Module):
             setattr(self, name, torch.nn.ModuleList(part) if isinstance(part, list) else part)
 
 
-def random_models(build: Callable[[Random], Any], count: int) -> list[Model]:
+def random_models(build: Callable[[Random], Any], count: int, name: str = "random") -> list[Model]:
     """Models put together at random; the same for the same number."""
 
     def made(seed: int) -> Any:
         torch.manual_seed(seed)
         return build(Random(seed))
 
-    return [Model(f"random {seed}", partial(made, seed)) for seed in range(count)]
+    return [Model(f"{name} {seed}", partial(made, seed)) for seed in range(count)]
 
 
 def summary(framework: str, models: Any, only: str | None) -> dict[str, Any]:

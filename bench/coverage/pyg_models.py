@@ -13,6 +13,7 @@ from torch.nn import functional as f
 from torch_geometric.data import Data
 
 import pyg_random
+import pyg_random_messages
 from measure import CLASSES, FEATURES, STORED, Model, features, graphs, random_models
 from pyg_joins import JOINED
 from pyg_layers import LAYERS
@@ -359,4 +360,12 @@ REFUSED = [
     ),
 ]
 
-MODELS = [*SERVED, *JOINED, *LAYERS, *MESSAGES, *REFUSED, *random_models(pyg_random.build, 24)]
+MODELS = [
+    *SERVED,
+    *JOINED,
+    *LAYERS,
+    *MESSAGES,
+    *REFUSED,
+    *random_models(pyg_random.build, 24),
+    *random_models(pyg_random_messages.build, 24, "random messages"),
+]
