@@ -10,9 +10,7 @@ use bytemuck::cast_slice;
 use half::{f16, slice::HalfFloatSliceExt};
 use satisfice_graph::{Embeddings, GnnModel, ModelDir};
 use satisfice_kernels::{NewFile, Rows, WriteLock};
-use satisfice_store::{
-    Check, DType, FileRecord, GraphStore, NodeIdKind, Progress, TensorSpec, TensorWriter,
-};
+use satisfice_store::{Check, DType, FileRecord, GraphStore, Progress, TensorSpec, TensorWriter};
 use serde::Serialize;
 use std::{
     fs,
@@ -276,13 +274,15 @@ fn copy_ids(
     model_dir: &ModelDir,
     dir: &Path,
 ) -> Result<Option<FileRecord>, ClusterError> {
-    if store.manifest().ids == NodeIdKind::Position {
+    let Some(record) = store.manifest().ids_file() else {
         return Ok(None);
-    }
-    let from = model_dir.store_path().join(IDS);
+    };
+    let from = model_dir.store_path().join(&record.name);
     NewFile::copy(&from, &dir.join(IDS)).map_err(io(&from))?;
-    let record = store.manifest().files.iter().find(|file| file.name == IDS);
-    Ok(record.cloned())
+    Ok(Some(FileRecord {
+        name: IDS.to_owned(),
+        ..record.clone()
+    }))
 }
 
 fn copy_model(model_dir: &ModelDir, dir: &Path) -> Result<(), ClusterError> {

@@ -51,7 +51,15 @@ impl GraphStore {
 
     /// Opens the files, whatever was written since.
     pub(crate) fn open_files(path: &Path, check: Check) -> Result<Self, StoreError> {
-        let manifest = Manifest::read(path)?;
+        Self::with_manifest(path, Manifest::read(path)?, check)
+    }
+
+    /// Opens the files that `manifest` lists.
+    pub(crate) fn with_manifest(
+        path: &Path,
+        manifest: Manifest,
+        check: Check,
+    ) -> Result<Self, StoreError> {
         if !(1..=NODES_MAX).contains(&manifest.nodes) {
             return Err(StoreError::NodeCount {
                 path: path.to_owned(),
@@ -59,10 +67,9 @@ impl GraphStore {
             });
         }
         let open = |name: &str| open_file(manifest.file(path, name)?, path, check);
-        let listed = |name: &str| manifest.files.iter().any(|file| file.name == name);
         let topology = TopologyFile::open(open(TOPOLOGY)?, &manifest)?;
         let features = open_features(open(FEATURES)?, &manifest)?;
-        let labels = if listed(LABELS) {
+        let labels = if manifest.find(LABELS).is_some() {
             Some(open_labels(open(LABELS)?, &manifest)?)
         } else {
             None

@@ -13,6 +13,8 @@
 mod changes;
 mod codec;
 mod commit;
+mod compact;
+mod copy;
 mod disk;
 mod draft;
 mod error;
@@ -32,11 +34,14 @@ mod prepare;
 mod queue;
 mod recover;
 mod resolve;
+mod rewrite;
 #[cfg(test)]
 mod simulated_disk;
 mod snapshot;
 
 pub use changes::Changes;
+pub use compact::{CompactSummary, compact};
+pub use copy::{CopySummary, copy_store};
 pub use error::{LiveError, Problem};
 pub use follow::Follower;
 pub use graph::{LiveGraph, LiveStatus};
@@ -44,4 +49,5 @@ pub use limits::Limits;
 pub use log::LogReport;
 pub(crate) use log::{refuse_written, verify_log};
 pub use operation::{Ack, Applied, NodeId, Operation, SourceOffset, Write};
+pub(crate) use rewrite::has_role;
 pub use snapshot::Snapshot;

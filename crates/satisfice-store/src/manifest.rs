@@ -2,6 +2,8 @@ use crate::{
     FileRecord, NodeIdKind, StoreError,
     checksum::{Checksum, checksum},
     error::At,
+    graph_store::IDS,
+    live::has_role,
 };
 use satisfice_kernels::NewFile;
 use serde::{Deserialize, Serialize};
@@ -120,15 +122,24 @@ impl Manifest {
         NewFile::write(&path, text.as_bytes()).at(&path, "write it")
     }
 
-    /// The record of a file.
-    pub(crate) fn file(&self, dir: &Path, name: &str) -> Result<&FileRecord, StoreError> {
+    /// The record of the file that was imported as `name`, or of the one that a compaction put in its place.
+    pub(crate) fn find(&self, name: &str) -> Option<&FileRecord> {
         self.files
             .iter()
-            .find(|record| record.name == name)
-            .ok_or_else(|| StoreError::Manifest {
-                path: dir.join(MANIFEST),
-                message: format!("`files` does not list {name}"),
-            })
+            .find(|record| has_role(&record.name, name))
+    }
+
+    /// The record of the table of ids, where nodes have ids of their own.
+    pub fn ids_file(&self) -> Option<&FileRecord> {
+        self.find(IDS)
+    }
+
+    /// As [`find`](Self::find), of a file that must be there.
+    pub(crate) fn file(&self, dir: &Path, name: &str) -> Result<&FileRecord, StoreError> {
+        self.find(name).ok_or_else(|| StoreError::Manifest {
+            path: dir.join(MANIFEST),
+            message: format!("`files` does not list {name}"),
+        })
     }
 
     /// One checksum over all recorded checksums.

@@ -6,11 +6,12 @@ mod support;
 
 use proptest::prelude::*;
 use satisfice_store::{
-    Check, FeatureDType, GraphStore, NodeIdKind, StoreError,
-    live::{Ack, LiveGraph, NodeId, Operation, SourceOffset, Write},
+    Check, FeatureDType, GraphStore, NoProgress, NodeIdKind, StoreError,
+    live::{Ack, LiveGraph, NodeId, Operation, Snapshot, SourceOffset, Write, compact, copy_store},
     verify,
 };
 use std::{
+    collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Write as _},
     path::Path,
@@ -20,7 +21,7 @@ use std::{
 };
 use support::{
     Workshop,
-    living::{Kind, Model, dump, kinds, writes},
+    living::{Kind, Model, dump, features, kinds, owned, writes},
 };
 
 const STRINGS: Kind = Kind {
@@ -64,6 +65,130 @@ proptest! {
         prop_assert_eq!(&dump(&graph.snapshot()), &before);
         model.check(&graph.snapshot());
     }
+}
+
+/// What a snapshot says of each node, without positions.
+fn by_id(snapshot: &Snapshot) -> BTreeMap<NodeId, String> {
+    let ids = |list: &[u32]| {
+        let mut ids: Vec<NodeId> = list.iter().map(|&v| owned(snapshot.id_of(v))).collect();
+        ids.sort();
+        ids
+    };
+    let live = (0..snapshot.nodes() as u32).filter(|&v| !snapshot.is_deleted(v));
+    live.map(|v| {
+        let bits: Vec<u32> = features(snapshot, v).iter().map(|x| x.to_bits()).collect();
+        let (to, from) = (
+            ids(snapshot.in_neighbors(v)),
+            ids(snapshot.out_neighbors(v)),
+        );
+        (
+            owned(snapshot.id_of(v)),
+            format!("{to:?} {from:?} {} {bits:?}", snapshot.label(v)),
+        )
+    })
+    .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_compacted_graph_is_the_same_graph_in_files_alone(
+        (kind, writes) in kinds().prop_flat_map(|kind| (Just(kind), writes(kind)))
+    ) {
+        let workshop = Workshop::new();
+        let path = kind.import(&workshop);
+        let mut model = Model::sample(kind);
+        let graph = open(&path);
+        let mut last = 0;
+        for (n, operations) in writes.iter().enumerate() {
+            let named = Write { request_id: Some(n.to_string()), ..write(operations.clone()) };
+            if let Ok(applied) = graph.apply(named, Ack::Durable) {
+                last = applied.version;
+            }
+            model.apply(operations);
+        }
+        let before = graph.snapshot();
+        drop(graph);
+        let compacted = compact(&path, &NoProgress);
+        if before.live_nodes() == 0 {
+            let is_refused = matches!(compacted, Err(StoreError::NodeCount { .. }));
+            prop_assert!(is_refused);
+            return Ok(());
+        }
+        let summary = compacted.unwrap();
+        prop_assert_eq!((summary.writes, summary.version), (last, last));
+        prop_assert_eq!(summary.reclaimed, before.nodes() - before.live_nodes());
+        let store = GraphStore::open(&path, Check::Checksums).unwrap();
+        prop_assert_eq!(store.nodes(), before.live_nodes());
+        prop_assert_eq!(store.edges(), before.edges());
+        let loops: u32 = store.self_loops().map(|(_, count)| count).sum();
+        prop_assert_eq!(store.manifest().self_loops, u64::from(loops));
+        let graph = open(&path);
+        let after = graph.snapshot();
+        prop_assert!(after.is_base());
+        prop_assert_eq!(after.version(), last);
+        model.check(&after);
+        prop_assert_eq!(by_id(&after), by_id(&before));
+        // What was done is still known, and what follows is done.
+        for (n, operations) in writes.iter().enumerate() {
+            let named = Write { request_id: Some(n.to_string()), ..write(operations.clone()) };
+            if let Ok(applied) = graph.apply(named, Ack::Durable) {
+                prop_assert!(applied.repeated || applied.version > last);
+            }
+        }
+        let names = support::files_of(&path);
+        prop_assert!(names.iter().all(|name| !name.ends_with(".partial")), "{:?}", names);
+        prop_assert_eq!(names.len(), store.manifest().files.len() + 2);
+    }
+}
+
+#[test]
+fn a_copy_of_a_graph_that_is_being_written_is_the_graph_at_one_version() {
+    let workshop = Workshop::new();
+    let path = STRINGS.import(&workshop);
+    let graph = open(&path);
+    let put = |n: u64| {
+        let id = NodeId::Text(format!("new {n}"));
+        let node = Operation::PutNode {
+            id: id.clone(),
+            x: Some([n as f32; 3].into()),
+            label: None,
+        };
+        write(vec![
+            node,
+            Operation::PutEdge {
+                source: STRINGS.id(6),
+                target: id,
+            },
+        ])
+    };
+    thread::scope(|scope| {
+        let graph = &graph;
+        let writer = scope.spawn(move || {
+            for n in 1..=300 {
+                graph.apply(put(n), Ack::Durable).unwrap();
+            }
+        });
+        for copy in 0.. {
+            let at_least = graph.snapshot().version();
+            let to = workshop.path(&format!("copy {copy}"));
+            let summary = copy_store(&path, &to).unwrap();
+            assert!(summary.version >= at_least);
+            let copied = open(&to).snapshot();
+            assert_eq!(copied.version(), summary.version);
+            assert_eq!(copied.in_degree(6) as u64, summary.version);
+            assert_eq!(copied.live_nodes() as u64, 7 + summary.version);
+            if writer.is_finished() {
+                break;
+            }
+        }
+    });
+    let to = workshop.path("last");
+    assert_eq!(copy_store(&path, &to).unwrap().version, 300);
+    assert_eq!(dump(&open(&to).snapshot()), dump(&graph.snapshot()));
+    let refused = copy_store(&path, &to).unwrap_err();
+    assert!(matches!(refused, StoreError::Exists { .. }), "{refused}");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Import(Import),
     Verify(Verify),
+    Compact(Compact),
+    Snapshot(Snapshot),
     ImportHf(ImportHf),
     Inspect(Inspect),
     Precompute(Precompute),

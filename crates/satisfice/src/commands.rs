@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod cluster;
+mod compact;
 mod config;
 mod demo;
 mod evaluate;
@@ -17,6 +18,7 @@ mod profile;
 mod query;
 mod serve;
 mod settings;
+mod snapshot;
 mod token;
 mod verify;
 
@@ -31,6 +33,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Import(args) => import::run(args, output),
         Command::Verify(args) => verify::run(args, output),
+        Command::Compact(args) => compact::run(args, output),
+        Command::Snapshot(args) => snapshot::run(args, output),
         Command::ImportHf(args) => import_hf::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Precompute(args) => precompute::run(args, output),

@@ -3,14 +3,16 @@
 use super::{
     LiveError, Write, codec,
     codec::Reader,
-    disk::{Disk, DiskFile},
+    disk::{Directory, Disk, DiskFile, sync_directory},
     frame::{self, Frame, Kind},
     memory::Memory,
 };
 use crate::{StoreError, error::At};
+use satisfice_kernels::NewFile;
 use serde::Serialize;
 use std::{
-    io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -293,17 +295,10 @@ fn leftovers(disk: &dyn Disk, store: &Path, fingerprint: &str) -> Result<Vec<Str
 
 /// Refuses a store whose log holds writes that its files lack.
 pub(crate) fn refuse_written(store: &Path, fingerprint: &str) -> Result<(), StoreError> {
-    let directory = store.join(LIVE);
-    if !directory.is_dir() {
+    let Some(mut file) = open_read_only(store, fingerprint)? else {
         return Ok(());
-    }
-    let disk = super::disk::Directory::read_only(&directory);
-    leftovers(&disk, store, fingerprint)?;
-    let path = directory.join(name(fingerprint));
-    let mut file = match disk.open(&name(fingerprint)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file.at(&path, "open it")?,
     };
+    let path = store.join(LIVE).join(name(fingerprint));
     let len = file.len().at(&path, "read it")?;
     let (beginning, end) = read_beginning(&mut *file, &path, len)?;
     let written = frame::find(&mut *file, end, len, beginning.version).at(&path, "read it")?;
@@ -320,27 +315,81 @@ pub(crate) fn refuse_written(store: &Path, fingerprint: &str) -> Result<(), Stor
 /// # Errors
 /// It is damaged, or of another store.
 pub(crate) fn verify_log(store: &Path, fingerprint: &str) -> Result<Option<LogReport>, StoreError> {
-    let directory = store.join(LIVE);
-    if !directory.is_dir() {
-        return Ok(None);
+    match open_read_only(store, fingerprint)? {
+        Some(mut file) => {
+            let path = store.join(LIVE).join(name(fingerprint));
+            report(&mut *file, &path, fingerprint).map(Some)
+        }
+        None => Ok(None),
     }
-    let disk = super::disk::Directory::read_only(&directory);
-    leftovers(&disk, store, fingerprint)?;
-    let path = directory.join(name(fingerprint));
-    let mut file = match disk.open(&name(fingerprint)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.at(&path, "open it")?,
+}
+
+/// Copies all that is whole of the log of the store in the directory `from` into the store `to`, if there is a log.
+pub(super) fn copy_log(
+    from: &Path,
+    to: &Path,
+    fingerprint: &str,
+) -> Result<Option<LogReport>, StoreError> {
+    let Some(mut file) = open_read_only(from, fingerprint)? else {
+        return Ok(None);
     };
+    let name = name(fingerprint);
+    let path = from.join(LIVE).join(&name);
+    let report = report(&mut *file, &path, fingerprint)?;
+    let directory = to.join(LIVE);
+    fs::create_dir(&directory).at(&directory, "make it")?;
+    let copy = directory.join(&name);
+    let mut out = NewFile::create(&copy).at(&copy, "create it")?;
+    let (mut offset, mut block) = (0, vec![0; COPY_BLOCK]);
+    while offset < report.bytes {
+        let count = (report.bytes - offset).min(COPY_BLOCK as u64) as usize;
+        file.read_at(offset, &mut block[..count])
+            .at(&path, "read it")?;
+        out.write_all(&block[..count]).at(&copy, "write it")?;
+        offset += count as u64;
+    }
+    out.finish().at(&copy, "write it")?;
+    sync_directory(&directory).at(&directory, "bring it to the disk")?;
+    Ok(Some(report))
+}
+
+/// Bytes that are copied at a time.
+const COPY_BLOCK: usize = 1 << 20;
+
+fn report(
+    file: &mut dyn DiskFile,
+    path: &Path,
+    fingerprint: &str,
+) -> Result<LogReport, StoreError> {
     let mut report = LogReport::default();
     let count = |writes: &[Logged<'_>], version| {
         report.writes += writes.len() as u64;
         report.version = version;
         Ok(())
     };
-    let (beginning, end) = scan(&mut *file, &path, fingerprint, count)?;
+    let (beginning, end) = scan(file, path, fingerprint, count)?;
     report.version = report.version.max(beginning.version);
     report.bytes = end;
-    Ok(Some(report))
+    Ok(report)
+}
+
+/// The log of the store in the directory `store`, if there is one.
+fn open_read_only(
+    store: &Path,
+    fingerprint: &str,
+) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
+    let directory = store.join(LIVE);
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let disk = Directory::read_only(&directory);
+    leftovers(&disk, store, fingerprint)?;
+    match disk.open(&name(fingerprint)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file
+            .map(Some)
+            .at(&directory.join(name(fingerprint)), "open it"),
+    }
 }
 
 /// What a log holds.

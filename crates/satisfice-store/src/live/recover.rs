@@ -22,6 +22,8 @@ pub(super) struct Recovered {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) log: Log,
     pub(super) memory: Memory,
+    /// The version that the store's files hold.
+    pub(super) beginning: u64,
 }
 
 /// Opens the store in the directory `path`, and does again what its log says.
@@ -55,6 +57,7 @@ pub(super) fn recover(
         snapshot: finish(replay.draft),
         log,
         memory,
+        beginning: beginning.version,
     })
 }
 

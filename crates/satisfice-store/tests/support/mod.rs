@@ -253,6 +253,14 @@ pub(crate) fn files(store: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// Names of what is in a directory.
+pub(crate) fn files_of(store: &Path) -> Vec<String> {
+    let entries = fs::read_dir(store).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
 /// Edges (source, target) of a store, by target.
 pub(crate) fn edges(store: &GraphStore) -> Vec<(u32, u32)> {
     let topology = store.topology();

@@ -79,6 +79,28 @@ pub(crate) struct Verify {
     pub path: PathBuf,
 }
 
+/// Fold what was written to a graph into its store's files, and empty its log.
+///
+/// The graph must not be served with `--live` meanwhile; whoever reads the old files keeps them. Positions of deleted nodes
+/// are given up, so that embeddings and profiles of the graph are to be made anew: `satisfice precompute`. Where
+/// it is stopped before its end, the graph is as it was.
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// The store directory.
+    pub store: PathBuf,
+}
+
+/// Copy a graph store with its log, of a server too that is running and taking writes.
+///
+/// The copy has every write that was answered before the command was given, and checks as a store of its own.
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    /// The store directory.
+    pub store: PathBuf,
+    /// Directory to make.
+    pub out: PathBuf,
+}
+
 /// Say what is in an ONNX file, and guess a `model.toml` for it.
 ///
 /// The network is run once as the guess says. What is guessed is marked: shapes of free axes, names of classes and
