@@ -318,6 +318,112 @@ fn a_write_is_done_once_and_at_its_version() {
 }
 
 #[test]
+fn rows_of_bytes_take_what_comes_back_finite() {
+    let workshop = Workshop::new();
+    let kind = Kind {
+        dtype: FeatureDType::Int8,
+        ..STRINGS
+    };
+    let graph = open(&workshop, kind);
+    for largest in [
+        f32::MAX,
+        f32::MAX / 1.5,
+        1.0e30,
+        3.0,
+        f32::MIN_POSITIVE,
+        1.0e-42,
+        0.0,
+    ] {
+        let x = [largest, -largest, largest / 3.0];
+        let put = Operation::PutNode {
+            id: STRINGS.id(1),
+            x: Some(x.into()),
+            label: None,
+        };
+        match graph.apply(write(vec![put]), Ack::Durable) {
+            Ok(_) => {
+                let snapshot = graph.snapshot();
+                let kept = features(&snapshot, snapshot.position_of(&STRINGS.id(1)).unwrap());
+                for (kept, x) in kept.iter().zip(x) {
+                    assert!(
+                        (kept / 2.0 - x / 2.0).abs() <= largest / 254.0 + 1.0e-38,
+                        "{kept} {x}"
+                    );
+                }
+            }
+            Err(LiveError::Operation {
+                problem: Problem::NotFinite { .. },
+                ..
+            }) => {
+                assert!(largest > 1.0e38);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_bounded_is_refused_beyond_its_bound() {
+    let workshop = Workshop::new();
+    let limits = Limits {
+        sources_max: 2,
+        patch_bytes_max: 2000,
+        write_bytes_max: 400,
+        request_ids_max: 3,
+        ..Limits::default()
+    };
+    let path = STRINGS.import(&workshop);
+    let graph = LiveGraph::open_with(&path, Check::Structure, limits).unwrap();
+    let put = |node: u32| {
+        vec![Operation::PutNode {
+            id: STRINGS.id(node),
+            x: Some([1.0; 3].into()),
+            label: None,
+        }]
+    };
+    let from = |source: &str, offset| Write {
+        offset: Some(SourceOffset {
+            source: source.to_owned(),
+            offset,
+        }),
+        ..write(put(0))
+    };
+    graph.apply(from("a", 1), Ack::Durable).unwrap();
+    graph.apply(from("b", 1), Ack::Durable).unwrap();
+    let refused = graph.apply(from("c", 1), Ack::Durable).unwrap_err();
+    assert!(
+        matches!(refused, LiveError::Sources { max: 2, .. }),
+        "{refused}"
+    );
+    graph.apply(from("a", 2), Ack::Durable).unwrap();
+    let long = write((0..20).flat_map(put).collect());
+    let refused = graph.apply(long, Ack::Durable).unwrap_err();
+    assert!(
+        matches!(refused, LiveError::TooLarge { what: "bytes", .. }),
+        "{refused}"
+    );
+    // The oldest request id is forgotten, and may be used again.
+    let named = |n: u32| Write {
+        request_id: Some(n.to_string()),
+        ..write(put(0))
+    };
+    for n in 0..4 {
+        assert!(!graph.apply(named(n), Ack::Durable).unwrap().repeated);
+    }
+    assert!(graph.apply(named(3), Ack::Durable).unwrap().repeated);
+    assert!(!graph.apply(named(0), Ack::Durable).unwrap().repeated);
+    let mut writes = (10..40).map(|node| graph.apply(write(put(node)), Ack::Durable));
+    let refused = writes.find_map(Result::err).unwrap();
+    assert!(matches!(refused, LiveError::Full { .. }), "{refused}");
+    assert!(
+        refused.to_string().contains("satisfice compact"),
+        "{refused}"
+    );
+    // What was done before is still told.
+    assert!(graph.apply(from("a", 2), Ack::Durable).unwrap().repeated);
+}
+
+#[test]
 fn writers_at_once_are_one_order() {
     let workshop = Workshop::new();
     let graph = open(&workshop, STRINGS);

@@ -245,3 +245,57 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ids() -> impl Strategy<Value = NodeId> {
+        let text = ".{0,9}".prop_map(NodeId::Text);
+        prop_oneof![any::<i64>().prop_map(NodeId::Int), text]
+    }
+
+    fn operations() -> impl Strategy<Value = Vec<Operation>> {
+        let x = prop::option::of(prop::collection::vec(-9.0_f32..9.0, 0..5));
+        let put = (ids(), x, prop::option::of(any::<i32>())).prop_map(|(id, x, label)| {
+            let x = x.map(Vec::into_boxed_slice);
+            Operation::PutNode { id, x, label }
+        });
+        let edge = |(source, target)| Operation::PutEdge { source, target };
+        let no_edge = |(source, target)| Operation::DeleteEdge { source, target };
+        let operation = prop_oneof![
+            put,
+            ids().prop_map(|id| Operation::DeleteNode { id }),
+            (ids(), ids()).prop_map(edge),
+            (ids(), ids()).prop_map(no_edge),
+        ];
+        prop::collection::vec(operation, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_and_less_of_it_is_not(
+            operations in operations(),
+            request_id in prop::option::of(".{1,9}"),
+            source in prop::option::of((".{1,9}", any::<u64>())),
+        ) {
+            let offset = source.map(|(source, offset)| SourceOffset { source, offset });
+            let write = Write { operations, request_id, offset, if_version: None };
+            let mut bytes = Vec::new();
+            put_write(&mut bytes, &write, &encode_operations(&write.operations));
+            let mut reader = Reader(&bytes);
+            prop_assert_eq!(reader.write().map(|(read, _)| read), Some(write));
+            prop_assert!(reader.is_empty());
+            for len in 0..bytes.len() {
+                prop_assert!(Reader(&bytes[..len]).write().is_none());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_not_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = Reader(&bytes);
+            while reader.write().is_some() && !reader.is_empty() {}
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::{
     follow::Followers,
     log::{LIVE, LogState},
     prepare::Schema,
-    queue::{Pending, Queue},
+    queue::{Answer, Event, Pending, Queue},
     recover::recover,
 };
 use crate::{Check, StoreError, manifest::MANIFEST};
@@ -125,11 +125,8 @@ impl LiveGraph {
             });
         }
         let answer = pending.answer();
-        let is_turn = self.queue.push(pending, &self.limits)?;
-        if is_turn {
-            self.commit_all();
-        }
-        let applied = answer.wait()?;
+        self.queue.push(pending, &self.limits)?;
+        let applied = self.outcome(&answer)?;
         if ack == Ack::Visible && !self.followers.wait_for(applied.version, None) {
             return Err(LiveError::FollowerFailed {
                 version: applied.version,
@@ -177,18 +174,25 @@ impl LiveGraph {
             answers.push(pending.answer());
             self.queue.push(pending, &self.limits).unwrap();
         }
-        self.commit_all();
-        answers.iter().map(super::queue::Answer::wait).collect()
+        answers.iter().map(|answer| self.outcome(answer)).collect()
     }
 
-    /// Commits what waits, group by group, until nothing does.
-    fn commit_all(&self) {
-        while let Some(group) = self.queue.take_group() {
-            let mut committer = self
-                .committer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            committer.commit(group, &self.followers);
+    /// Waits for a write's outcome; commits a group, for others too, when it is its turn.
+    fn outcome(&self, answer: &Answer) -> Result<Applied, LiveError> {
+        loop {
+            match answer.wait() {
+                Event::Answered(outcome) => return outcome,
+                Event::Turn => {
+                    let group = self.queue.take_group();
+                    let mut committer = self
+                        .committer
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    committer.commit(group, &self.followers);
+                    drop(committer);
+                    self.queue.hand_over();
+                }
+            }
         }
     }
 }

@@ -12,26 +12,36 @@ const GROUP_OPERATIONS: usize = 1 << 17;
 
 type Outcome = Result<Applied, LiveError>;
 
+/// What a waiting writer is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It is its turn to commit a group, in which its own write is.
+    Turn,
+    Answered(Outcome),
+}
+
 /// Where a write's outcome arrives.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Answer(Arc<(Mutex<Option<Outcome>>, Condvar)>);
+pub(super) struct Answer(Arc<(Mutex<Option<Event>>, Condvar)>);
 
 impl Answer {
-    pub(super) fn wait(&self) -> Outcome {
-        let (outcome, arrived) = &*self.0;
-        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn wait(&self) -> Event {
+        let (event, arrived) = &*self.0;
+        let mut event = event.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(outcome) = outcome.take() {
-                return outcome;
+            if let Some(event) = event.take() {
+                return event;
             }
-            outcome = arrived
-                .wait(outcome)
-                .unwrap_or_else(PoisonError::into_inner);
+            event = arrived.wait(event).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     pub(super) fn give(&self, outcome: Outcome) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.tell(Event::Answered(outcome));
+    }
+
+    fn tell(&self, event: Event) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
         self.0.1.notify_all();
     }
 }
@@ -77,8 +87,8 @@ struct State {
 }
 
 impl Queue {
-    /// Returns whether it is the caller's turn to take groups until there is none.
-    pub(super) fn push(&self, pending: Pending, limits: &Limits) -> Result<bool, LiveError> {
+    /// Takes a write, whose writer is told when it is its turn.
+    pub(super) fn push(&self, pending: Pending, limits: &Limits) -> Result<(), LiveError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = state.bytes + pending.encoded.len();
         let is_full = state.waiting.len() >= limits.waiting_max || bytes > limits.waiting_bytes_max;
@@ -88,12 +98,15 @@ impl Queue {
             });
         }
         state.bytes = bytes;
+        if !std::mem::replace(&mut state.is_served, true) {
+            pending.answer.tell(Event::Turn);
+        }
         state.waiting.push_back(pending);
-        Ok(!std::mem::replace(&mut state.is_served, true))
+        Ok(())
     }
 
-    /// The writes that come next; with `None` the turn is over.
-    pub(super) fn take_group(&self) -> Option<Vec<Pending>> {
+    /// The writes that come next, of whoever's turn it is.
+    pub(super) fn take_group(&self) -> Vec<Pending> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut group = Vec::new();
         let mut operations = 0;
@@ -105,10 +118,15 @@ impl Queue {
             state.bytes -= next.encoded.len();
             group.extend(state.waiting.pop_front());
         }
-        if group.is_empty() {
-            state.is_served = false;
-            return None;
+        group
+    }
+
+    /// Ends a turn: it is that of the writer who has waited longest, so that nobody commits for others for ever.
+    pub(super) fn hand_over(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.waiting.front() {
+            Some(next) => next.answer.tell(Event::Turn),
+            None => state.is_served = false,
         }
-        Some(group)
     }
 }
