@@ -24,7 +24,11 @@ pub fn quantize_row(values: &[f32], out: &mut Vec<i8>) {
     } else {
         0.0
     };
-    out.extend(values.iter().map(|v| (v * inverse).round() as i8));
+    if inverse.is_finite() {
+        out.extend(values.iter().map(|v| (v * inverse).round() as i8));
+    } else {
+        out.extend(values.iter().map(|v| (v / scale).round() as i8));
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +43,7 @@ mod tests {
             vec![1.0, -2.0, 0.003, 1.999],
             vec![f32::MAX, f32::MIN, 1.0],
             vec![f32::MIN_POSITIVE / 8.0, 0.0],
+            vec![2.0e-37, -0.4e-37, 0.0],
             vec![-7.25],
         ] {
             let mut rows = Vec::new();

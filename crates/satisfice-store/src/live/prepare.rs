@@ -32,6 +32,14 @@ impl Schema {
         }
     }
 
+    /// As [`new`](Self::new), for writes whose features were rounded before.
+    pub(super) fn of_rounded(store: &GraphStore) -> Self {
+        Self {
+            dtype: Dtype::F32,
+            ..Self::new(store)
+        }
+    }
+
     /// Checks a write and rounds its features to the store's precision.
     pub(super) fn prepare(&self, mut write: Write, limits: &Limits) -> Result<Write, LiveError> {
         if write.operations.len() > limits.operations_max {
@@ -138,27 +146,20 @@ impl Schema {
     }
 }
 
-/// Rounds a row to 8-bit integers and back, so that doing it once more changes nothing.
+/// Rounds a row to 8-bit integers and back.
 ///
 /// # Errors
 /// Column and value of one that is too large to come back.
 fn round_to_bytes(x: &mut [f32]) -> Result<(), (usize, f32)> {
-    let mut before = Vec::new();
-    loop {
-        let mut bytes = Vec::with_capacity(x.len() + size_of::<f32>());
-        quantize_row(x, &mut bytes);
-        let mut rounded = vec![0.0; x.len()];
-        Rows::i8(&bytes, x.len()).read(0, &mut rounded);
-        if let Some(column) = rounded.iter().position(|value| !value.is_finite()) {
-            return Err((column, x[column]));
-        }
-        x.copy_from_slice(&rounded);
-        // The scale may move by its last digit when it is found again, towards where it stays.
-        if bytes == before {
-            return Ok(());
-        }
-        before = bytes;
+    let mut bytes = Vec::with_capacity(x.len() + size_of::<f32>());
+    quantize_row(x, &mut bytes);
+    let mut rounded = vec![0.0; x.len()];
+    Rows::i8(&bytes, x.len()).read(0, &mut rounded);
+    if let Some(column) = rounded.iter().position(|value| !value.is_finite()) {
+        return Err((column, x[column]));
     }
+    x.copy_from_slice(&rounded);
+    Ok(())
 }
 
 fn name(what: &'static str, name: Option<&str>) -> Result<(), LiveError> {

@@ -41,7 +41,7 @@ pub(super) fn recover(
             nodes_max: NODES_MAX,
             ..limits
         },
-        schema: Schema::new(&store),
+        schema: Schema::of_rounded(&store),
         draft: Draft::new(Arc::new(Snapshot::of(store))),
         memory: Memory::default(),
         operations: 0,

@@ -10,7 +10,7 @@ use crate::{
 use bytemuck::cast_slice;
 use half::f16;
 use safetensors::Dtype;
-use satisfice_kernels::quantize_row;
+use satisfice_kernels::{Rows, quantize_row};
 use std::{fs, path::Path};
 
 const EXTENSION: &str = ".safetensors";
@@ -257,10 +257,53 @@ fn encode_row(row: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) {
     match dtype {
         Dtype::F16 => bytes.extend(row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),
         Dtype::I8 => {
-            let mut quantized = Vec::new();
-            quantize_row(row, &mut quantized);
+            let quantized = quantized(row);
             bytes.extend_from_slice(cast_slice(&quantized));
         }
         _ => bytes.extend_from_slice(cast_slice(row)),
+    }
+}
+
+/// The 8-bit integers and scale that `row` was rounded to. The scale that is found of its largest value may be off
+/// by its last digit.
+fn quantized(row: &[f32]) -> Vec<i8> {
+    let mut found = Vec::new();
+    quantize_row(row, &mut found);
+    let scale = f32::from_le_bytes([0, 1, 2, 3].map(|byte| found[byte] as u8));
+    let mut read = vec![0.0; row.len()];
+    for scale in [scale, scale.next_down(), scale.next_up()] {
+        for (byte, of_scale) in found.iter_mut().zip(scale.to_le_bytes()) {
+            *byte = of_scale as i8;
+        }
+        Rows::i8(&found, row.len()).read(0, &mut read);
+        if read == row {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn a_row_of_bytes_is_found_again(
+            values in prop::collection::vec(-1.0_f32..1.0, 1..5),
+            exponent in -146_i32..126,
+        ) {
+            let values: Vec<f32> = values.iter().map(|v| v * 2.0_f32.powi(exponent)).collect();
+            let mut bytes = Vec::new();
+            quantize_row(&values, &mut bytes);
+            let mut row = vec![0.0; values.len()];
+            Rows::i8(&bytes, row.len()).read(0, &mut row);
+            let mut again = vec![0.0; row.len()];
+            Rows::i8(&quantized(&row), row.len()).read(0, &mut again);
+            prop_assert_eq!(row, again);
+        }
     }
 }
