@@ -171,7 +171,7 @@ class Builder:
         ends = {(child.side, child.loops) for child in children if isinstance(child, End)}
         if len(ends) == 1 and all(isinstance(child, End) for child in children):
             inner: Any = [child.child for child in children]  # type: ignore[attr-defined]
-            return self.end(node, *ends, self.joined(op, tuple(inner), node, width))
+            return self.end(node, ends.pop(), self.joined(op, tuple(inner), node, width))
         key = ("op", json.dumps(op, sort_keys=True), *(id(child) for child in children))
         made: Expr = self.intern(Op, key, node, op, children, width=width)
         return made

@@ -6,8 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from satisfice._expressions import Builder
-from satisfice._exprs import Expr, Layer, Op, Stack, children_of, postorder
-from satisfice._messages import End, Reduced, Shares
+from satisfice._exprs import (
+    End,
+    Expr,
+    Layer,
+    Op,
+    Reduced,
+    Shares,
+    Stack,
+    children_of,
+    postorder,
+)
 from satisfice._row_program import Emitter, Held
 from satisfice._sidecar import layer
 
@@ -204,7 +213,7 @@ class _Reduction:
         if not sent:
             # Every edge counts, whatever its source sends.
             sent = [End(1, "", "source", self._loops, builder.ones(node))]
-        program = Emitter(builder, [Held("", sent, "source"), Held("target", brought)])
+        program = Emitter(builder, [Held("", [*sent], "source"), Held("target", [*brought])])
         for whole in (*sent, *brought):
             for part in ends[whole.side]:
                 if (start := _start_in(part, whole)) is not None:
