@@ -18,6 +18,7 @@ use crate::{
 };
 use advance::{Advance, changes_since_rest};
 use contract::Minimum;
+use format::Decoded;
 use request::KnownNodes;
 use satisfice_core::{
     Cores, Engine, Error, InferRequest, InferResponse, ModelMetadata, Offer, Parameters, Readiness,
@@ -109,7 +110,7 @@ impl GraphEngine {
         let config = model_dir.config();
         let model = GnnModel::load(config, &model_dir.weights_path())?;
         let embeddings = Embeddings::open(model_dir, &model, store, check)?;
-        let format = RequestFormat::new(model_dir, &model, GraphFacts::of(store))?;
+        let format = RequestFormat::new(model_dir, &model, GraphFacts::of(store))?.with_stored();
         let loops: Vec<(u32, u32)> = store.self_loops().collect();
         let engine = Self {
             embeddings,
@@ -271,16 +272,20 @@ impl GraphEngine {
         let start = Instant::now();
         let view = self.view();
         let nodes = KnownNodes::new(self.store(), view.snapshot.as_deref());
-        let (batch, plan) = self.format.decode_for(nodes, request)?;
+        let decoded = self.format.decode_for(nodes, request)?;
+        let (batch, plan) = (&decoded.batch, decoded.plan);
         let minimum = Minimum::of(request)?;
+        if minimum.is_some() && !decoded.stored.is_empty() {
+            return Err(contract::stored_unpromised().into());
+        }
         let decode = start.elapsed();
         let promise = minimum
-            .map(|minimum| self.promise(&view, (&batch, minimum, plan), &request.cores))
+            .map(|minimum| self.promise(&view, (batch, minimum, plan), &request.cores))
             .transpose()?;
         let chosen = promise.map(|promise| promise.plan).or(plan);
         let plan = chosen.unwrap_or(self.default_plan());
-        let answer = self.answer_from(&view, &batch, plan, &request.cores)?;
-        let mut parameters = describe(plan, &batch, &answer, decode);
+        let answer = self.answer_from(&view, batch, plan, &request.cores)?;
+        let mut parameters = describe(plan, batch, &answer, decode);
         if let Some(promise) = promise {
             promise.describe(&mut parameters);
         }
@@ -288,8 +293,9 @@ impl GraphEngine {
             let version = i64::try_from(snapshot.version()).unwrap_or(i64::MAX);
             parameters.insert("version".to_owned(), version.into());
         }
+        let values = decoded.in_order(answer.outputs, self.format.width());
         Ok(InferResponse {
-            outputs: self.format.encode(&request.outputs, answer.outputs)?,
+            outputs: self.format.encode(&request.outputs, values)?,
             parameters,
         })
     }
@@ -370,8 +376,12 @@ impl Engine for GraphEngine {
         self.watched(|| {
             let view = self.view();
             let nodes = KnownNodes::new(self.store(), view.snapshot.as_deref());
-            let (batch, _) = self.format.decode_for(nodes, request)?;
-            Ok(self.offers_of(&view, &batch, &request.cores)?)
+            let Decoded { batch, stored, .. } = self.format.decode_for(nodes, request)?;
+            match stored.is_empty() {
+                true => Ok(self.offers_of(&view, &batch, &request.cores)?),
+                // Nothing was measured of those.
+                false => Ok(Vec::new()),
+            }
         })
     }
 

@@ -6,7 +6,8 @@ mod support;
 
 use satisfice_core::{Cores, Engine, InferRequest, NamedTensor, Tensor, TensorData};
 use satisfice_graph::{
-    Attachment, GnnModel, GraphError, ModelDir, Plan, Precision, PrecomputeOptions, QueryBatch,
+    Attachment, GnnModel, GraphError, GraphFacts, ModelDir, Plan, Precision, PrecomputeOptions,
+    QueryBatch, RequestFormat,
 };
 use satisfice_store::Queries;
 use std::{collections::BTreeSet, ops::Range, thread};
@@ -231,4 +232,70 @@ fn the_edge_at_fault_is_named_wherever_it_is() {
         });
         assert_eq!(code(&request).0, "wrong_shape", "{directions} for {count}");
     }
+}
+
+#[test]
+fn stored_nodes_are_answered_in_order_alone_and_after_new_ones() {
+    let queries = queries();
+    let ready = support::debian("gcn2", PrecomputeOptions::default());
+    let stored = |ids: Vec<i64>| NamedTensor {
+        name: "stored_ids".to_owned(),
+        tensor: Tensor::new(vec![ids.len()], TensorData::Int64(ids)).unwrap(),
+    };
+    let ask = |request: &mut InferRequest, plan: &str| {
+        request.outputs = Vec::new();
+        let plan = ("plan".to_owned(), plan.into());
+        request.parameters.extend([plan]);
+        let response = ready.engine.infer(request).unwrap();
+        let tensor = &response.outputs[0].tensor;
+        let TensorData::Fp32(values) = tensor.data() else {
+            unreachable!()
+        };
+        (tensor.shape().to_vec(), values.clone())
+    };
+    let by_position = ("node_ids".to_owned(), "position".into());
+    let alone = |ids: Vec<i64>| InferRequest {
+        inputs: vec![stored(ids)],
+        parameters: [by_position.clone()].into_iter().collect(),
+        ..InferRequest::default()
+    };
+    let (shape, values) = ask(&mut alone(vec![7, 2, 7, 30]), "pe");
+    let width = shape[1];
+    assert_eq!(shape, [4, width]);
+    assert_eq!(values[..width], values[2 * width..3 * width]);
+    for plan in ["pe", "refresh", "recompute:25%", "exact"] {
+        for (at, id) in [7, 2, 7, 30].into_iter().enumerate() {
+            let (_, one) = ask(&mut alone(vec![id]), plan);
+            let difference = support::difference(&one, &values[at * width..][..width]);
+            assert!(difference < 1e-5, "{plan}: {difference}");
+        }
+    }
+    // Of a node to which new ones are attached, the exact answer is another.
+    let batch = queries.batch(0..16);
+    let near = i64::from(batch.edge_node[0]);
+    let mut request = support::request(&queries, 0..16, &[]);
+    let (_, without) = ask(&mut request, "exact");
+    request.inputs.push(stored(vec![near]));
+    let (shape, with) = ask(&mut request, "exact");
+    assert_eq!(shape, [17, width]);
+    assert!(support::difference(&without, &with[..16 * width]) < 1e-5);
+    let (_, before) = ask(&mut alone(vec![near]), "exact");
+    assert!(support::difference(&before, &with[16 * width..]) > 1e-4);
+    let code = |request: &InferRequest| ready.engine.infer(request).unwrap_err().code().to_owned();
+    let nodes = ready.store.nodes() as i64;
+    assert_eq!(code(&alone(vec![0, nodes])), "unknown_node");
+    assert_eq!(code(&alone(Vec::new())), "missing_input");
+    // As a cluster reads it, which has no way to answer it.
+    let dir = ModelDir::open(ready.dir.path(), None).unwrap();
+    let model = GnnModel::load(dir.config(), &dir.weights_path()).unwrap();
+    let format = RequestFormat::new(&dir, &model, GraphFacts::of(&ready.store)).unwrap();
+    let refused = format
+        .decode(&alone(vec![1]), ready.store.ids())
+        .unwrap_err();
+    assert_eq!(refused.code(), "stored_ids_in_cluster");
+    let mut promised = alone(vec![1]);
+    promised
+        .parameters
+        .extend([("min_fidelity".to_owned(), 0.5.into())]);
+    assert_eq!(code(&promised), "stored_ids_not_promised");
 }

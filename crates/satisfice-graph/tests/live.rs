@@ -330,6 +330,14 @@ fn answers_name_their_version_and_no_deleted_node() {
         engine.infer(&request(3)).unwrap_err().code(),
         "unknown_node"
     );
+    let deleted = InferRequest {
+        inputs: vec![NamedTensor {
+            name: "stored_ids".to_owned(),
+            tensor: Tensor::new(vec![1], TensorData::Int64(vec![3])).unwrap(),
+        }],
+        ..InferRequest::default()
+    };
+    assert_eq!(engine.infer(&deleted).unwrap_err().code(), "unknown_node");
     let attachment = Attachment {
         x: vec![0.5; width],
         queries: 1,

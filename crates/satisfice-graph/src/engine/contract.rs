@@ -152,6 +152,16 @@ pub(super) fn unprofiled(problem: Option<&GraphError>) -> GraphError {
     }
 }
 
+/// The refusal of a minimum for stored nodes.
+pub(super) fn stored_unpromised() -> GraphError {
+    GraphError::Unpromised {
+        code: "stored_ids_not_promised",
+        message: "nothing is promised of the answers of stored nodes: profiles measure new ones"
+            .to_owned(),
+        hint: "name a `plan` without a minimum; `exact` is exact".to_owned(),
+    }
+}
+
 /// The refusal of a minimum that was measured on the graph as it was before it was written to.
 fn measured_before(snapshot: &Snapshot) -> GraphError {
     GraphError::Unpromised {

@@ -1,6 +1,6 @@
 //! What requests and answers of a graph model look like, wherever the graph is.
 
-use super::request::{self, Decoder, KnownNodes};
+use super::request::{self, Decoder, KnownNodes, STORED_IDS};
 use crate::{
     BatchShape, EdgeRules, GnnModel, GraphError, ModelDir, NewNodes, Plan, QueryBatch,
     RequestLimits,
@@ -37,6 +37,35 @@ impl GraphFacts {
             ids: store.ids().kind(),
             classes: manifest.classes.clone(),
         }
+    }
+}
+
+/// What says what new nodes there are.
+const NEW_NODES: [&str; 4] = ["x", "edge_index", "edge_direction", "query_edge_index"];
+
+/// What a request says.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub batch: QueryBatch,
+    /// The stored nodes asked for, in order.
+    pub stored: Vec<u32>,
+    /// The plan that it names.
+    pub plan: Option<Plan>,
+}
+
+impl Decoded {
+    /// The answers in the order of the request, `[queries + stored, width]`, from those for the batch.
+    pub(super) fn in_order(&self, values: Vec<f32>, width: usize) -> Vec<f32> {
+        if self.stored == self.batch.stored() {
+            return values;
+        }
+        let (of_queries, of_stored) = values.split_at(self.batch.queries() * width);
+        let mut rows = of_queries.to_vec();
+        for node in &self.stored {
+            let at = self.batch.stored().partition_point(|other| other < node);
+            rows.extend_from_slice(&of_stored[at * width..][..width]);
+        }
+        rows
     }
 }
 
@@ -103,6 +132,25 @@ impl RequestFormat {
         })
     }
 
+    /// With answers of stored nodes, by `stored_ids`.
+    #[must_use]
+    pub(super) fn with_stored(mut self) -> Self {
+        let inputs = &mut self.metadata.inputs;
+        let ids = inputs.iter().find(|spec| spec.name == "edge_index");
+        let ids = ids.map(|spec| TensorSpec {
+            name: STORED_IDS.to_owned(),
+            shape: vec![-1],
+            ..spec.clone()
+        });
+        inputs.extend(ids);
+        self
+    }
+
+    /// Values per row of the model's answer.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Signature of the model.
     pub fn metadata(&self) -> &ModelMetadata {
         &self.metadata
@@ -158,7 +206,8 @@ impl RequestFormat {
         QueryBatch::new(batch, shape, cores)
     }
 
-    /// The batch of a request, and the plan if it names one; `ids` are those of the graph's nodes.
+    /// The batch of a request, and the plan if it names one; `ids` are those of the graph's nodes. The request asks for no
+    /// stored nodes.
     ///
     /// # Errors
     /// What is wrong with the request.
@@ -172,7 +221,15 @@ impl RequestFormat {
             positions: self.graph.nodes,
             live: None,
         };
-        self.decode_for(nodes, request)
+        if request.input(STORED_IDS).is_some() {
+            let message = format!("`{STORED_IDS}` is not answered in a cluster");
+            return Err(
+                Error::new(ErrorKind::Unsupported, "stored_ids_in_cluster", message)
+                    .with_hint("send it to a server that holds the whole graph"),
+            );
+        }
+        let Decoded { batch, plan, .. } = self.decode_for(nodes, request)?;
+        Ok((batch, plan))
     }
 
     /// As [`decode`](Self::decode), with the nodes that there are now.
@@ -180,7 +237,7 @@ impl RequestFormat {
         &self,
         nodes: KnownNodes<'_>,
         request: &InferRequest,
-    ) -> Result<(QueryBatch, Option<Plan>), Error> {
+    ) -> Result<Decoded, Error> {
         let decoder = Decoder {
             nodes,
             undirected: self.graph.undirected,
@@ -193,9 +250,21 @@ impl RequestFormat {
                 return Err(unknown_output(name));
             }
         }
-        let batch = decoder.new_nodes(request)?;
-        let batch = self.attach_among(nodes.positions, batch, &request.cores)?;
-        Ok((batch, plan))
+        let stored = decoder.stored(request)?;
+        let is_alone =
+            !stored.is_empty() && NEW_NODES.iter().all(|name| request.input(name).is_none());
+        let batch = if is_alone {
+            QueryBatch::empty()
+        } else {
+            let batch = decoder.new_nodes(request)?;
+            self.attach_among(nodes.positions, batch, &request.cores)?
+        };
+        let batch = batch.with_stored(&stored);
+        Ok(Decoded {
+            batch,
+            stored,
+            plan,
+        })
     }
 
     /// The outputs asked for, of the model's values, `[queries, outputs]`.

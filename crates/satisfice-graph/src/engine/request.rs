@@ -10,6 +10,9 @@ use satisfice_core::{
 use satisfice_store::{GraphStore, NodeIdKind, NodeIds, live::Snapshot};
 use std::{borrow::Cow, ops::Range};
 
+/// Stored nodes whose answers are asked for.
+pub(crate) const STORED_IDS: &str = "stored_ids";
+
 /// The plan that a request names.
 pub(crate) fn plan(request: &InferRequest) -> Result<Option<Plan>, GraphError> {
     let plan = PLAN.text(&request.parameters)?;
@@ -129,6 +132,43 @@ impl Decoder<'_> {
         })
     }
 
+    /// The stored nodes whose answers are asked for, in order; nothing where the request asks for none.
+    pub(crate) fn stored(&self, request: &InferRequest) -> Result<Vec<u32>, GraphError> {
+        let Some(tensor) = request.input(STORED_IDS) else {
+            return Ok(Vec::new());
+        };
+        let [count] = *tensor.shape() else {
+            return Err(wrong_shape(STORED_IDS, tensor, "[nodes]"));
+        };
+        if count > self.limits.queries_max {
+            return Err(GraphError::TooLarge {
+                what: "stored nodes in one request",
+                found: count,
+                limit: self.limits.queries_max,
+            });
+        }
+        let data = tensor.data();
+        if !matches!(
+            data,
+            TensorData::Bytes(_) | TensorData::Int64(_) | TensorData::Int32(_)
+        ) {
+            return Err(wrong_datatype(STORED_IDS, tensor, "INT64, INT32 or BYTES"));
+        }
+        let kind = self.kind(by_position(request)?);
+        let place = |at| format!("`{STORED_IDS}`: element {at}");
+        (0..count)
+            .map(|at| self.node(data, at, kind, || place(at)))
+            .collect()
+    }
+
+    /// What the ids of stored nodes are.
+    fn kind(&self, by_position: bool) -> NodeIdKind {
+        match by_position {
+            true => NodeIdKind::Position,
+            false => self.nodes.ids.kind(),
+        }
+    }
+
     fn x<'r>(&self, tensor: &'r Tensor) -> Result<(Cow<'r, [f32]>, usize), GraphError> {
         let [queries, width] = *tensor.shape() else {
             return Err(wrong_shape("x", tensor, "[queries, features]"));
@@ -209,10 +249,7 @@ impl Decoder<'_> {
         by_position: bool,
         cores: &Cores,
     ) -> Result<(Vec<u32>, Vec<u32>), GraphError> {
-        let kind = match by_position {
-            true => NodeIdKind::Position,
-            false => self.nodes.ids.kind(),
-        };
+        let kind = self.kind(by_position);
         let data = tensor.data();
         // Numbers that need no looking up are taken as they are, many at a time.
         let plain = kind != NodeIdKind::Int64 && self.nodes.are_all_there();
@@ -243,7 +280,8 @@ impl Decoder<'_> {
                 continue;
             }
             for edge in edges {
-                nodes.push(self.node(edge, data, count + edge, kind)?);
+                let place = || format!("`edge_index`: edge {edge}");
+                nodes.push(self.node(data, count + edge, kind, place)?);
                 queries.push(query_of(edge)?);
             }
         }
@@ -273,13 +311,13 @@ impl Decoder<'_> {
         fit
     }
 
-    /// The position of the stored node that element `at` names.
+    /// The position of the stored node that element `at` names; `place` says where that is.
     fn node(
         &self,
-        edge: usize,
         data: &TensorData,
         at: usize,
         kind: NodeIdKind,
+        place: impl FnOnce() -> String,
     ) -> Result<u32, GraphError> {
         let found = match data {
             TensorData::Bytes(strings) => {
@@ -306,7 +344,8 @@ impl Decoder<'_> {
             GraphError::request_hint(
                 "unknown_node",
                 format!(
-                    "`edge_index`: edge {edge} names node `{name}`, which the graph does not have"
+                    "{} names node `{name}`, which the graph does not have",
+                    place()
                 ),
                 match kind {
                     NodeIdKind::String => {

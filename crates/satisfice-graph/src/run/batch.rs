@@ -74,6 +74,8 @@ pub struct QueryBatch {
     /// Made when a node is first looked for: not every plan does.
     targets_index: OnceLock<Index>,
     edges: usize,
+    /// Stored nodes whose answers are asked for too, ascending, each once.
+    stored: Vec<u32>,
 }
 
 impl QueryBatch {
@@ -148,6 +150,7 @@ impl QueryBatch {
             targets,
             x: batch.x.into_owned(),
             queries,
+            stored: Vec::new(),
         })
     }
 
@@ -162,7 +165,21 @@ impl QueryBatch {
             targets: None,
             targets_index: OnceLock::new(),
             edges: 0,
+            stored: Vec::new(),
         }
+    }
+
+    /// With the answers of some stored nodes asked for too.
+    pub(crate) fn with_stored(mut self, nodes: &[u32]) -> Self {
+        self.stored = nodes.to_vec();
+        self.stored.sort_unstable();
+        self.stored.dedup();
+        self
+    }
+
+    /// Stored nodes whose answers are asked for too, ascending, each once.
+    pub(crate) fn stored(&self) -> &[u32] {
+        &self.stored
     }
 
     /// Number of queries.

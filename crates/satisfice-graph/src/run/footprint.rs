@@ -23,7 +23,8 @@ impl Serving<'_> {
         let scales = BatchScales::new(self.model.scales(), batch);
         let initial = self.initial(batch);
         let mut run = self.begin(batch, plan, (&scales, &initial), cores);
-        let fresh = run.chosen(plan, scratch)?;
+        let mut fresh = run.chosen(plan, scratch)?;
+        fresh.push(batch.stored().to_vec());
         let mut rows = Touched::new(self);
         let (mut below, mut written) = (&[][..], 0);
         for layer in 0..self.model.layers() {

@@ -39,7 +39,7 @@ pub struct StageTimes {
 /// A model's answer for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// `[queries, outputs]`.
+    /// `[queries, outputs]`; then those of the stored nodes asked for, by position.
     pub outputs: Vec<f32>,
     /// Stored neighbours of the batch: those with an edge to a query.
     pub candidates: usize,
@@ -127,7 +127,10 @@ impl Serving<'_> {
         let scales = BatchScales::new(model.scales(), batch);
         let initial = self.initial(batch);
         let mut run = self.begin(batch, plan, (&scales, &initial), cores);
-        let fresh = run.chosen(plan, scratch)?;
+        let mut fresh = run.chosen(plan, scratch)?;
+        let recomputed = union(&fresh);
+        // What is asked for of stored nodes is computed at the last layer, like what is asked of queries.
+        fresh.push(batch.stored().to_vec());
         let selected = start.elapsed();
         let (last, joined) = run.layers(model.layers(), &fresh, scratch)?;
         let ran = start.elapsed();
@@ -139,7 +142,7 @@ impl Serving<'_> {
         Ok(Answer {
             outputs,
             candidates: batch.readers().len(),
-            recomputed: union(&fresh),
+            recomputed,
             edges: run.counts.edges.into_inner(),
             rows: run.counts.rows.into_inner(),
             times: StageTimes {
@@ -152,7 +155,7 @@ impl Serving<'_> {
 
     /// Values of the queries before the first layer.
     pub(super) fn initial<'b>(&self, batch: &'b QueryBatch) -> Cow<'b, [f32]> {
-        if self.model.has_input() {
+        if self.model.has_input() && batch.queries() > 0 {
             self.model.apply_input(batch.x().to_vec()).into()
         } else {
             batch.x().into()
@@ -271,10 +274,10 @@ impl Run<'_> {
             nodes: &nothing,
         };
         let mut joined = match model.joins_levels() {
-            true => vec![self.initial.to_vec()],
+            true => vec![self.asked(0, self.initial, &[])],
             false => Vec::new(),
         };
-        for (index, layer) in model.layers[..count].iter().enumerate() {
+        for index in 0..count {
             self.cores.pass()?;
             let nodes = fresh.get(index).unwrap_or(&nothing);
             let above = &model.layers[index + 1..count];
@@ -283,12 +286,13 @@ impl Run<'_> {
                 let computed_above = fresh.get(index + 1).unwrap_or(&nothing);
                 !above.reads_initial()
                     && computed_above.is_empty()
+                    && (self.batch.stored().is_empty() || !model.joins_levels())
                     && self.serving.messages[index + 1].is_some()
             });
             let made = self.layer((index, sends), &below, nodes, scratch)?;
             self.cores.hold(idle + below.bytes() + made.bytes());
             if model.joins_levels() {
-                joined.push(made.values[..self.batch.queries() * layer.width()].to_vec());
+                joined.push(self.asked(index + 1, &made.values, made.nodes));
             }
             let read = std::mem::replace(&mut below, made);
             if index > 0 {
@@ -297,6 +301,24 @@ impl Run<'_> {
             }
         }
         Ok((below.values.into_owned(), joined))
+    }
+
+    /// The values at a level of the queries and of the stored nodes asked for; `values` are those of the queries, then of
+    /// `nodes`, computed anew.
+    fn asked(&self, level: usize, values: &[f32], nodes: &[u32]) -> Vec<f32> {
+        let width = self.serving.model.level_width(level);
+        let of_queries = self.batch.queries() * width;
+        let mut asked = values[..of_queries].to_vec();
+        for node in self.batch.stored() {
+            let start = asked.len();
+            if let Ok(at) = nodes.binary_search(node) {
+                asked.extend_from_slice(&values[of_queries + at * width..][..width]);
+            } else {
+                asked.resize(start + width, 0.0);
+                self.serving.levels[level].read(*node, &mut asked[start..]);
+            }
+        }
+        asked
     }
 
     /// For each layer but the last: the stored nodes that a plan computes anew, ascending.

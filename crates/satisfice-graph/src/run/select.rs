@@ -48,7 +48,7 @@ const NODES_A_PASS: usize = 64;
 
 impl ExactSelector<'_> {
     /// The nodes whose value at layer l both differs from the stored one and is read on the way to a
-    /// query, for each l of 1 .. `inner` (index 0 is layer 1), ascending. `marks` are left as they
+    /// query, or to a stored node whose answer is asked for, for each l of 1 .. `inner` (index 0 is layer 1), ascending. `marks` are left as they
     /// were found.
     ///
     /// A value differs at layer l when new in-edges, or a source whose weight changed, are within
@@ -68,7 +68,7 @@ impl ExactSelector<'_> {
     fn layers(&self, inner: usize, search: &mut Search<'_>) -> Result<Vec<Vec<u32>>, Stopped> {
         let mut fresh = vec![Vec::new(); inner];
         for layer in (1..=inner).rev() {
-            let above = fresh.get(layer).map_or(&[][..], Vec::as_slice);
+            let above = fresh.get(layer).map_or(self.batch.stored(), Vec::as_slice);
             let read = self.read_by(above, search)?;
             let mut changed = Vec::new();
             for nodes in read.chunks(NODES_A_PASS) {

@@ -164,7 +164,8 @@ fn answer_on(
                 };
                 let answered = pool.with(view, batch, cores, |scratch| {
                     let answer = serving.answer(batch, plan, cores, scratch)?;
-                    if !reduced.is_empty() && rows_are_known(model, plan) {
+                    let is_known = batch.stored().is_empty() && rows_are_known(model, plan);
+                    if !reduced.is_empty() && is_known {
                         let wanted = serving.forecast(batch, &[plan], cores, scratch)?[0]
                             .work
                             .rows;
@@ -232,6 +233,12 @@ fn close(found: f32, wanted: f32) -> bool {
 
 /// The model's answer for the queries from a whole pass over the graph with them attached.
 fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
+    let all = reference_of_all(model, case);
+    all[case.graph.nodes * model.outputs()..].to_vec()
+}
+
+/// That for the stored nodes and then the queries.
+fn reference_of_all(model: &GnnModel, case: &Case) -> Vec<f32> {
     let mut attached = case.graph.clone();
     attached.nodes += case.queries;
     let query = |q: u32| q + case.graph.nodes as u32;
@@ -248,15 +255,10 @@ fn reference(model: &GnnModel, case: &Case) -> Vec<f32> {
     }
     let csr = Csr::new(&attached);
     let values = whole_graph(model, csr.view(), &case.x(model.features()));
-    let of_queries = |level: usize| {
-        let width = model.level_width(level);
-        values[level][case.graph.nodes * width..].to_vec()
-    };
-    let layers = match model.joins_levels() {
-        true => (0..=model.layers()).map(of_queries).collect(),
-        false => vec![of_queries(model.layers())],
-    };
-    model.finish(layers)
+    model.finish(match model.joins_levels() {
+        true => values,
+        false => vec![values[model.layers()].clone()],
+    })
 }
 
 #[derive(Debug, Clone)]
@@ -360,6 +362,36 @@ proptest! {
             let wanted = reference(&model, &case);
             for (found, wanted) in found[0].iter().zip(&wanted) {
                 prop_assert!(close(*found, *wanted), "{name}: {found} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn stored_nodes_are_answered_as_by_a_whole_pass(case in cases(), step in 1..4_usize) {
+        for (name, model) in models() {
+            let (width, outputs) = (model.features(), model.outputs());
+            let stored = Csr::new(&case.graph);
+            let asked: Vec<u32> = (0..case.graph.nodes as u32).step_by(step).collect();
+            let x = case.x(width);
+            let x = &x[..case.graph.nodes * width];
+            let check = |batch: QueryBatch, plan, wanted: &[f32]| {
+                let queries = batch.queries();
+                let batch = batch.with_stored(&asked);
+                let found = &answer(&model, &stored, x, &batch, &[plan])[0][queries * outputs..];
+                for (row, &node) in found.chunks_exact(outputs).zip(&asked) {
+                    let wanted = &wanted[node as usize * outputs..][..outputs];
+                    for (found, wanted) in row.iter().zip(wanted) {
+                        assert!(close(*found, *wanted), "{name}, {plan}, node {node}: {found}, not {wanted}");
+                    }
+                }
+                assert_eq!(found.len(), asked.len() * outputs);
+            };
+            check(batch(&case, stored.view(), width), Plan::Exact, &reference_of_all(&model, &case));
+            // Without new nodes no plan leaves anything stale.
+            let alone = Case { queries: 0, edges: Vec::new(), query_edges: Vec::new(), ..case.clone() };
+            let wanted = reference_of_all(&model, &alone);
+            for plan in [Plan::Precomputed, Plan::Refresh, Plan::recompute(0.5), Plan::Exact] {
+                check(QueryBatch::empty(), plan, &wanted);
             }
         }
     }
