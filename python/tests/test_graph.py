@@ -49,6 +49,15 @@ def test_integer_ids_and_half_features(tmp_path: Path) -> None:
     assert metadata(path)["undirected"] == "false"
 
 
+def test_weights_go_with_their_edges(tmp_path: Path) -> None:
+    edges, weights = [[0, 1, 2], [1, 0, 2]], np.array([[0.5], [0.5], [-2]])
+    path = export_graph(tmp_path / "g.safetensors", edges, X, undirected=True, edge_weight=weights)
+    tensors = load_file(path)
+    assert tensors["edge_weight"].dtype == np.float32
+    assert tensors["edge_weight"].tolist() == [0.5, 0.5, -2]
+    assert tensors["edge_index"].tolist() == edges
+
+
 def test_a_graph_without_edges_is_written(tmp_path: Path) -> None:
     path = export_graph(tmp_path / "g.safetensors", np.zeros((2, 0), np.int64), X, undirected=True)
     assert load_file(path)["edge_index"].shape == (2, 0)
@@ -76,6 +85,14 @@ def test_a_graph_without_edges_is_written(tmp_path: Path) -> None:
         ({"ids": [1, 2, 1]}, "ids repeat"),
         ({"edge_index": [[0, 0, 1, 1], [1, 1, 0, 0]], "undirected": True}, "2 edges stand twice"),
         ({"edge_index": [[0, 1], [1, 2]], "undirected": True}, "2 edges lack their reverse"),
+        (
+            {"edge_index": [[0, 1, 2], [1, 0, 2]], "undirected": True, "edge_weight": [1, 2, 3]},
+            "from 1 to 0 has the weight 2.0, and its reverse 1.0",
+        ),
+        ({"edge_index": [[0], [1]], "edge_weight": [[1, 2]]}, r"one number an edge, \[1\]"),
+        ({"edge_index": [[0], [1]], "edge_weight": ["a"]}, "edge_weight must be numbers"),
+        ({"edge_index": [[0], [1]], "edge_weight": [np.nan]}, r"edge_weight\[0\] is nan"),
+        ({"edge_index": [[0], [1]], "edge_weight": [1e39]}, r"edge_weight\[0\] is 1e\+39"),
     ],
 )
 def test_bad_graphs_are_refused(tmp_path: Path, changed: dict, message: str) -> None:

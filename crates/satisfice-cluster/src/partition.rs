@@ -232,6 +232,14 @@ fn check(options: PartitionOptions, store: &GraphStore, out: &Path) -> Result<()
             ),
         );
     }
+    if store.edge_weights().is_some() {
+        return wrong(
+            "the graph",
+            "its edges have weights, which parts do not carry; serve it on one machine, or import it again without them \
+             (--ignore-column)"
+                .to_owned(),
+        );
+    }
     let full = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
     match full {
         true => wrong(

@@ -4,8 +4,8 @@
 
 mod support;
 
-use satisfice_cluster::{Method, Part, PartManifest};
-use satisfice_store::Check;
+use satisfice_cluster::{ClusterError, Method, Part, PartManifest, PartitionOptions, partition};
+use satisfice_store::{Check, GraphStore, ImportOptions, NoProgress, Source, Tables, import};
 use std::{
     collections::BTreeMap,
     fs,
@@ -83,5 +83,37 @@ fn a_changed_byte_of_any_file_is_found() {
         // The model's own files have one checksum.
         let found = named.contains(&*file) || named.contains("another model");
         assert!(found, "{file}: {named}");
+    }
+}
+
+#[test]
+fn a_graph_with_weights_is_not_cut() {
+    let (ready, _) = fixture(&fixture_dir("pyg_gat_directed"));
+    let [nodes, edges] = ["nodes.csv", "edges.csv"].map(|name| ready.dir.path().join(name));
+    fs::write(&nodes, "id,a\n0,0.5\n1,2\n").unwrap();
+    fs::write(&edges, "source,target,weight\n0,1,0.1\n").unwrap();
+    let tables = Tables {
+        nodes,
+        edges,
+        ..Tables::default()
+    };
+    let weighted = ready.dir.path().join("weighted");
+    let options = ImportOptions::default();
+    import(&Source::Tables(tables), &options, &weighted, &NoProgress).unwrap();
+    let store = GraphStore::open(&weighted, Check::Checksums).unwrap();
+    for embeddings in [false, true] {
+        let options = PartitionOptions {
+            parts: 2,
+            method: Method::Hash,
+            seed: 1,
+            embeddings,
+        };
+        let out = ready.dir.path().join("parts");
+        let to = (options, out.as_path());
+        let made = partition(&ready.model_dir, &ready.model, &store, to, &NoProgress);
+        let error = made.unwrap_err();
+        assert!(matches!(error, ClusterError::Config { .. }), "{error}");
+        assert!(error.to_string().contains("edges have weights"), "{error}");
+        assert!(!out.exists());
     }
 }

@@ -212,11 +212,21 @@ pub(crate) fn graph_view<'a>(store: &'a GraphStore, loops: &'a [(u32, u32)]) -> 
     GraphView::new(store.topology(), store.out_degree(), loops)
 }
 
-pub(crate) fn check_features(
+/// Refuses a graph that the model does not fit.
+pub(crate) fn check_graph(
     model: &GnnModel,
     store: &GraphStore,
     model_dir: &ModelDir,
 ) -> Result<(), GraphError> {
+    if store.edge_weights().is_some() {
+        return Err(GraphError::Config {
+            path: model_dir.store_path(),
+            message: "its edges have weights, which no layer reads yet; if the model was trained without them, import the \
+                      graph again with `--ignore-column` and the name of the weights (`weight` in a table, \
+                      `edge_weight` among arrays and in an export)"
+                .to_owned(),
+        });
+    }
     if model.features() == store.features().width() {
         return Ok(());
     }
@@ -249,7 +259,7 @@ impl Embeddings {
         store: &GraphStore,
         check: Check,
     ) -> Result<Self, GraphError> {
-        check_features(model, store, model_dir)?;
+        check_graph(model, store, model_dir)?;
         let dir = model_dir.embeddings_path();
         if Table::all(model, true).is_empty() {
             return Ok(Self { tables: Vec::new() });

@@ -2,7 +2,7 @@
 
 use crate::{
     GraphError, ModelDir,
-    embeddings::{Manifest, OpenTable, Precision, Table, check_features, graph_view},
+    embeddings::{Manifest, OpenTable, Precision, Table, check_graph, graph_view},
     model::GnnModel,
     run::{GraphView, Kept, LayerPass, Stored},
 };
@@ -78,7 +78,7 @@ pub fn precompute(
     options: PrecomputeOptions,
     progress: &dyn Progress,
 ) -> Result<PrecomputeSummary, GraphError> {
-    check_features(model, store, model_dir)?;
+    check_graph(model, store, model_dir)?;
     let dir = model_dir.embeddings_path();
     let _lock = lock(&dir)?;
     fs::create_dir_all(&dir).map_err(|source| GraphError::Io {

@@ -137,6 +137,13 @@ impl GraphStore {
         self.topology.view()
     }
 
+    /// A weight for each of the topology's in-edges, where edges have them, `[edges]`: finite, and aligned with the
+    /// topology's `indices`. Edges from one source to one target keep the order in which they were imported.
+    pub fn edge_weights(&self) -> Option<&[f32]> {
+        let weights = self.topology.weights.as_ref()?;
+        Some(weights.get(&self.topology.file))
+    }
+
     /// Number of out-edges of each node, `[nodes]`.
     pub fn out_degree(&self) -> &[u32] {
         self.topology.out_degree.get(&self.topology.file)
@@ -203,6 +210,22 @@ fn open_labels(
     Ok((file, part))
 }
 
+/// The weights, where the manifest says that there are some.
+fn open_weights(file: &TensorFile, manifest: &Manifest) -> Result<Option<Part<f32>>, StoreError> {
+    if file.has("weights") != manifest.weighted {
+        let message = format!(
+            "whether edges have weights: the manifest says {}",
+            manifest.weighted
+        );
+        return Err(file.inconsistent("weights", message));
+    }
+    if !manifest.weighted {
+        return Ok(None);
+    }
+    file.expect_shape("weights", &[Some(manifest.edges)])?;
+    file.part("weights").map(Some)
+}
+
 /// `topology.safetensors`.
 #[derive(Debug)]
 struct TopologyFile {
@@ -212,6 +235,7 @@ struct TopologyFile {
     out_degree: Part<u32>,
     loop_nodes: Part<u32>,
     loop_counts: Part<u32>,
+    weights: Option<Part<f32>>,
 }
 
 impl TopologyFile {
@@ -227,10 +251,12 @@ impl TopologyFile {
             out_degree: file.part("out_degree")?,
             loop_nodes: file.part("loop_nodes")?,
             loop_counts: file.part("loop_counts")?,
+            weights: open_weights(&file, manifest)?,
             file,
         };
         topology.check_rows(manifest)?;
         topology.check_loops(manifest)?;
+        topology.check_weights(manifest)?;
         Ok(topology)
     }
 
@@ -280,6 +306,28 @@ impl TopologyFile {
             return Err(self.file.inconsistent("out_degree", message));
         }
         Ok(())
+    }
+
+    fn check_weights(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let Some(weights) = self.weights.as_ref().map(|part| part.get(&self.file)) else {
+            return Ok(());
+        };
+        if let Some(edge) = find_first(weights, |weight| !weight.is_finite()) {
+            let message = format!("the weight of edge {edge} is not finite");
+            return Err(self.file.inconsistent("weights", message));
+        }
+        let edge = if manifest.undirected {
+            self.view().find_uneven(weights)
+        } else {
+            None
+        };
+        match edge {
+            Some((source, target)) => Err(self.file.inconsistent(
+                "weights",
+                format!("the edge from node {source} to node {target} has another weight than its reverse"),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_loops(&self, manifest: &Manifest) -> Result<(), StoreError> {

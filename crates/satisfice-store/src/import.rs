@@ -3,6 +3,7 @@ mod array;
 mod arrays;
 mod csv_table;
 mod edge_list;
+mod edge_order;
 mod edge_table;
 mod export;
 mod features;
@@ -39,6 +40,8 @@ struct GraphInput {
     nodes: usize,
     /// Integers `[2, edges]`.
     edges: Array,
+    /// Numbers `[edges]`, where edges have weights.
+    weights: Option<Array>,
     /// `[nodes, features]`
     features: Array,
     labels: Option<Vec<i32>>,
@@ -53,7 +56,7 @@ struct GraphInput {
 ///
 /// Duplicate edges and self-loops are kept unless `options` say otherwise, because `PyTorch`
 /// Geometric keeps them: each counts. An undirected source is one that says so itself, and is
-/// checked; or one of which `options.undirected` makes one.
+/// checked; or one of which `options.undirected` makes one. Where edges have weights, those that are merged add theirs up.
 ///
 /// The same source gives the same bytes. Blocks, and uses all cores; holds the topology in memory,
 /// ids and labels, and a piece of the features. Temporary files go beside `out`.
@@ -75,7 +78,7 @@ pub fn import(
         Source::Tables(tables) => node_table::read_graph(tables, ignored, &staging, progress)?,
     };
     ignored.check(&input.path, &input.skipped_columns)?;
-    let edges = EdgeList::new(input.edges.clone(), input.nodes)?;
+    let edges = EdgeList::new(input.edges.clone(), input.weights.clone(), input.nodes)?;
     let adjacency = Adjacency::build(
         &edges,
         input.nodes,
@@ -108,19 +111,20 @@ fn check_undirected(path: &Path, adjacency: &Adjacency, merged: bool) -> Result<
     } else {
         adjacency.find_duplicate()
     };
-    let problem = match (duplicate, adjacency.find_one_way()) {
-        (Some((source, target)), _) => {
-            format!("the edge from node {source} to node {target} stands twice")
-        }
-        (None, Some((source, target))) => {
-            format!("the edge from node {source} to node {target} has no reverse")
-        }
-        (None, None) => return Ok(()),
+    let (edge, problem) = if let Some(edge) = duplicate {
+        (edge, "stands twice")
+    } else if let Some(edge) = adjacency.find_one_way() {
+        (edge, "has no reverse")
+    } else if let Some(edge) = adjacency.find_uneven() {
+        (edge, "has another weight than its reverse")
+    } else {
+        return Ok(());
     };
+    let (source, target) = edge;
     Err(StoreError::Malformed {
         path: path.to_owned(),
         message: format!(
-            "it says that it is undirected, but {problem}; import it as undirected (--undirected), \
+            "it says that it is undirected, but the edge from node {source} to node {target} {problem}; import it as undirected (--undirected), \
              or export it without that claim"
         ),
     })

@@ -38,6 +38,9 @@ pub struct Manifest {
     pub features: usize,
     /// Whether for every edge its reverse is there too, and no edge stands twice.
     pub undirected: bool,
+    /// Whether every edge has a weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted: bool,
     /// What became of edges that stood twice.
     pub duplicates: Duplicates,
     /// Number of edges from a node to itself.

@@ -73,6 +73,7 @@ impl Queries {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = TensorFile::open(path)?;
         check_format(&file)?;
+        refuse_weights(&file)?;
         let x = file.rows_part("x")?;
         if let Some(at) = x.find_not_finite(&file) {
             return Err(StoreError::NotFinite {
@@ -223,6 +224,22 @@ fn check_format(file: &TensorFile) -> Result<(), StoreError> {
             hint: format!(
                 "held-out queries have format = \"{FORMAT}\"; write them with `write_queries`"
             ),
+        }),
+    }
+}
+
+/// No model reads weights of a query's edges, and none may be left out in silence.
+fn refuse_weights(file: &TensorFile) -> Result<(), StoreError> {
+    let found = ["edge_weight", "query_edge_weight"]
+        .into_iter()
+        .find(|name| file.has(name));
+    match found {
+        None => Ok(()),
+        Some(name) => Err(StoreError::Unsupported {
+            path: file.path().to_owned(),
+            message: format!("tensor `{name}` would be lost: edges of queries have no weights"),
+            hint: "if the model was trained without weights, write the queries without it"
+                .to_owned(),
         }),
     }
 }

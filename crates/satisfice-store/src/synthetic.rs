@@ -261,6 +261,7 @@ pub fn generate(
         edges: adjacency.indices.len(),
         features: spec.features,
         undirected: true,
+        weighted: false,
         duplicates: Duplicates::Merged,
         self_loops: 0,
         ids: NodeIdKind::Position,

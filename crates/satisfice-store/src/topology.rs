@@ -1,3 +1,5 @@
+use crate::parallel::find_first_index;
+
 /// In-edges of every node, in compressed sparse rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Topology<'a> {
@@ -34,5 +36,19 @@ impl<'a> Topology<'a> {
     pub fn in_degree(&self, node: u32) -> u32 {
         let node = node as usize;
         (self.indptr[node + 1] - self.indptr[node]) as u32
+    }
+
+    /// An edge (source, target) of an undirected graph whose weight is not that of its reverse, if there is one.
+    pub(crate) fn find_uneven(&self, weights: &[f32]) -> Option<(u32, u32)> {
+        let weight = |source: u32, target: u32| {
+            let at = self.in_neighbors(target).binary_search(&source).ok()?;
+            Some(weights[self.indptr[target as usize] as usize + at])
+        };
+        let uneven = |node: u32| {
+            let mut sources = self.in_neighbors(node).iter().copied();
+            sources.find(|&source| weight(source, node) != weight(node, source))
+        };
+        let target = find_first_index(self.nodes(), |node| uneven(node as u32).is_some())? as u32;
+        Some((uneven(target)?, target))
     }
 }

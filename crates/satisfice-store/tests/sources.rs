@@ -337,6 +337,7 @@ fn features_may_be_a_list_column_or_an_array_beside_the_table() {
         features: Some(workshop.write("x.npy", npy("<f4", true, &[7, 3], &bytes_of(&columns)))),
         labels: Some(workshop.write("y.npy", npy("<f4", false, &[7], &bytes_of(&floats)))),
         id_column: None,
+        weight_column: None,
     });
     let (found, _) = workshop.import(&source, &ImportOptions::default()).unwrap();
     assert_eq!(files(&found), files(&wanted));

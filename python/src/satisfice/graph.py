@@ -30,6 +30,7 @@ def export_graph(
     class_names: Sequence[str] | None = None,
     undirected: bool = False,
     *,
+    edge_weight: ArrayLike | None = None,
     feature_dtype: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -43,6 +44,8 @@ def export_graph(
         ids: optional ids of the nodes, each once: N strings or integers. Positions if absent.
         class_names: optional names of the label values 0, 1, ...
         undirected: claims that every edge's reverse is there too and that no edge stands twice.
+        edge_weight: optional weights of the edges, finite numbers [E] or [E, 1], written as
+            float32. An undirected graph has the same weight in both directions.
         feature_dtype: ``"float32"`` or ``"float16"``, if it shall not follow ``x``.
         overwrite: replace an existing file.
 
@@ -57,9 +60,14 @@ def export_graph(
     features = _features(x, feature_dtype)
     nodes = len(features)
     edges = _pairs("edge_index", edge_index, (nodes, nodes))
+    weights = None if edge_weight is None else _weights(edge_weight, edges.shape[1])
     if undirected:
         _check_undirected(edges, nodes)
+        if weights is not None:
+            _check_even(edges, weights)
     tensors: dict[str, NDArray[Any]] = {"edge_index": _narrow(edges, nodes), "x": features}
+    if weights is not None:
+        tensors["edge_weight"] = weights
     metadata = {"format": GRAPH_FORMAT, "undirected": "true" if undirected else "false"}
     if y is not None:
         tensors["y"] = _labels(y, nodes, None if class_names is None else len(class_names))
@@ -160,6 +168,37 @@ def _check_undirected(edges: NDArray[np.int64], nodes: int) -> None:
             f"undirected is claimed, but {missing} edges lack their reverse: "
             "add the reverses or pass undirected=False"
         )
+
+
+def _check_even(edges: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
+    """Compares the weights of both directions, of which there is one each."""
+    source, target = edges
+    there, back = np.lexsort((source, target)), np.lexsort((target, source))
+    uneven = np.flatnonzero(weights[there] != weights[back])
+    if len(uneven):
+        at, reverse = there[uneven[0]], back[uneven[0]]
+        raise ExportError(
+            f"undirected is claimed, but the edge from {source[at]} to {target[at]} has the weight "
+            f"{weights[at]}, and its reverse {weights[reverse]}: pass undirected=False"
+        )
+
+
+def _weights(values: ArrayLike, edges: int) -> NDArray[np.float32]:
+    array = np.asarray(values)
+    if array.shape not in ((edges,), (edges, 1)):
+        raise ExportError(
+            f"edge_weight must be one number an edge, [{edges}], not {list(array.shape)}"
+        )
+    if array.dtype.kind not in "fiub":
+        raise ExportError(f"edge_weight must be numbers, not {array.dtype}")
+    with np.errstate(over="ignore"):
+        weights = array.reshape(edges).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(weights))
+    if len(bad):
+        raise ExportError(
+            f"edge_weight[{bad[0]}] is {array.reshape(edges)[bad[0]]}, not a finite float32"
+        )
+    return weights
 
 
 def _features(x: ArrayLike, dtype: str | None) -> NDArray[Any]:

@@ -1,5 +1,8 @@
-use super::edge_list::EdgeList;
-use crate::{Progress, StoreError, Topology, parallel::find_first_index};
+use super::{edge_list::EdgeList, edge_order};
+use crate::{
+    Progress, StoreError, Topology,
+    parallel::{find_first, find_first_index},
+};
 use rayon::prelude::*;
 
 /// What is done to the edges of a graph.
@@ -7,19 +10,21 @@ use rayon::prelude::*;
 pub(crate) struct EdgeOptions {
     /// Add the reverse of every edge; goes with `merge`.
     pub reverses: bool,
-    /// Keep one of the edges from the same source to the same target.
+    /// Keep one of the edges from the same source to the same target, with the sum of their weights.
     pub merge: bool,
     /// Leave out edges from a node to itself.
     pub remove_self_loops: bool,
 }
 
-/// In-edges of every node, sources ascending.
-#[derive(Debug, PartialEq, Eq)]
+/// In-edges of every node, sources ascending; edges from one source in the order in which they were given.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Adjacency {
     /// `[nodes + 1]`
     pub indptr: Vec<u64>,
     /// `[edges]`
     pub indices: Vec<u32>,
+    /// A weight an edge, where edges have them, `[edges]`.
+    pub weights: Option<Vec<f32>>,
     /// Edges beyond the first from the same source to the same target, merged or not.
     pub duplicates: u64,
 }
@@ -43,43 +48,56 @@ impl Adjacency {
         let indptr = row_ends(edges, nodes, options, progress)?;
         let mut cursors = indptr.clone();
         let mut indices = vec![0_u32; indptr[nodes] as usize];
-        let mut put = |source: u32, target: u32| {
+        let mut weights = edges.weighted().then(|| vec![0.0_f32; indices.len()]);
+        let mut put = |source: u32, target: u32, weight: f32| {
             let cursor = &mut cursors[target as usize];
             indices[*cursor as usize] = source;
+            if let Some(weights) = &mut weights {
+                weights[*cursor as usize] = weight;
+            }
             *cursor += 1;
         };
-        edges.for_each("placing edges", progress, |source, target| {
+        edges.for_each("placing edges", progress, |source, target, weight| {
             if source != target {
-                put(source, target);
+                put(source, target, weight);
                 if options.reverses {
-                    put(target, source);
+                    put(target, source, weight);
                 }
             } else if !options.remove_self_loops {
-                put(source, target);
+                // A loop is its own reverse.
+                let times = if options.reverses { 2.0 } else { 1.0 };
+                put(source, target, weight * times);
             }
         })?;
         drop(cursors);
         let mut adjacency = Self {
             indptr,
             indices,
+            weights,
             duplicates: 0,
         };
         progress.start("sorting edges", None);
-        sort_rows(&adjacency.indptr, &mut adjacency.indices);
+        edge_order::sort_rows(
+            &adjacency.indptr,
+            &mut adjacency.indices,
+            adjacency.weights.as_deref_mut(),
+        );
         adjacency.duplicates = adjacency.count_duplicates();
         if options.merge && adjacency.duplicates > 0 {
             adjacency.merge();
         }
+        adjacency.check_weights(edges)?;
         progress.finish();
         Ok(adjacency)
     }
 
     /// From rows that are not in order and may hold a neighbour twice; one of each is kept.
     pub(crate) fn of_rows(indptr: Vec<u64>, mut indices: Vec<u32>) -> Self {
-        sort_rows(&indptr, &mut indices);
+        edge_order::sort_rows(&indptr, &mut indices, None);
         let mut adjacency = Self {
             indptr,
             indices,
+            weights: None,
             duplicates: 0,
         };
         adjacency.duplicates = adjacency.count_duplicates();
@@ -147,6 +165,26 @@ impl Adjacency {
         Some((twice(target)?, target))
     }
 
+    /// An edge (source, target) whose weight is not that of its reverse, if there is one.
+    pub(crate) fn find_uneven(&self) -> Option<(u32, u32)> {
+        self.view().find_uneven(self.weights.as_deref()?)
+    }
+
+    /// Sums of finite weights need not be finite.
+    fn check_weights(&self, edges: &EdgeList) -> Result<(), StoreError> {
+        let Some(weights) = self.weights.as_deref() else {
+            return Ok(());
+        };
+        let Some(at) = find_first(weights, |weight| !weight.is_finite()) else {
+            return Ok(());
+        };
+        let target = self.indptr.partition_point(|&start| start <= at as u64) - 1;
+        Err(edges.malformed(format!(
+            "the weights of the edges from node {} to node {target} add up to more than a 32-bit float holds",
+            self.indices[at]
+        )))
+    }
+
     fn count_duplicates(&self) -> u64 {
         let topology = self.view();
         (0..topology.nodes() as u32)
@@ -158,25 +196,31 @@ impl Adjacency {
             .sum()
     }
 
-    /// Keeps one of equal neighbours in each row, in place.
+    /// Keeps one of equal neighbours in each row, in place, with the sum of their weights.
     fn merge(&mut self) {
         let mut end = 0;
         let mut start = 0;
         for row in 0..self.indptr.len() - 1 {
             let row_end = self.indptr[row + 1] as usize;
-            let row_begin = end;
-            for at in start..row_end {
-                let source = self.indices[at];
-                if end == row_begin || self.indices[end - 1] != source {
-                    self.indices[end] = source;
-                    end += 1;
+            while start < row_end {
+                let source = self.indices[start];
+                let rest = &self.indices[start..row_end];
+                let equal = start..start + rest.partition_point(|&other| other == source);
+                self.indices[end] = source;
+                if let Some(weights) = &mut self.weights {
+                    weights[end] = edge_order::sum(&mut weights[equal.clone()]);
                 }
+                start = equal.end;
+                end += 1;
             }
-            start = row_end;
             self.indptr[row + 1] = end as u64;
         }
         self.indices.truncate(end);
         self.indices.shrink_to_fit();
+        if let Some(weights) = &mut self.weights {
+            weights.truncate(end);
+            weights.shrink_to_fit();
+        }
     }
 }
 
@@ -188,7 +232,7 @@ fn row_ends(
     progress: &dyn Progress,
 ) -> Result<Vec<u64>, StoreError> {
     let mut indptr = vec![0_u64; nodes + 1];
-    edges.for_each("counting edges", progress, |source, target| {
+    edges.for_each("counting edges", progress, |source, target, _| {
         if source != target {
             indptr[target as usize + 1] += 1;
             indptr[source as usize + 1] += u64::from(options.reverses);
@@ -213,30 +257,4 @@ fn too_many(edges: &EdgeList, node: usize) -> StoreError {
         "node {node} (counted from 0) has more than {} edges",
         u32::MAX - 1
     ))
-}
-
-/// Entries that one task sorts.
-const SORT_TASK: usize = 1 << 16;
-
-/// Sorts each row, on all cores: halves the rows until there are few entries.
-fn sort_rows(indptr: &[u64], indices: &mut [u32]) {
-    let rows = indptr.len() - 1;
-    if rows == 1 {
-        return indices.par_sort_unstable();
-    }
-    if indices.len() <= SORT_TASK {
-        let mut rest = indices;
-        for row in indptr.windows(2) {
-            let (row, after) = rest.split_at_mut((row[1] - row[0]) as usize);
-            row.sort_unstable();
-            rest = after;
-        }
-        return;
-    }
-    let middle = rows / 2;
-    let (left, right) = indices.split_at_mut((indptr[middle] - indptr[0]) as usize);
-    rayon::join(
-        || sort_rows(&indptr[..=middle], left),
-        || sort_rows(&indptr[middle..], right),
-    );
 }

@@ -194,7 +194,7 @@ impl Array {
     }
 
     /// Numbers from a place on, as f32.
-    fn read_floats(&self, at: Strided, out: &mut [f32]) {
+    pub(crate) fn read_floats(&self, at: Strided, out: &mut [f32]) {
         let bytes = &self.map[self.range.clone()];
         match self.scalar {
             Scalar::F16 => decode(bytes, at, out, |b| f16::from_le_bytes(b).to_f32()),

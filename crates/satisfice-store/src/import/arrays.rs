@@ -29,6 +29,11 @@ pub(crate) fn read(
     };
     let skipped_columns = left_out(path, &arrays.names()?, ignored)?;
     let edges = arrays.required(&["edge_index"])?;
+    let weights = if ignored.has("edge_weight") {
+        None
+    } else {
+        arrays.any(&["edge_weight"])?
+    };
     let features = arrays.required(&["node_feat", "x"])?;
     let [nodes, _] = features::shape(&features)?;
     if let Some(count) = arrays.any(&["num_nodes"])? {
@@ -42,6 +47,7 @@ pub(crate) fn read(
         path: path.to_owned(),
         nodes,
         edges,
+        weights,
         features,
         labels,
         classes: None,
@@ -60,6 +66,7 @@ fn left_out(
     let has = |name: &str| names.iter().any(|other| other == name);
     let unread = |name: &&String| match name.as_str() {
         "edge_index" | "node_feat" | "node_label" | "num_nodes" => false,
+        "edge_weight" => ignored.has("edge_weight"),
         "x" => has("node_feat"),
         "y" => has("node_label"),
         _ => true,
@@ -151,7 +158,8 @@ impl<'a> Arrays<'a> {
             message: format!("no array `{}`", names.join("` or `")),
             hint:
                 "arrays are called as OGB calls them: `edge_index` [2, edges], `node_feat` [nodes, \
-                   features], and `node_label` [nodes] if there are labels"
+                   features], and `node_label` [nodes] if there are labels; \
+                   `edge_weight` [edges] if edges have weights"
                     .to_owned(),
         })
     }

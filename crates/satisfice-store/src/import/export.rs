@@ -15,7 +15,15 @@ use std::path::Path;
 const FORMAT: &str = "satisfice-graph-1";
 
 /// Tensors that an export has.
-const KNOWN: [&str; 6] = ["edge_index", "x", "y", "ids", "id_offsets", "id_bytes"];
+const KNOWN: [&str; 7] = [
+    "edge_index",
+    "edge_weight",
+    "x",
+    "y",
+    "ids",
+    "id_offsets",
+    "id_bytes",
+];
 
 pub(crate) fn read(path: &Path, ignored: Ignored<'_>) -> Result<GraphInput, StoreError> {
     let path = if path.is_dir() {
@@ -26,6 +34,12 @@ pub(crate) fn read(path: &Path, ignored: Ignored<'_>) -> Result<GraphInput, Stor
     let file = TensorFile::open(&path)?;
     check_format(&file)?;
     let skipped_columns = left_out(&file, ignored)?;
+    let weights = if file.has("edge_weight") && !ignored.has("edge_weight") {
+        let array = Array::of_tensor(&file, "edge_weight", &[Dtype::F32, Dtype::F16])?;
+        Some(array)
+    } else {
+        None
+    };
     let edges = Array::of_tensor(&file, "edge_index", &[Dtype::I64, Dtype::I32])?;
     let features = Array::of_tensor(&file, "x", &[Dtype::F32, Dtype::F16])?;
     let [nodes, _] = features::shape(&features)?;
@@ -43,6 +57,7 @@ pub(crate) fn read(path: &Path, ignored: Ignored<'_>) -> Result<GraphInput, Stor
     Ok(GraphInput {
         nodes,
         edges,
+        weights,
         features,
         labels,
         classes,
@@ -55,7 +70,9 @@ pub(crate) fn read(path: &Path, ignored: Ignored<'_>) -> Result<GraphInput, Stor
 
 /// Tensors that are not read, because the caller says so.
 fn left_out(file: &TensorFile, ignored: Ignored<'_>) -> Result<Vec<String>, StoreError> {
-    let names = file.names().filter(|name| !KNOWN.contains(name));
+    // Weights are the one tensor that may be read and may be left out.
+    let read = |name: &&str| KNOWN.contains(name) && (*name != "edge_weight" || !ignored.has(name));
+    let names = file.names().filter(|name| !read(name));
     let unread: Vec<String> = names.map(str::to_owned).collect();
     match unread.iter().find(|name| !ignored.has(name)) {
         Some(name) => Err(ignored::lost(file.path(), "tensor", name, "")),

@@ -34,7 +34,7 @@ pub(crate) fn lost(path: &Path, what: &str, name: &str, read: &str) -> StoreErro
     StoreError::Unsupported {
         path: path.to_owned(),
         message: format!(
-            "{what} `{name}` would be lost: edges have neither weights nor features{read}"
+            "{what} `{name}` would be lost: edges have a weight at the most, and no features{read}"
         ),
         hint: format!(
             "if the model was trained without it, leave it out with --ignore-column {name}"

@@ -61,13 +61,14 @@ pub(crate) fn read_graph(
         ),
         None => nodes.labels.map_or((None, None), Labels::finish),
     };
-    let edges = edge_table::read(&tables.edges, &nodes.ids, ignored, staging, progress)?;
+    let edges = edge_table::read(tables, &nodes.ids, ignored, staging, progress)?;
     let mut skipped_columns = nodes.skipped_columns;
     skipped_columns.extend(edges.skipped);
     Ok(GraphInput {
         path: path.clone(),
         nodes: count,
         edges: edges.edges,
+        weights: edges.weights,
         features,
         labels,
         classes,

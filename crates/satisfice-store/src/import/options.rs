@@ -11,7 +11,7 @@ pub enum Source {
     Export(PathBuf),
     /// NumPy arrays as OGB has them: one `.npz` file, or a directory of `.npy` files. `edge_index`
     /// `[2, edges]`, `node_feat` or `x` `[nodes, features]`, optional `node_label` or `y` `[nodes]`
-    /// or `[nodes, 1]`, optional `num_nodes`.
+    /// or `[nodes, 1]`, optional `edge_weight` `[edges]` or `[edges, 1]`, optional `num_nodes`.
     Arrays(PathBuf),
     /// Tables.
     Tables(Tables),
@@ -20,8 +20,9 @@ pub enum Source {
 /// A graph as two tables, CSV (`.csv`, `.tsv`) or Parquet (`.parquet`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Edges, one a row: the columns `source` and `target`, or else the first two. Any other column
-    /// is refused unless [`ImportOptions::ignored_columns`] names it.
+    /// Edges, one a row: the columns `source` and `target`, or else the first two, and a column of weights
+    /// (`weight_column`) if there is one. Any other column is refused unless [`ImportOptions::ignored_columns`]
+    /// names it.
     pub edges: PathBuf,
     /// Nodes, one a row: a column of ids (`id_column`); a column `label` or `y`, if there is
     /// one; every other column of numbers is a feature. In Parquet, a list column `x` or `features`
@@ -30,6 +31,9 @@ pub struct Tables {
     /// The column of ids. When absent, the one called `id`, `node_id` or `node`; or else the first, where it
     /// cannot be a feature: it holds text, is called like an id (`paper_id`), or is the only column.
     pub id_column: Option<String>,
+    /// The edge table's column of weights; `3` is the third of a table without a header. When absent, the one called
+    /// `weight` or `edge_weight`.
+    pub weight_column: Option<String>,
     /// Features as `.npy` `[nodes, features]`, instead of columns of the node table.
     pub features: Option<PathBuf>,
     /// Labels as `.npy` `[nodes]`, instead of a column of the node table.
@@ -73,9 +77,11 @@ impl Source {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ImportOptions {
-    /// Add the reverse of every edge and merge duplicates, as `to_undirected` of `PyTorch` Geometric.
+    /// Add the reverse of every edge and merge duplicates, as `to_undirected` of `PyTorch` Geometric. Weights of merged
+    /// edges are added up, a self-loop's with itself.
     pub undirected: bool,
-    /// Keep one of the edges from the same source to the same target, as `coalesce` of `PyTorch` Geometric.
+    /// Keep one of the edges from the same source to the same target, as `coalesce` of `PyTorch` Geometric;
+    /// its weight is the sum of theirs.
     pub merge_duplicates: bool,
     /// Leave out edges from a node to itself.
     pub remove_self_loops: bool,
@@ -134,6 +140,8 @@ pub struct ImportSummary {
     pub duplicates: u64,
     /// Whether those were merged, or kept so that each counts.
     pub duplicates_merged: bool,
+    /// Whether every edge has a weight.
+    pub weighted: bool,
     /// Edges in the store from a node to itself.
     pub self_loops: u64,
     /// Nodes without any edge.
@@ -152,6 +160,7 @@ impl ImportSummary {
             bytes: manifest.files.iter().map(|file| file.bytes).sum(),
             duplicates: 0,
             duplicates_merged: manifest.duplicates == crate::Duplicates::Merged,
+            weighted: manifest.weighted,
             self_loops: manifest.self_loops,
             isolated: 0,
             skipped_columns: Vec::new(),

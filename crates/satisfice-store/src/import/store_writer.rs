@@ -41,6 +41,7 @@ pub(crate) fn write(
         edges: adjacency.indices.len(),
         features,
         undirected,
+        weighted: adjacency.weights.is_some(),
         duplicates: if merged {
             Duplicates::Merged
         } else {
@@ -73,17 +74,24 @@ pub(crate) fn write_topology(
     out_degree: &[u32],
     loops: &SelfLoops,
 ) -> Result<FileRecord, StoreError> {
-    let specs = [
+    let edges = adjacency.indices.len();
+    let mut specs = vec![
         TensorSpec::new("indptr", Dtype::U64, vec![adjacency.indptr.len()]),
-        TensorSpec::new("indices", Dtype::U32, vec![adjacency.indices.len()]),
+        TensorSpec::new("indices", Dtype::U32, vec![edges]),
         TensorSpec::new("out_degree", Dtype::U32, vec![out_degree.len()]),
         TensorSpec::new("loop_nodes", Dtype::U32, vec![loops.nodes.len()]),
         TensorSpec::new("loop_counts", Dtype::U32, vec![loops.counts.len()]),
     ];
+    if adjacency.weights.is_some() {
+        specs.push(TensorSpec::new("weights", Dtype::F32, vec![edges]));
+    }
     let mut writer = TensorWriter::create(&dir.join(TOPOLOGY), &specs)?;
     writer.append(cast_slice(&adjacency.indptr))?;
     for values in [&adjacency.indices, out_degree, &loops.nodes, &loops.counts] {
         writer.append(cast_slice(values))?;
+    }
+    if let Some(weights) = &adjacency.weights {
+        writer.append(cast_slice(weights))?;
     }
     writer.finish()
 }

@@ -34,6 +34,15 @@ pub(super) fn recover(
     disk: &dyn Disk,
 ) -> Result<Recovered, StoreError> {
     let store = GraphStore::open_files(path, check)?;
+    if store.edge_weights().is_some() {
+        return Err(StoreError::Unsupported {
+            path: path.to_owned(),
+            message: "its edges have weights, and a graph with weights takes no writes".to_owned(),
+            hint:
+                "open it without writes, or import it again without the weights (--ignore-column)"
+                    .to_owned(),
+        });
+    }
     let fingerprint = store.fingerprint();
     let mut replay = Replay {
         limits: Limits {

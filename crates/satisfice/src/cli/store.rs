@@ -11,9 +11,11 @@ use std::path::PathBuf;
 /// From tables:
 ///   satisfice import --edges edges.csv --nodes nodes.parquet --out stores/shop
 ///
+/// Edges may have weights: a column `weight` or `edge_weight`, an array or tensor `edge_weight`.
+///
 /// Duplicate edges and self-loops are kept, because PyTorch Geometric keeps them: each counts.
 /// `--undirected` does what PyG's `to_undirected` does (add reverses, merge duplicates),
-/// `--merge-duplicates` what `coalesce` does.
+/// `--merge-duplicates` what `coalesce` does; both add up the weights of merged edges.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -21,7 +23,7 @@ pub(crate) struct Import {
     /// A graph export (`.safetensors`), `.npz` file, or a directory with either's arrays.
     #[arg(long, conflicts_with_all = ["edges", "nodes"], required_unless_present = "edges")]
     pub from: Option<PathBuf>,
-    /// Edge list, CSV or Parquet: columns `source` and `target`, or the first two.
+    /// Edge list, CSV or Parquet: columns `source` and `target`, or the first two, and perhaps `weight`.
     #[arg(long, requires = "nodes")]
     pub edges: Option<PathBuf>,
     /// Node table, CSV or Parquet: a column `id`, features, and a `label` column if there is one.
@@ -30,6 +32,9 @@ pub(crate) struct Import {
     /// The node table's column of ids, where none is called `id`.
     #[arg(long, value_name = "NAME", requires = "nodes")]
     pub id_column: Option<String>,
+    /// The edge table's column of weights, where none is called `weight` or `edge_weight`.
+    #[arg(long, value_name = "NAME", requires = "edges")]
+    pub weight_column: Option<String>,
     /// A column, array or tensor that is left out, such as an edge weight that the model does not read; may be given
     /// several times.
     #[arg(long, value_name = "NAME")]

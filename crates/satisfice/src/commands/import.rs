@@ -32,6 +32,7 @@ fn source(args: &Import) -> Result<Source> {
             edges: edges.clone(),
             nodes: nodes.clone(),
             id_column: args.id_column.clone(),
+            weight_column: args.weight_column.clone(),
             features: args.features.clone(),
             labels: args.labels.clone(),
         })),
@@ -57,6 +58,9 @@ fn text(args: &Import, summary: &ImportSummary) -> String {
         summary.self_loops,
         summary.isolated,
     );
+    if summary.weighted {
+        text.push_str("every edge has a weight\n");
+    }
     if !summary.skipped_columns.is_empty() {
         let _ = writeln!(text, "left out: {}", summary.skipped_columns.join(", "));
     }
