@@ -27,6 +27,11 @@ impl WriteLock {
         Self::take_file(&target.with_file_name(name))
     }
 
+    /// Gives the right up where the lock file's directory was moved away: what has its name now is another's.
+    pub fn let_go(mut self) {
+        self.path = PathBuf::new();
+    }
+
     fn take_file(path: &Path) -> io::Result<Self> {
         loop {
             let mut options = OpenOptions::new();

@@ -6,7 +6,8 @@ mod support;
 
 use proptest::prelude::*;
 use satisfice_store::{
-    Check, FeatureDType, GraphStore, NoProgress, NodeIdKind, StoreError,
+    Check, FeatureDType, GraphStore, ImportOptions, NoProgress, NodeIdKind, Source, StoreError,
+    import,
     live::{Ack, LiveGraph, NodeId, Operation, Snapshot, SourceOffset, Write, compact, copy_store},
     verify,
 };
@@ -213,6 +214,18 @@ fn what_was_done_is_remembered_and_one_process_has_the_graph() {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("is writing it"), "{refused}");
+    // Nor is it replaced while it is written: what is acknowledged would go with it.
+    let options = ImportOptions {
+        overwrite: true,
+        ..support::PLAIN
+    };
+    let source = Source::Export(workshop.path("graph.safetensors"));
+    let refused = import(&source, &options, &path, &NoProgress)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("is writing it"), "{refused}");
+    let refused = compact(&path, &NoProgress).unwrap_err().to_string();
+    assert!(refused.contains("is writing it"), "{refused}");
     drop(graph);
     let graph = open(&path);
     for (write, before) in [(named, first), (from_stream, second)] {
@@ -341,4 +354,24 @@ fn kill_minus_nine_loses_nothing_acknowledged() {
         assert_eq!(snapshot.in_degree(6) as u64, snapshot.version());
     }
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+}
+
+#[test]
+fn a_graph_that_is_imported_anew_begins_without_writes() {
+    let workshop = Workshop::new();
+    let path = STRINGS.import(&workshop);
+    let delete = write(vec![Operation::DeleteNode { id: STRINGS.id(0) }]);
+    open(&path).apply(delete, Ack::Durable).unwrap();
+    let options = ImportOptions {
+        overwrite: true,
+        undirected: true,
+        ..support::PLAIN
+    };
+    let source = Source::Export(workshop.path("graph.safetensors"));
+    import(&source, &options, &path, &NoProgress).unwrap();
+    assert_eq!(
+        GraphStore::open(&path, Check::Checksums).unwrap().nodes(),
+        7
+    );
+    assert_eq!(open(&path).snapshot().version(), 0);
 }

@@ -1,6 +1,11 @@
 //! Where a store is made until it is whole.
 
-use crate::{StoreError, error::At, manifest::MANIFEST};
+use crate::{
+    StoreError,
+    error::At,
+    live::{Directory, LIVE},
+    manifest::MANIFEST,
+};
 use satisfice_kernels::{LostFile, WriteLock};
 use std::{
     fs::{self, File},
@@ -16,6 +21,8 @@ pub(crate) struct Staging {
     dir: TempDir,
     /// Nobody else makes a store there meanwhile.
     _lock: WriteLock,
+    /// Nor writes to the graph that is there.
+    graph: Option<Directory>,
 }
 
 impl Staging {
@@ -39,6 +46,11 @@ impl Staging {
         let name = name.to_string_lossy();
         let lock = WriteLock::take(&beside.join(&*name)).at(out, "write it")?;
         check_out(out, overwrite)?;
+        let live = out.join(LIVE);
+        let graph = match live.is_dir() {
+            true => Some(Directory::take(&live)?),
+            false => None,
+        };
         let prefix = format!(".satisfice-import-{name}");
         let left = beside.join(&prefix);
         if left.exists() {
@@ -53,6 +65,7 @@ impl Staging {
             out: out.to_owned(),
             dir,
             _lock: lock,
+            graph,
         };
         let store = staging.store();
         fs::create_dir(&store).at(&store, "make it")?;
@@ -73,7 +86,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`StoreError::Lost`] where a file was lost that the store may be made of; the system refuses.
-    pub(crate) fn commit(self) -> Result<(), StoreError> {
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         if let Some(lost) = LostFile::first() {
             return Err(lost.into());
         }
@@ -97,6 +110,7 @@ impl Staging {
             }
             return Err(source).at(&self.out, "rename the finished store to it");
         }
+        self.graph.take().into_iter().for_each(Directory::let_go);
         File::open(parent)
             .and_then(|dir| dir.sync_all())
             .at(parent, "bring it to the disk")

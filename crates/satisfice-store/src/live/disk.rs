@@ -32,14 +32,14 @@ pub(super) trait DiskFile: Debug + Send {
 
 /// The directory `live` of a store, which one process writes.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
     lock: Option<WriteLock>,
 }
 
 impl Directory {
     /// Makes the directory if it is not there, and takes the right to write it.
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
         if !path.is_dir() {
             fs::create_dir(path).at(path, "make it")?;
             let store = path.parent().unwrap_or(path);
@@ -50,6 +50,11 @@ impl Directory {
             path: path.to_owned(),
             lock: Some(lock),
         })
+    }
+
+    /// Gives the right up once the store was moved away and another one may be in its place.
+    pub(crate) fn let_go(self) {
+        self.lock.into_iter().for_each(WriteLock::let_go);
     }
 
     /// To read only.
