@@ -24,6 +24,7 @@ pub(crate) enum BenchCommand {
     Overload(BenchOverload),
     Sharing(BenchSharing),
     Soak(BenchSoak),
+    Live(BenchLive),
     Multimodal(BenchMultimodal),
     /// Serve a model that answers with its input, on free ports that are printed.
     #[command(hide = true)]
@@ -112,6 +113,29 @@ pub(crate) struct BenchSoak {
     #[arg(long, value_parser = within(0.05..=10_000.0, "between 0.05 and 10,000 minutes"))]
     pub minutes: Option<f64>,
     /// The same for a shorter time.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Updates of a living graph beside its answers, and whether both are right afterwards.
+///
+/// A tenth of the edges is taken out first. Then a third of the updates are additions of edges, a third deletions, a third
+/// changed features, in writes of 1 to 1,000. At the end the graph is opened again and compared with edges kept in a set, and
+/// answers with those of a model that is precomputed anew; whatever was lost or differs makes the command fail.
+///   satisfice bench live --quick --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BenchLive {
+    /// A model directory; Debian's GraphSAGE if absent. It and its graph are copied.
+    #[arg(requires = "queries")]
+    pub model: Option<PathBuf>,
+    /// Held-out queries (`.safetensors`, docs/formats.md).
+    #[arg(long, requires = "model")]
+    pub queries: Option<PathBuf>,
+    /// Directory to work in.
+    #[arg(long, default_value = "bench-live")]
+    pub out: PathBuf,
+    /// The same in less time.
     #[arg(long)]
     pub quick: bool,
 }

@@ -4,6 +4,7 @@ mod child;
 mod cluster;
 mod graph;
 mod kernels;
+mod live;
 mod machine;
 mod multimodal;
 mod overload;
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &Bench, output: Output) -> Result<()> {
         BenchCommand::Server(args) => server::run(args, output),
         BenchCommand::Overload(args) => overload::run(args, output),
         BenchCommand::Sharing(args) => sharing::run(args, output),
+        BenchCommand::Live(args) => live::run(args, output),
         BenchCommand::Soak(args) => soak::run(args, output),
         BenchCommand::Multimodal(args) => multimodal::execute(args, output),
         BenchCommand::Cluster(args) => cluster::run(args, output),
