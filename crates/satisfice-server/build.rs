@@ -5,7 +5,10 @@ use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile(["inference.proto", "health.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["inference.proto", "graph.proto", "health.proto"],
+        ["proto"],
+    )?;
     let out = env::var("OUT_DIR")?;
     fs::write(
         Path::new(&out).join("descriptors.bin"),

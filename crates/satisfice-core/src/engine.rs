@@ -1,7 +1,8 @@
 use crate::{
-    Batching, Cores, DataType, Error, Offer, Parameters, Tensor, parameters::ParameterSpec,
+    Batching, Cores, DataType, Error, Offer, Parameters, Tensor, WritableGraph,
+    parameters::ParameterSpec,
 };
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// A tensor with its name in the model's signature.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +172,12 @@ pub trait Engine: Send + Sync {
     /// Numbers of the engine's own for whoever watches it; those of requests are counted elsewhere.
     fn metrics(&self) -> Vec<EngineMetric> {
         Vec::new()
+    }
+
+    /// The graph that it answers from, if that may be written to. Engines that answer from the same one give
+    /// graphs of the same name.
+    fn graph(&self) -> Option<Arc<dyn WritableGraph>> {
+        None
     }
 
     /// The engine as one whose requests can be cut into inputs and batched, if it is one.

@@ -1,7 +1,8 @@
 //! What an engine is to the server.
 //!
 //! A request is a list of named [`Tensor`]s and [`Parameters`]; an [`Engine`] answers it with
-//! named tensors and parameters, or with a typed [`Error`]. This crate does no I/O, knows no
+//! named tensors and parameters, or with a typed [`Error`]. Graphs that engines read may be written to
+//! ([`WritableGraph`]). This crate does no I/O, knows no
 //! async runtime and no wire format. The cores that an answer may be computed on ([`Cores`]) come with the request.
 //!
 //! ```
@@ -14,6 +15,7 @@
 mod batching;
 mod engine;
 mod error;
+mod graph;
 mod offer;
 mod parameter;
 pub mod parameters;
@@ -26,6 +28,7 @@ pub use engine::{
     TensorSpec,
 };
 pub use error::{Error, ErrorKind};
+pub use graph::{ApplyRequest, ApplyResponse, GraphStatus, WritableGraph};
 pub use offer::{Measure, Offer, Quality};
 pub use parameter::{Parameter, Parameters};
 pub use satisfice_cores::{Cores, STEPS, Stopped, Usage};

@@ -5,9 +5,11 @@
 
 mod answers;
 mod requests;
+mod writes;
 
 pub use answers::*;
 pub use requests::*;
+pub use writes::*;
 
 use crate::{Error, ErrorKind, Parameter, Parameters};
 use std::fmt;
@@ -23,6 +25,8 @@ pub enum Place {
     Output,
     /// `parameters` of a request to load or unload a model.
     Control,
+    /// `parameters` of a write to a graph.
+    Write,
     /// `parameters` of an answer.
     Answer,
 }
@@ -35,6 +39,7 @@ impl Place {
             Self::Input => "an input",
             Self::Output => "an output that is asked for",
             Self::Control => "a request to load or unload",
+            Self::Write => "a write to a graph",
             Self::Answer => "an answer",
         }
     }
@@ -47,6 +52,8 @@ pub enum Reader {
     Every,
     /// Graph models, in clusters too.
     Graph,
+    /// Graph models whose graph may be written to, and writes to it.
+    Live,
     /// Graph models that a cluster serves.
     Cluster,
     /// Multi-modal models.
@@ -65,6 +72,7 @@ impl Reader {
         match self {
             Self::Every => "every model",
             Self::Graph => "graph models",
+            Self::Live => "living graphs (`--live`)",
             Self::Cluster => "clusters",
             Self::Multimodal => "multi-modal models",
             Self::Transport => "how tensors travel",

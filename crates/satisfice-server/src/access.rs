@@ -5,11 +5,14 @@
 //! | the server's health and readiness, the OpenAPI document, the form of the page at `/` | everybody |
 //! | the server's metadata, index and statistics, about models in scope | any token |
 //! | a model's readiness, metadata, configuration, statistics, inference | a token with that model in `models` |
+//! | how a graph stands | a token that may write to it, or with a model of it in `models` |
+//! | writes to a graph | a token with that graph in `write` |
 //! | load, unload, log and trace settings | a token with `admin` |
 //! | `/metrics` on the HTTP listener | a token with `metrics` or `admin` |
 //!
 //! Without tokens everybody may do everything, but what changes the server is then only on the
-//! admin listener, or, where there is none, on listeners bound to loopback.
+//! admin listener, or, where there is none, on listeners bound to loopback; and graphs are then
+//! written to by way of listeners bound to loopback alone.
 
 mod expiry;
 mod tokens;
@@ -122,6 +125,16 @@ impl Access {
         }
     }
 
+    /// Whether graphs may be written to by way of a listener at all.
+    pub(crate) fn write_at(&self, address: Option<SocketAddr>) -> WritePlace {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let is_loopback = address.is_some_and(|address| address.ip().is_loopback());
+        match tokens.is_some() || is_loopback {
+            true => WritePlace::Here,
+            false => WritePlace::Nowhere,
+        }
+    }
+
     /// Whether a caller may read metrics by way of a listener.
     pub(crate) fn check_metrics(&self, role: Role, caller: &Caller) -> Result<(), Error> {
         match role {
@@ -189,6 +202,26 @@ impl AdminPlace {
     }
 }
 
+/// Whether graphs may be written to by way of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WritePlace {
+    Here,
+    Nowhere,
+}
+
+impl WritePlace {
+    fn check(self) -> Result<(), Error> {
+        match self {
+            Self::Here => Ok(()),
+            Self::Nowhere => Err(forbidden(
+                "write_closed",
+                "graphs are not written to by way of a listener that others can reach",
+            )
+            .with_hint("configure `auth.file`, with tokens that have the graph in `write`")),
+        }
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
@@ -234,6 +267,43 @@ impl Caller {
         match self {
             Self::Everybody => true,
             Self::Token(token) => token.is_for(model),
+            Self::Nobody(_) => false,
+        }
+    }
+
+    /// May know how a graph of these models stands.
+    pub(crate) fn check_graph(&self, graph: &str, models: &[String]) -> Result<(), Error> {
+        self.check_known()?;
+        if self.sees_graph(graph, models) {
+            return Ok(());
+        }
+        Err(forbidden(
+            "graph_forbidden",
+            format!("the token is not for graph `{}`", clip(graph)),
+        ))
+    }
+
+    /// Whether a graph of these models may be mentioned.
+    pub(crate) fn sees_graph(&self, graph: &str, models: &[String]) -> bool {
+        self.writes(graph) || models.iter().any(|model| self.sees(model))
+    }
+
+    /// May write to a graph, whether it is there or not.
+    pub(crate) fn check_write(&self, place: WritePlace, graph: &str) -> Result<(), Error> {
+        self.check_known()?;
+        place.check()?;
+        if self.writes(graph) {
+            return Ok(());
+        }
+        let message = format!("the token is not for writing to graph `{}`", clip(graph));
+        Err(forbidden("write_forbidden", message)
+            .with_hint("use one that has the graph in `write`"))
+    }
+
+    fn writes(&self, graph: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Token(token) => token.writes_to(graph),
             Self::Nobody(_) => false,
         }
     }
@@ -304,4 +374,21 @@ fn unauthenticated(code: &'static str, message: &str) -> Error {
 
 fn forbidden(code: &'static str, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Forbidden, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tokens_graphs_are_written_to_from_the_machine_itself_alone() {
+        let access = Access::default();
+        let at = |address: &str| access.write_at(Some(address.parse().unwrap()));
+        assert_eq!(at("127.0.0.1:1"), WritePlace::Here);
+        assert_eq!(at("[::1]:1"), WritePlace::Here);
+        for place in [at("0.0.0.0:1"), at("10.0.0.1:1"), access.write_at(None)] {
+            let error = Caller::Everybody.check_write(place, "g").unwrap_err();
+            assert_eq!(error.code(), "write_closed");
+        }
+    }
 }

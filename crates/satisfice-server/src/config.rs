@@ -142,6 +142,8 @@ pub struct Repository {
     pub control: ModelControl,
     /// Start without recomputing the checksums of files.
     pub skip_checksums: bool,
+    /// Take writes to the graphs of the models.
+    pub live: bool,
     /// Seconds between two looks at the directory when it is polled; at least 1.
     pub poll_interval_s: u64,
     /// Have every model answer a small request before it is served. A model with a `warmup.json`, the body of
@@ -159,6 +161,7 @@ impl Default for Repository {
             path: None,
             control: ModelControl::default(),
             skip_checksums: false,
+            live: false,
             poll_interval_s: 15,
             warm_up: false,
             exit_on_error: false,

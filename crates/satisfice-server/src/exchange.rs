@@ -111,7 +111,7 @@ impl Codecs {
     }
 
     /// Decodes `bytes` bytes.
-    async fn decode<T: Send + 'static>(
+    pub(crate) async fn decode<T: Send + 'static>(
         &self,
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,5 @@
-//! The protocol over gRPC: `inference.GRPCInferenceService`, `grpc.health.v1.Health`, and the reflection of both. It is
+//! The protocol over gRPC: `inference.GRPCInferenceService`, `inference.GraphService`, `grpc.health.v1.Health`, and their
+//! reflection. It is
 //! on a listener of its own, and beside HTTP on the HTTP listener.
 //!
 //! | method | answer |
@@ -10,6 +11,8 @@
 //! | `ModelStatistics` | counts and times |
 //! | `RepositoryIndex` | what is served and what could be |
 //! | `RepositoryModelLoad`, `RepositoryModelUnload` | nothing, when it is done |
+//! | `Apply` (of `GraphService`) | what a write to a graph did |
+//! | `Graph`, `Graphs` | how graphs stand that may be written to |
 //! | `ModelInfer` | outputs |
 //! | `ModelStreamInfer` | outputs or an error message for each request, in their order |
 //!
@@ -39,6 +42,7 @@ mod config;
 mod contents;
 mod error;
 mod frames;
+mod graphs;
 mod handlers;
 mod health;
 mod metering;
@@ -87,6 +91,7 @@ use handlers::Inference;
 use health::Health;
 use metering::Meter;
 use proto::{
+    graph_service_server::GraphServiceServer,
     grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer,
 };
 use std::{future::Future, io, sync::Arc};
@@ -144,15 +149,20 @@ impl Routes {
             service: Arc::clone(&service),
             front: front.clone(),
         };
+        let mut graphs = GraphServiceServer::new(inference.clone())
+            .max_decoding_message_size(limits.body_bytes_max)
+            .max_encoding_message_size(usize::MAX);
         let mut inference = GrpcInferenceServiceServer::new(inference)
             .max_decoding_message_size(limits.body_bytes_max)
             .max_encoding_message_size(usize::MAX);
         for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+            graphs = graphs.accept_compressed(encoding).send_compressed(encoding);
             inference = inference
                 .accept_compressed(encoding)
                 .send_compressed(encoding);
         }
         let methods = service::Routes::new(inference)
+            .add_service(graphs)
             .add_service(HealthServer::new(Health { service }))
             .add_service(reflection::v1())
             .add_service(reflection::v1alpha())

@@ -11,6 +11,8 @@
 //! | `GET /v2/models/{model}/plans` | plans, with predicted times and promises |
 //! | `GET /v2/models/{model}/config` | signature as Triton's model configuration |
 //! | `GET /v2/history` | counters over time |
+//! | `POST /v2/graphs/{graph}/apply` | what a write did |
+//! | `GET /v2/graphs`, `GET /v2/graphs/{graph}` | how graphs stand that may be written to |
 //! | `POST /v2/repository/index` | what is served and what could be |
 //! | `POST /v2/repository/models/{model}/load`, `.../unload` | nothing, when it is done |
 //! | `GET`, `POST /v2/logging` | the log's settings |
@@ -43,6 +45,7 @@
 mod body;
 mod compression;
 mod error;
+mod graphs;
 mod guard;
 mod handlers;
 mod history;
@@ -255,6 +258,9 @@ fn known() -> Guarded {
         .route("/v2/", get(handlers::server_metadata))
         .route("/v2/history", get(history::history))
         .route("/v2/models/stats", get(handlers::all_statistics))
+        .route("/v2/graphs", get(graphs::list))
+        .route("/v2/graphs/{graph}", get(graphs::status))
+        .route("/v2/graphs/{graph}/apply", post(graphs::apply))
         .route("/v2/repository/index", post(repository::index))
         .route_layer(from_fn(guard::known))
 }

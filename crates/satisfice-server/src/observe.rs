@@ -209,6 +209,7 @@ impl Observer {
                     status = end.status,
                     code = end.code,
                     model = facts.model,
+                    graph = facts.graph,
                     version = facts.version,
                     plan = facts.plan,
                     caller = facts.caller,

@@ -24,6 +24,7 @@ pub(crate) mod classification;
 pub mod client;
 pub(crate) mod config;
 mod data;
+pub(crate) mod graphs;
 pub(crate) mod message;
 mod metadata;
 pub(crate) mod parameters;

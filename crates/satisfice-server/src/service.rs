@@ -5,6 +5,7 @@
 
 mod contract;
 mod control;
+mod graphs;
 mod history;
 mod plan_times;
 mod poll;
@@ -18,6 +19,7 @@ mod trouble;
 
 pub(crate) use control::check_control_parameters;
 pub use control::{IndexEntry, ModelState};
+pub(crate) use graphs::{ServedGraph, WriteCall, WritePlace};
 pub(crate) use history::{Point, Range};
 pub(crate) use plan_times::{BOUNDS, Histogram, PlanTimes, Seen};
 pub use poll::Polling;
@@ -31,6 +33,7 @@ pub(crate) use times::Times;
 
 use crate::{Models, clip, repository::Loaded};
 use control::Control;
+use graphs::Desk;
 use history::History;
 use satisfice_core::{Error, ErrorKind, Readiness};
 use schedule::Scheduler;
@@ -52,6 +55,8 @@ pub struct Service {
     scheduler: Arc<Scheduler>,
     control: Option<Arc<Control>>,
     troubles: Arc<Troubles>,
+    /// By name of a graph; as many as there were graphs to write to.
+    desks: Mutex<BTreeMap<String, Arc<Desk>>>,
     draining: watch::Sender<bool>,
     history: Mutex<History>,
 }
@@ -69,6 +74,7 @@ impl Service {
             settings: RwLock::new(settings),
             control: None,
             troubles: Arc::default(),
+            desks: Mutex::default(),
             draining: watch::Sender::new(false),
             history: Mutex::default(),
         };

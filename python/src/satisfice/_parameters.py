@@ -13,5 +13,6 @@ PARAMETERS: dict[str, tuple[str, tuple[str, ...] | float | None]] = {
     "explain": ("flag", None),
     "edge_direction": ("word", ("both", "in", "out")),
     "node_ids": ("word", ("own", "position")),
+    "min_version": ("whole", 0),
     "exchange": ("word", ("auto", "partials", "rows")),
 }

@@ -124,6 +124,11 @@ pub const ANSWER: &[ParameterSpec] = &[
         Reader::Graph,
         "microseconds after the last layer",
     ),
+    count(
+        "version",
+        Reader::Live,
+        "the version of the graph that the answer is of",
+    ),
     answer(
         "exchange",
         Reader::Cluster,

@@ -1,6 +1,6 @@
 //! Parameters of requests.
 
-use super::{ANSWER, ParameterSpec, Place, Reader, Use, Values};
+use super::{ANSWER, APPLY, ParameterSpec, Place, Reader, Use, Values};
 
 const fn every(name: &'static str, values: Values) -> ParameterSpec {
     ParameterSpec::new(name, Reader::Every, values)
@@ -79,6 +79,15 @@ pub const NODE_IDS: ParameterSpec = ParameterSpec::new(
 
 /// What graph models read.
 pub const GRAPH: [ParameterSpec; 2] = [EDGE_DIRECTION, NODE_IDS];
+
+/// The least version of the graph to answer from.
+pub const MIN_VERSION: ParameterSpec =
+    ParameterSpec::new("min_version", Reader::Live, Values::Whole(0))
+        .says("the least version of the graph that the answer is to be of, such as that of an own write, which is waited for")
+        .without("the version that is there");
+
+/// What models of a graph that may be written to read.
+pub const LIVE_GRAPH: [ParameterSpec; 3] = [EDGE_DIRECTION, NODE_IDS, MIN_VERSION];
 
 /// What the machines of a cluster exchange.
 pub const EXCHANGE: ParameterSpec = ParameterSpec::new(
@@ -253,14 +262,16 @@ pub const CONTROL: [ParameterSpec; 2] = [
 
 /// Every parameter there is, by place.
 pub fn all() -> impl Iterator<Item = &'static ParameterSpec> + Clone {
-    const GROUPS: [&[ParameterSpec]; 8] = [
+    const GROUPS: [&[ParameterSpec]; 10] = [
         &CONTRACT,
         &GRAPH,
+        &[MIN_VERSION],
         &[EXCHANGE],
         &WIRE_REQUEST,
         &INPUT,
         &OUTPUT,
         &CONTROL,
+        &APPLY,
         ANSWER,
     ];
     GROUPS.iter().flat_map(|group| group.iter())

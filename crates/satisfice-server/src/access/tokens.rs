@@ -53,6 +53,8 @@ struct Entry {
     #[serde(default)]
     models: Vec<String>,
     #[serde(default)]
+    write: Vec<String>,
+    #[serde(default)]
     admin: bool,
     #[serde(default)]
     metrics: bool,
@@ -77,11 +79,16 @@ pub(crate) struct Token {
     pub expires: Option<Expiry>,
     digest: Sha256Digest,
     models: Vec<WildMatch>,
+    write: Vec<WildMatch>,
 }
 
 impl Token {
     pub(super) fn is_for(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| pattern.matches(model))
+    }
+
+    pub(super) fn writes_to(&self, graph: &str) -> bool {
+        self.write.iter().any(|pattern| pattern.matches(graph))
     }
 }
 
@@ -127,11 +134,8 @@ impl Tokens {
             })?;
             Ok(Arc::new(Token {
                 digest,
-                models: entry
-                    .models
-                    .iter()
-                    .map(|text| WildMatch::new(text))
-                    .collect(),
+                models: patterns(&entry.models),
+                write: patterns(&entry.write),
                 name: entry.name,
                 admin: entry.admin,
                 metrics: entry.metrics,
@@ -157,6 +161,10 @@ impl Tokens {
         }
         bool::from(found).then(|| Arc::clone(&self.0[index as usize]))
     }
+}
+
+fn patterns(texts: &[String]) -> Vec<WildMatch> {
+    texts.iter().map(|text| WildMatch::new(text)).collect()
 }
 
 /// What is wrong in a line. Messages that quote a value are left out: it may be a token.

@@ -127,7 +127,7 @@ fn is_unknown(refusal: &Status) -> bool {
 fn unknown_method(path: &str) -> Error {
     let message = format!("there is no method `{}`", clip(path));
     Error::new(ErrorKind::Unsupported, "unknown_method", message).with_hint(
-        "services are inference.GRPCInferenceService, grpc.health.v1.Health and grpc.reflection.v1.ServerReflection, which lists their methods",
+        "services are inference.GRPCInferenceService, inference.GraphService, grpc.health.v1.Health and grpc.reflection.v1.ServerReflection, which lists their methods",
     )
 }
 

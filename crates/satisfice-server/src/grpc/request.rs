@@ -47,7 +47,7 @@ pub(super) fn decode(
     })
 }
 
-fn inputs(
+pub(super) fn inputs(
     inputs: Vec<InferInputTensor>,
     raw: &[Bytes],
     limits: TensorLimits,

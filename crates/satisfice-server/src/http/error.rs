@@ -127,7 +127,7 @@ pub(super) async fn no_route(uri: Uri) -> HttpError {
         "route_not_found",
         format!("there is nothing at `{}`", clip(uri.path())),
     )
-    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready, /v2/history, /v2/models/stats, /v2/models/{model}[/versions/{version}][/ready | /infer | /plans | /stats | /config], /v2/repository/index, /v2/repository/models/{model}[/load | /unload], /v2/logging, /v2[/models/{model}]/trace/setting and /metrics")
+    .with_hint("paths are /v2, /v2/health/live, /v2/health/ready, /v2/history, /v2/models/stats, /v2/models/{model}[/versions/{version}][/ready | /infer | /plans | /stats | /config], /v2/graphs[/{graph}[/apply]], /v2/repository/index, /v2/repository/models/{model}[/load | /unload], /v2/logging, /v2[/models/{model}]/trace/setting and /metrics")
     .into()
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn no_method(uri: Uri) -> HttpError {
             format!("`{}` does not have this method", clip(uri.path())),
         )
         .with_hint(
-            "POST to .../infer and /v2/repository/..., GET or POST settings, GET everything else",
+            "POST to .../infer, .../apply and /v2/repository/..., GET or POST settings, GET everything else",
         ),
     )
 }

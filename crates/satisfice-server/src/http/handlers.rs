@@ -290,7 +290,7 @@ async fn answer(app: &App, arrived: Arrived, record: Arc<Record>) -> Result<Resp
     Ok(respond(encoded, encoding))
 }
 
-fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
+pub(super) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let mut values = headers.get_all(JSON_LENGTH).iter();
     let Some(value) = values.next() else {
         return Ok(None);

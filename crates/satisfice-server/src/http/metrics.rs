@@ -1,5 +1,6 @@
 //! Counters in Prometheus' text format, under the names that dashboards for Triton read.
 
+mod graphs;
 mod histograms;
 
 use super::{App, process};
@@ -138,6 +139,7 @@ pub(super) async fn metrics(
         Stats::refusals,
     );
     histograms::write(&mut text, &models);
+    graphs::write(&mut text, &app.service.graphs());
     audits(&mut text, &models);
     engine_metrics(&mut text, &models);
     expiries(&mut text, app.front.access());

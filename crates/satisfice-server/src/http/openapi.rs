@@ -239,7 +239,7 @@ fn paths() -> Value {
 
 fn add(paths: &mut Map<String, Value>, path: &str, method: &str, operation: Value) {
     let item = paths.entry(path).or_insert_with(|| json!({}));
-    let parameters = ["model", "version"].into_iter();
+    let parameters = ["model", "version", "graph"].into_iter();
     let parameters: Vec<Value> = parameters
         .filter(|name| path.contains(&format!("{{{name}}}")))
         .map(|name| {

@@ -115,6 +115,7 @@ fn attributes(record: &Record, facts: &Facts, end: &Finished<'_>) -> Vec<KeyValu
         number(status, Some(u64::from(end.status))),
         text("error.type", end.code),
         text("satisfice.model", facts.model.as_deref()),
+        text("satisfice.graph", facts.graph.as_deref()),
         text("satisfice.version", facts.version.as_deref()),
         text("satisfice.plan", facts.plan.as_deref()),
         number("satisfice.request_bytes", facts.request_bytes),

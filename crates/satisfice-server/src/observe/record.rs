@@ -55,6 +55,7 @@ pub struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub model: Option<String>,
+    pub graph: Option<String>,
     pub version: Option<String>,
     pub plan: Option<String>,
     pub caller: Option<String>,
@@ -147,6 +148,13 @@ impl Record {
         let mut facts = self.lock();
         facts.model = Some(model.to_owned());
         facts.version = Some(version.to_owned());
+        facts.request_bytes = Some(request_bytes as u64);
+    }
+
+    /// It is a write to a graph.
+    pub(crate) fn is_for_graph(&self, graph: &str, request_bytes: usize) {
+        let mut facts = self.lock();
+        facts.graph = Some(graph.to_owned());
         facts.request_bytes = Some(request_bytes as u64);
     }
 

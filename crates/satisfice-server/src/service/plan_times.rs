@@ -30,7 +30,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    fn add(&self, duration: Duration) {
+    pub(super) fn add(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = BOUNDS.partition_point(|&bound| bound < seconds);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);

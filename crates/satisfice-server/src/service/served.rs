@@ -16,7 +16,7 @@ use crate::{
 };
 use satisfice_core::{
     Cores, Engine, EngineMetric, Error, ErrorKind, InferRequest, InferResponse, ModelMetadata,
-    Offer, Parameters, Readiness, TensorSpec,
+    Offer, Parameters, Readiness, TensorSpec, WritableGraph,
     parameters::{self, CONTRACT, Place},
 };
 use std::{
@@ -122,6 +122,11 @@ impl ServedModel {
     /// Whether the engine would answer now.
     pub(crate) fn readiness(&self) -> Readiness {
         self.engine.readiness()
+    }
+
+    /// The graph that the engine answers from, if that may be written to.
+    pub(super) fn graph(&self) -> Option<Arc<dyn WritableGraph>> {
+        self.engine.graph()
     }
 
     /// What the engine counts of its own.

@@ -46,9 +46,22 @@ impl Server {
         Self::build(admission, Front::new(limits), loader)
     }
 
+    /// Serves other models as well.
+    pub(crate) fn serving(front: Front, models: Models) -> Self {
+        Self::of(models, Admission::default(), front, None)
+    }
+
     fn build(admission: Admission, front: Front, loader: Option<Arc<dyn Loader>>) -> Self {
+        Self::of(Models::new(), admission, front, loader)
+    }
+
+    fn of(
+        mut models: Models,
+        admission: Admission,
+        front: Front,
+        loader: Option<Arc<dyn Loader>>,
+    ) -> Self {
         let gate = Gate::new();
-        let mut models = Models::new();
         models.insert("echo", 10, Echo::new()).unwrap();
         models.insert("echo", 2, Echo::new()).unwrap();
         models.insert("failing", 1, Failing::new()).unwrap();

@@ -13,6 +13,7 @@ mod connections;
 mod contracts;
 mod engines;
 mod fake;
+mod graphs;
 mod grpc;
 mod grpc_streams;
 mod infer;

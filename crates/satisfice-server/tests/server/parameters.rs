@@ -83,6 +83,11 @@ fn document() -> String {
             "Of a request to load or unload a model",
             "Files of a model in `file:<path>` are refused with 501 `unsupported_parameter`: put them into the repository.",
         ),
+        (
+            Place::Write,
+            "Of a write to a graph",
+            "`parameters` of what is sent to `/v2/graphs/{graph}/apply`, over HTTP and gRPC alike.",
+        ),
     ] {
         write!(text, "\n## {title}\n\n{words}\n").unwrap();
         rows(&mut text, place);

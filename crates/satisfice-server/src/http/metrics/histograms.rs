@@ -63,13 +63,13 @@ fn labels(model: &ServedModel) -> String {
 }
 
 /// The lines of one histogram, in its unit.
-struct Lines {
+pub(super) struct Lines {
     up_to: Vec<(f64, u64)>,
     sum: f64,
     count: u64,
 }
 
-fn of_plan(seen: &Seen) -> Lines {
+pub(super) fn of_plan(seen: &Seen) -> Lines {
     Lines {
         up_to: BOUNDS.into_iter().zip(seen.up_to).collect(),
         sum: seen.seconds,
@@ -89,7 +89,7 @@ fn of_model(seen: &Seen) -> Lines {
     }
 }
 
-fn buckets(text: &mut String, name: &str, labels: &str, lines: &Lines) {
+pub(super) fn buckets(text: &mut String, name: &str, labels: &str, lines: &Lines) {
     for (bound, count) in &lines.up_to {
         let line = format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {count}\n");
         put(text, line);

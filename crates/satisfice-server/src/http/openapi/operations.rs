@@ -7,6 +7,7 @@ use serde_json::json;
 pub(super) fn server_operations() -> impl Iterator<Item = Route> {
     about_the_server()
         .into_iter()
+        .chain(graphs())
         .chain(repository())
         .chain(settings())
 }
@@ -94,6 +95,36 @@ fn history() -> Operation {
             "schema": { "type": "integer", "minimum": 0 },
         },
     ]);
+    operation
+}
+
+fn graphs() -> Vec<Route> {
+    vec![
+        (
+            "/v2/graphs",
+            "get",
+            Operation::new("graphs", "Graphs that may be written to", For::Known)
+                .json("The graphs.", "Graphs"),
+        ),
+        (
+            "/v2/graphs/{graph}",
+            "get",
+            Operation::new("graph", "How a graph stands", For::Scope)
+                .json("How it stands.", "Graph")
+                .refuses(&[WRONG, NOT_FOUND, UNSUPPORTED]),
+        ),
+        ("/v2/graphs/{graph}/apply", "post", apply()),
+    ]
+}
+
+/// A write, whose body is JSON or has binary tensors behind it as that of an inference.
+fn apply() -> Operation {
+    let mut operation = Operation::new("apply", "Write to a graph, all or nothing", For::Scope)
+        .takes("WriteRequest", true)
+        .json("The write is done.", "WriteResponse")
+        .refuses(&[NOT_FOUND, ENCODING, INTERNAL, UNSUPPORTED, LATE]);
+    operation.value["requestBody"]["content"]["application/octet-stream"] =
+        json!({ "schema": { "type": "string", "format": "binary" } });
     operation
 }
 

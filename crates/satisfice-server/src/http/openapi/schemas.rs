@@ -91,6 +91,7 @@ pub(super) fn schemas() -> Value {
     });
     for (name, schema) in inference()
         .into_iter()
+        .chain(graphs())
         .chain(parameters())
         .chain(statistics())
         .chain([plans(), history()])
@@ -166,6 +167,73 @@ fn inference() -> Vec<(&'static str, Value)> {
     ]
 }
 
+fn graphs() -> Vec<(&'static str, Value)> {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let text = json!({ "type": "string" });
+    let on = json!({ "type": "boolean" });
+    let graph = object(
+        &[
+            "name",
+            "models",
+            "version",
+            "visible_version",
+            "pending",
+            "nodes",
+            "edges",
+            "features",
+            "directed",
+            "log_bytes",
+        ],
+        json!({
+            "name": text,
+            "models": array(text.clone()),
+            "version": count,
+            "visible_version": { "type": "integer", "minimum": 0, "description": "The version that every model shows." },
+            "pending": count, "nodes": count, "edges": count, "features": count,
+            "directed": on,
+            "log_bytes": count,
+            "failed": { "type": "string", "description": "Why writes are refused until an operator has looked." },
+        }),
+    );
+    vec![
+        ("Graph", graph),
+        (
+            "Graphs",
+            object(&["graphs"], json!({ "graphs": array(reference("Graph")) })),
+        ),
+        (
+            "WriteRequest",
+            object(
+                &["inputs"],
+                json!({
+                    "id": { "type": "string", "description": "Comes back in the answer." },
+                    "parameters": reference("WriteParameters"),
+                    "inputs": array(reference("Input")),
+                }),
+            ),
+        ),
+        (
+            "WriteResponse",
+            object(
+                &[
+                    "graph_name",
+                    "version",
+                    "repeated",
+                    "nodes_added",
+                    "nodes_deleted",
+                    "edges_added",
+                    "edges_deleted",
+                ],
+                json!({
+                    "graph_name": text, "id": text, "version": count, "repeated": on,
+                    "nodes_added": count, "nodes_deleted": count,
+                    "edges_added": count, "edges_deleted": count,
+                }),
+            ),
+        ),
+    ]
+}
+
 /// Maps of parameters, as the table of all parameters has them.
 fn parameters() -> Vec<(&'static str, Value)> {
     let of = |place: Place| {
@@ -185,6 +253,7 @@ fn parameters() -> Vec<(&'static str, Value)> {
         ("InputParameters", given(Place::Input)),
         ("RequestedOutputParameters", given(Place::Output)),
         ("ControlParameters", given(Place::Control)),
+        ("WriteParameters", given(Place::Write)),
         (
             "AnswerParameters",
             json!({
