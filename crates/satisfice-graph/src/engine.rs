@@ -4,7 +4,7 @@ mod advance;
 mod contract;
 mod format;
 mod outlook;
-mod request;
+pub(crate) mod request;
 mod view;
 
 pub use format::{GraphFacts, RequestFormat, argmax};

@@ -7,6 +7,7 @@
 mod embeddings;
 mod engine;
 mod error;
+mod live;
 mod model;
 mod model_dir;
 mod plan;
@@ -19,6 +20,7 @@ pub use engine::{
     DistantGraph, GraphEngine, GraphFacts, NodeDegrees, Outlook, RequestFormat, argmax,
 };
 pub use error::GraphError;
+pub use live::{GraphWriter, LiveEngine};
 pub use model::{Framework, GnnModel, ModelConfig, OwnRows, Reduction, RequestLimits, SplitLayer};
 pub use model_dir::ModelDir;
 pub use plan::{Plan, Policy, UnknownPlan};

@@ -3,20 +3,20 @@
 use crate::{model_kind::ModelKind, report::causes};
 use anyhow::{Context, Result, bail};
 use satisfice_core::{Engine, Error, ErrorKind, InferRequest, VersionDir};
-use satisfice_graph::{GraphEngine, ModelDir};
+use satisfice_graph::{GraphEngine, GraphWriter, LiveEngine, ModelDir};
 use satisfice_multimodal::{MultimodalEngine, OpenOptions};
 use satisfice_server::{
     LoadedVersions, Loader, Models, VersionPolicy, example,
     protocol::{TensorLimits, decode_request},
     warm_up,
 };
-use satisfice_store::{Check, GraphStore};
+use satisfice_store::{Check, GraphStore, live::LiveGraph};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct LoadOptions {
     pub model_versions: BTreeMap<String, VersionPolicy>,
     /// Whether models without a warm-up request are warmed up with zeros.
     pub warm_up: bool,
+    /// Whether graphs may be written to.
+    pub live: bool,
 }
 
 impl LoadOptions {
@@ -46,6 +48,7 @@ impl LoadOptions {
             versions: VersionPolicy::default(),
             model_versions: BTreeMap::new(),
             warm_up: false,
+            live: false,
         }
     }
 }
@@ -55,6 +58,8 @@ impl LoadOptions {
 pub(crate) struct Repository {
     dir: PathBuf,
     options: LoadOptions,
+    /// Graphs that may be written to, as long as a model of theirs is there.
+    graphs: Arc<LiveGraphs>,
 }
 
 impl Repository {
@@ -62,6 +67,7 @@ impl Repository {
         Self {
             dir: dir.to_owned(),
             options,
+            graphs: Arc::default(),
         }
     }
 
@@ -109,11 +115,43 @@ impl Repository {
             );
         }
         let engine = |version| {
-            let engine = open_engine(dir, version, stores, self.options.check)?;
+            let engine = self.open_engine(dir, version, stores)?;
             self.warm_up(dir, version, &*engine)?;
             Ok((version, engine))
         };
         selected.into_iter().map(engine).collect()
+    }
+
+    fn open_engine(
+        &self,
+        dir: &Path,
+        version: u64,
+        stores: &mut Stores,
+    ) -> Result<Arc<dyn Engine>> {
+        let check = self.options.check;
+        let of_model = || format!("model `{}`", name(dir));
+        match ModelKind::of(dir)? {
+            ModelKind::Graph => {
+                let model_dir = ModelDir::open(dir, Some(version))?;
+                let path = model_dir.store_path();
+                if self.options.live {
+                    let graph = self.graphs.open(&path, check)?;
+                    let engine =
+                        LiveEngine::open(&model_dir, graph, check).with_context(of_model)?;
+                    tell_of_profile(engine.engine(), dir, version);
+                    return Ok(Arc::new(engine));
+                }
+                let store = stores.open(&path, check)?;
+                let engine = GraphEngine::open(&model_dir, store, check).with_context(of_model)?;
+                tell_of_profile(&engine, dir, version);
+                Ok(Arc::new(engine))
+            }
+            ModelKind::Multimodal => {
+                let model_dir = satisfice_multimodal::ModelDir::open(dir, Some(version))?;
+                let engine = MultimodalEngine::open(&model_dir, &OpenOptions::default());
+                Ok(Arc::new(engine.with_context(of_model)?))
+            }
+        }
     }
 
     /// Has a version answer its warm-up request. Zeros that it does not take are no fault of its.
@@ -179,7 +217,7 @@ fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> 
     let mut paths: Vec<PathBuf> = read.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     for path in paths {
-        if is_being_written(&path) {
+        if is_being_written(&path) || is_log(&path) {
             continue;
         }
         let Ok(metadata) = fs::metadata(&path) else {
@@ -201,6 +239,11 @@ fn hash_files(dir: &Path, depth: usize, hasher: &mut impl Hasher) -> Result<()> 
 fn is_being_written(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.') || name.ends_with(".partial")
+}
+
+/// True for what is written to a store while it is served: no model has changed.
+fn is_log(path: &Path) -> bool {
+    path.ends_with("live") && path.with_file_name("manifest.toml").is_file()
 }
 
 fn failed(code: &'static str, error: &anyhow::Error) -> Error {
@@ -226,29 +269,10 @@ fn model_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-fn open_engine(
-    dir: &Path,
-    version: u64,
-    stores: &mut Stores,
-    check: Check,
-) -> Result<Arc<dyn Engine>> {
-    let of_model = || format!("model `{}`", name(dir));
-    match ModelKind::of(dir)? {
-        ModelKind::Graph => {
-            let model_dir = ModelDir::open(dir, Some(version))?;
-            let store = stores.open(&model_dir.store_path(), check)?;
-            let engine = GraphEngine::open(&model_dir, store, check).with_context(of_model)?;
-            if let Some(problem) = engine.profile_problem() {
-                let model = name(dir);
-                tracing::warn!(model, version, %problem, "the model's profile is not used");
-            }
-            Ok(Arc::new(engine))
-        }
-        ModelKind::Multimodal => {
-            let model_dir = satisfice_multimodal::ModelDir::open(dir, Some(version))?;
-            let engine = MultimodalEngine::open(&model_dir, &OpenOptions::default());
-            Ok(Arc::new(engine.with_context(of_model)?))
-        }
+fn tell_of_profile(engine: &GraphEngine, dir: &Path, version: u64) {
+    if let Some(problem) = engine.profile_problem() {
+        let model = name(dir);
+        tracing::warn!(model, version, %problem, "the model's profile is not used");
     }
 }
 
@@ -267,5 +291,34 @@ impl Stores {
         let store = Arc::new(GraphStore::open(&path, check)?);
         self.0.insert(path, store.clone());
         Ok(store)
+    }
+}
+
+/// Graphs that may be written to, by place: models of one graph share it, also those that are loaded later.
+#[derive(Debug, Default)]
+struct LiveGraphs(Mutex<BTreeMap<PathBuf, Weak<GraphWriter>>>);
+
+impl LiveGraphs {
+    fn open(&self, path: &Path, check: Check) -> Result<Arc<GraphWriter>> {
+        let path = fs::canonicalize(path).with_context(|| {
+            format!("{}: no graph store; run `satisfice import`", path.display())
+        })?;
+        let mut graphs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        graphs.retain(|_, graph| graph.strong_count() > 0);
+        if let Some(graph) = graphs.get(&path).and_then(Weak::upgrade) {
+            return Ok(graph);
+        }
+        let name = name(&path);
+        let of_that_name = graphs.keys().find(|other| self::name(other) == name);
+        if let Some(other) = of_that_name {
+            bail!(
+                "{}: a graph is written to by the name of its directory, and `{name}` is {} already; rename one",
+                path.display(),
+                other.display()
+            );
+        }
+        let graph = Arc::new(GraphWriter::new(name, LiveGraph::open(&path, check)?));
+        graphs.insert(path, Arc::downgrade(&graph));
+        Ok(graph)
     }
 }

@@ -7,10 +7,11 @@ functions that export their models.
 from satisfice._dgl import export_dgl
 from satisfice._errors import ExportError, ServerError
 from satisfice._pyg import export_pyg
-from satisfice.client import Client, Result
+from satisfice.client import Applied, Client, Result
 from satisfice.graph import export_graph, write_queries
 
 __all__ = [
+    "Applied",
     "Client",
     "ExportError",
     "Result",

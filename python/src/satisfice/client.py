@@ -6,8 +6,9 @@ import http.client
 import json
 import ssl
 import threading
+import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -33,6 +34,27 @@ class Result:
 
     outputs: dict[str, NDArray[Any]]
     parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a write to a graph did.
+
+    Attributes:
+        version: the graph's version that holds it, for ``min_version`` of an inference.
+        repeated: it had been done before, and nothing was done now.
+        nodes_added: nodes that were not there before.
+        nodes_deleted: nodes that are there no more.
+        edges_added: edges that were not there before, each direction counted.
+        edges_deleted: edges that are there no more.
+    """
+
+    version: int
+    repeated: bool
+    nodes_added: int
+    nodes_deleted: int
+    edges_added: int
+    edges_deleted: int
 
 
 @dataclass(frozen=True)
@@ -169,6 +191,87 @@ class Client:
         answer, arrays = _protocol.decode_response(response.body, response.header_length)
         return Result(arrays, answer.get("parameters", {}))
 
+    def apply(
+        self,
+        graph: str,
+        *,
+        nodes: ArrayLike | None = None,
+        x: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        edges: ArrayLike | None = None,
+        delete_nodes: ArrayLike | None = None,
+        delete_edges: ArrayLike | None = None,
+        ack: str = "durable",
+        request_id: str | None = None,
+        source: str | None = None,
+        offset: int | None = None,
+        if_version: int | None = None,
+    ) -> Applied:
+        """Writes to a graph: all of it, or nothing.
+
+        Edges are deleted first, then nodes; then nodes are put, then edges.
+
+        Args:
+            graph: name of the graph.
+            nodes: ids [n] of nodes that are inserted, or of which what is given is replaced.
+                Integers, or strings where ids are strings, as all ids here.
+            x: their features, float32 [n, F]; new nodes need them.
+            y: their labels, integers [n]; -1 is not known.
+            edges: [2, E], source and target.
+            delete_nodes: ids [m]; their edges go with them.
+            delete_edges: [2, D], source and target.
+            ack: ``"durable"``, answered once the write is on disk, or ``"visible"``, once every
+                model shows it.
+            request_id: a name of the write, so that it is done once. If None, and without a
+                source, one is made: a write that is sent again because a connection broke is
+                done once.
+            source: where the write comes from, such as a topic and partition; needs ``offset``.
+            offset: how far the source is with it; one that was reached is not done again.
+            if_version: refuses the write if the graph has another version.
+
+        Raises:
+            ValueError: an argument has the wrong shape.
+            ServerError: the server refused or failed the write.
+            OSError: the server cannot be reached.
+        """
+        given = {
+            "node_ids": None if nodes is None else _ids("nodes", nodes),
+            "x": None if x is None else np.asarray(x, np.float32),
+            "y": None if y is None else np.asarray(y).astype(np.int64),
+            "edge_index": None if edges is None else _pairs("edges", edges),
+            "delete_nodes": None if delete_nodes is None else _ids("delete_nodes", delete_nodes),
+            "delete_edges": None if delete_edges is None else _pairs("delete_edges", delete_edges),
+        }
+        arrays = {name: array for name, array in given.items() if array is not None}
+        if request_id is None and source is None:
+            request_id = uuid.uuid4().hex
+        said = {
+            "ack": ack,
+            "request_id": request_id,
+            "source": source,
+            "offset": offset,
+            "if_version": if_version,
+        }
+        parameters = {name: value for name, value in said.items() if value is not None}
+        body, header_length = _protocol.encode_request(arrays, None, parameters)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            _protocol.HEADER_LENGTH: str(header_length),
+        }
+        response = self._checked("POST", f"{_graph_path(graph)}/apply", body, headers)
+        answer = json.loads(response.body)
+        return Applied(**{field.name: answer[field.name] for field in fields(Applied)})
+
+    def graph(self, name: str) -> dict[str, Any]:
+        """How a graph stands: version, nodes, edges, bytes of its log, versions not shown yet.
+
+        Raises:
+            ServerError: the server does not know the graph.
+            OSError: the server cannot be reached.
+        """
+        status: dict[str, Any] = json.loads(self._checked("GET", _graph_path(name)).body)
+        return status
+
     def close(self) -> None:
         """Closes this thread's connection; the next request opens one again."""
         connection = self._local.__dict__.pop("connection", None)
@@ -236,6 +339,30 @@ class Client:
 def _model_path(model: str, version: str | None) -> str:
     path = f"/v2/models/{quote(model, safe='')}"
     return path if version is None else f"{path}/versions/{quote(str(version), safe='')}"
+
+
+def _graph_path(name: str) -> str:
+    return f"/v2/graphs/{quote(name, safe='')}"
+
+
+def _ids(name: str, ids: ArrayLike) -> NDArray[Any]:
+    """Ids as int64, or as text where they are strings."""
+    array = _ids_of_any_shape(name, np.asarray(ids))
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be [nodes], not {list(array.shape)}")
+    return array
+
+
+def _pairs(name: str, edges: ArrayLike) -> NDArray[Any]:
+    return _check_pairs(name, _ids_of_any_shape(name, np.asarray(edges)))
+
+
+def _ids_of_any_shape(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind in "UO":
+        return array.astype(object)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers or strings, not {array.dtype}")
+    return array.astype(np.int64)
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:

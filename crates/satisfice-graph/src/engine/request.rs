@@ -1,6 +1,6 @@
 //! From the tensors of a request to new nodes with their edges.
 
-mod features;
+pub(crate) mod features;
 
 use crate::{Direction, Directions, GraphError, NewNodes, Plan, RequestLimits, UnknownPlan};
 use satisfice_core::{
@@ -368,7 +368,7 @@ impl Decoder<'_> {
     }
 }
 
-fn parse<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+pub(crate) fn parse<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
@@ -386,7 +386,7 @@ fn required<'a>(
     })
 }
 
-fn wrong_shape(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
+pub(crate) fn wrong_shape(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
     GraphError::request(
         "wrong_shape",
         format!(
@@ -396,7 +396,7 @@ fn wrong_shape(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
     )
 }
 
-fn wrong_datatype(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
+pub(crate) fn wrong_datatype(name: &str, tensor: &Tensor, wanted: &str) -> GraphError {
     GraphError::request_hint(
         "wrong_datatype",
         format!(
@@ -438,7 +438,7 @@ fn query_edges(tensor: &Tensor, limits: RequestLimits) -> Result<Vec<(u32, u32)>
 }
 
 /// Element `at` of an integer tensor; -1, which is no index, of any other.
-fn integer(data: &TensorData, at: usize) -> i64 {
+pub(crate) fn integer(data: &TensorData, at: usize) -> i64 {
     match data {
         TensorData::Int64(values) => values[at],
         TensorData::Int32(values) => i64::from(values[at]),

@@ -51,6 +51,10 @@ pub(crate) struct Serve {
     /// (`repository.skip_checksums`).
     #[arg(long)]
     pub skip_checksums: bool,
+    /// Take writes to the graphs of the models, which follow them (docs/live-graph.md)
+    /// (`repository.live`).
+    #[arg(long, conflicts_with = "cluster")]
+    pub live: bool,
     /// Whether clients may load and unload models by name while the server runs
     /// (`repository.control`).
     #[arg(long, value_enum)]
@@ -131,6 +135,9 @@ pub(crate) struct TokenNew {
     /// Models it is for, names or patterns such as `gcn*`, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub models: Vec<String>,
+    /// Graphs it may write to, names or patterns, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub write: Vec<String>,
     /// It is for changing the server: load, unload, log and trace settings.
     #[arg(long)]
     pub admin: bool,

@@ -87,6 +87,7 @@ fn repository_service(config: &Config) -> Result<Service> {
         versions: config.model_defaults.versions.clone(),
         model_versions: config.models.iter().map(versions).collect(),
         warm_up: config.repository.warm_up,
+        live: config.repository.live,
         ..LoadOptions::new(check(config))
     };
     let repository = Repository::new(path, options);

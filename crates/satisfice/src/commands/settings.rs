@@ -54,6 +54,9 @@ pub(crate) fn load(args: &Serve) -> Result<Loaded> {
     if args.skip_checksums {
         layers.flag("--skip-checksums", "repository.skip_checksums", true)?;
     }
+    if args.live {
+        layers.flag("--live", "repository.live", true)?;
+    }
     if args.exit_on_error {
         layers.flag("--exit-on-error", "repository.exit_on_error", true)?;
     }

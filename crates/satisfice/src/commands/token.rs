@@ -17,6 +17,8 @@ struct Entry<'a> {
     sha256: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     models: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    write: &'a [String],
     #[serde(skip_serializing_if = "is_false")]
     admin: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -42,6 +44,7 @@ fn new(args: &TokenNew, output: Output) -> Result<()> {
         name: &args.name,
         sha256,
         models: &args.models,
+        write: &args.write,
         admin: args.admin,
         metrics: args.metrics,
         expires: args.expires,
