@@ -322,7 +322,8 @@ fn who_writes_needs_a_token_for_it() {
     let mut file = String::new();
     let mut add = |entry: &str| {
         let (token, digest) = new_token().unwrap();
-        file += &format!("[[tokens]]\nsha256 = \"{digest}\"\n{entry}\n");
+        file.push_str("[[tokens]]\nsha256 = \"");
+        file.extend([&*digest, "\"\n", entry, "\n"]);
         format!("Authorization: Bearer {token}\r\n")
     };
     let writer = add("name = \"w\"\nwrite = [\"deb*\"]");
