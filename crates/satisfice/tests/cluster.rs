@@ -142,6 +142,25 @@ impl Process {
             .status();
         assert!(sent.unwrap().success());
     }
+
+    /// Stops every thread of it, and waits until they are stopped: one that runs goes on for a while.
+    fn stop(&self) {
+        self.signal("-STOP");
+        let start = Instant::now();
+        while !self.is_stopped() {
+            assert!(start.elapsed() < LONG, "it is stopped");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let mut threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        threads.all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // The name before the state is in parentheses, and may hold any character.
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        })
+    }
 }
 
 impl Drop for Process {
@@ -397,7 +416,7 @@ fn a_node_that_hangs_is_given_up_and_requests_are_answered_when_it_goes_on() {
     let processes: Vec<Process> = (0..3).map(|node| group.start(node)).collect();
     group.wait();
     for (hung, asked) in [(2, 0), (0, 1)] {
-        processes[hung].signal("-STOP");
+        processes[hung].stop();
         thread::scope(|scope| {
             let answer = scope.spawn(|| group.infer(asked, &body).unwrap());
             // Until it is noticed that the peer does not answer.
@@ -426,7 +445,7 @@ fn a_hung_peer_costs_a_request_no_more_than_its_deadline_and_is_noticed_all_the_
     let body = request.to_string().into_bytes();
     let (status, answer) = group.infer(0, &body).unwrap();
     assert_eq!(status, 200, "{answer}");
-    processes[1].signal("-STOP");
+    processes[1].stop();
     request["parameters"]["deadline_ms"] = json!(300);
     // Nobody but this request, which gives up long before `round_max_ms`, asks for the peer.
     let (status, answer) = group.infer(0, request.to_string().as_bytes()).unwrap();
