@@ -58,7 +58,7 @@ const WIDTH = 320;
 const HEIGHT = 150;
 const LEFT = 54;
 const BOTTOM = 18;
-const TOP = 6;
+const TOP = 20;
 const SVG = new DOMParser().parseFromString("<svg></svg>", "text/html").querySelector("svg").namespaceURI;
 
 function element(name, attributes = {}, children = [], space = null) {
