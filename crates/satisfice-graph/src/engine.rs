@@ -301,6 +301,14 @@ impl GraphEngine {
     }
 }
 
+/// Half of the cores, for work that requests do not wait for.
+fn beside_requests() -> Cores {
+    let cores = Cores::lent(None);
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.grant((all / 2).max(1));
+    cores
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -337,6 +345,10 @@ impl Follower for GraphEngine {
             embeddings: &self.embeddings,
             snapshot,
             changes,
+            cores: match at_first {
+                true => Cores::default(),
+                false => beside_requests(),
+            },
         };
         match self.watched(|| advance.after(&before)) {
             Ok(next) => {

@@ -7,6 +7,7 @@ use crate::{
     model::{GnnModel, Reduction},
     run::{DegreeScale, GraphView, Kept, LayerPass, ScratchPool},
 };
+use satisfice_core::Cores;
 use satisfice_store::{
     GraphStore,
     live::{Changes, Snapshot},
@@ -22,6 +23,8 @@ pub(crate) struct Advance<'a> {
     pub embeddings: &'a Embeddings,
     pub snapshot: &'a Arc<Snapshot>,
     pub changes: &'a Changes,
+    /// What the rows are computed on.
+    pub cores: Cores,
 }
 
 impl Advance<'_> {
@@ -188,6 +191,7 @@ impl Renewed<'_> {
             (tables.levels[0], tables.levels[layer - 1]),
             scales,
         );
+        let pass = pass.on(advance.cores.clone());
         let kept = |sums| Kept {
             messages: tables.messages[layer - 1],
             reduced: tables.reduced[layer - 1].filter(|_| sums),

@@ -640,6 +640,11 @@ impl<'a> LayerPass<'a> {
         }
     }
 
+    /// The same pass on the cores granted.
+    pub(crate) fn on(self, cores: Cores) -> Self {
+        Self { cores, ..self }
+    }
+
     /// The values that the layer reads.
     fn level(&self) -> Stored<'a> {
         match self.layer.reads_initial() {
