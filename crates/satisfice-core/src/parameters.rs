@@ -293,6 +293,16 @@ impl ParameterSpec {
         Ok(text(value))
     }
 
+    /// The whole number among the parameters.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn whole(&self, parameters: &Parameters) -> Result<Option<i64>, Error> {
+        let value = parameters.get(self.name);
+        let value = value.map(|value| self.read(value)).transpose()?;
+        Ok(value.and_then(|value| whole(&value)))
+    }
+
     /// The number among the parameters.
     ///
     /// # Errors

@@ -226,7 +226,7 @@ impl Renewed<'_> {
         let new: Vec<_> = rows.filter(|&(node, row)| is_new(node, row)).collect();
         let patches = self.patches.of(table);
         for &(node, row) in &new {
-            patches.set(node, row);
+            patches.set(node, row.into());
         }
         Ok(new.into_iter().map(|(node, _)| node).collect())
     }

@@ -42,7 +42,7 @@ impl LiveEngine {
     /// Waits until the model shows the version that a request asks for. One that the graph does not have is refused
     /// at once, so that the wait is for the model alone.
     fn wait(&self, request: &InferRequest) -> Result<(), Error> {
-        let least = MIN_VERSION.take_whole(&mut request.parameters.clone())?;
+        let least = MIN_VERSION.whole(&request.parameters)?;
         let Some(least) = least.map(i64::unsigned_abs) else {
             return Ok(());
         };

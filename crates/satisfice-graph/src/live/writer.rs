@@ -148,7 +148,7 @@ fn whole(
     request: &ApplyRequest,
     spec: &satisfice_core::parameters::ParameterSpec,
 ) -> Result<Option<u64>, Error> {
-    let number = spec.take_whole(&mut request.parameters.clone())?;
+    let number = spec.whole(&request.parameters)?;
     Ok(number.map(i64::unsigned_abs))
 }
 

@@ -1,49 +1,10 @@
 //! Rows of the stored nodes, as they are kept, and rows that a living graph has renewed since.
 
 use satisfice_kernels::Rows;
-use std::sync::Arc;
+use satisfice_store::live::NodeTable;
 
-/// Nodes of a chunk, and chunks of a page.
-const FAN: usize = 64;
-
-type Row = Arc<[f32]>;
-type Chunk = [Option<Row>; FAN];
-type Page = [Option<Arc<Chunk>>; FAN];
-
-/// Renewed rows by node. A copy shares all that is not written thereafter.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RowPatches {
-    pages: Vec<Option<Arc<Page>>>,
-    rows: usize,
-}
-
-impl RowPatches {
-    pub(crate) fn get(&self, node: u32) -> Option<&[f32]> {
-        let node = node as usize;
-        let page = self.pages.get(node / (FAN * FAN))?.as_ref()?;
-        let chunk = page[node / FAN % FAN].as_ref()?;
-        chunk[node % FAN].as_deref()
-    }
-
-    pub(crate) fn set(&mut self, node: u32, row: &[f32]) {
-        let node = node as usize;
-        let page = node / (FAN * FAN);
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, None);
-        }
-        let page = self.pages[page].get_or_insert_with(|| Arc::new([const { None }; FAN]));
-        let chunk = Arc::make_mut(page)[node / FAN % FAN]
-            .get_or_insert_with(|| Arc::new([const { None }; FAN]));
-        let place = &mut Arc::make_mut(chunk)[node % FAN];
-        self.rows += usize::from(place.is_none());
-        *place = Some(row.into());
-    }
-
-    /// How many rows there are.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-}
+/// Renewed rows by node.
+pub(crate) type RowPatches = NodeTable<[f32]>;
 
 /// A table of one row a stored node: as it is at rest, and the rows renewed since.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +27,7 @@ impl<'a> Stored<'a> {
     pub(crate) fn new(rows: Rows<'a>, patches: &'a RowPatches) -> Self {
         Self {
             rows,
-            patches: (patches.rows() > 0).then_some(patches),
+            patches: (!patches.is_empty()).then_some(patches),
         }
     }
 

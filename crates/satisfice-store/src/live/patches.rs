@@ -1,11 +1,7 @@
-//! What is other at some nodes than in the store, in a table that is cheap to copy: pages of chunks
-//! of nodes, of which a copy shares all that is not written.
+//! What is other at some nodes than in the store.
 
-use super::NodeId;
+use super::{NodeId, NodeTable};
 use std::sync::Arc;
-
-/// Nodes of a chunk, and chunks of a page.
-const FAN: usize = 64;
 
 /// What is other at one node.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,38 +35,23 @@ impl NodePatch {
     }
 }
 
-type Chunk = [Option<Arc<NodePatch>>; FAN];
-type Page = [Option<Arc<Chunk>>; FAN];
-
 /// Patches by node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Patches {
-    pages: Vec<Option<Arc<Page>>>,
+    nodes: NodeTable<NodePatch>,
     bytes: u64,
 }
 
 impl Patches {
     #[inline]
     pub(super) fn get(&self, node: u32) -> Option<&NodePatch> {
-        let node = node as usize;
-        let page = self.pages.get(node / (FAN * FAN))?.as_ref()?;
-        let chunk = page[node / FAN % FAN].as_ref()?;
-        chunk[node % FAN].as_deref()
+        self.nodes.get(node)
     }
 
     pub(super) fn set(&mut self, node: u32, patch: NodePatch) {
-        let node = node as usize;
-        let page = node / (FAN * FAN);
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, None);
-        }
-        let page = self.pages[page].get_or_insert_with(|| Arc::new([const { None }; FAN]));
-        let chunk = Arc::make_mut(page)[node / FAN % FAN]
-            .get_or_insert_with(|| Arc::new([const { None }; FAN]));
-        let place = &mut Arc::make_mut(chunk)[node % FAN];
         self.bytes += patch.bytes();
-        self.bytes -= place.as_ref().map_or(0, |old| old.bytes());
-        *place = Some(Arc::new(patch));
+        let old = self.nodes.set(node, Arc::new(patch));
+        self.bytes -= old.map_or(0, |old| old.bytes());
     }
 
     /// Bytes of the patches in memory, about.
@@ -79,6 +60,6 @@ impl Patches {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pages.is_empty()
+        self.nodes.is_empty()
     }
 }
